@@ -1,0 +1,1 @@
+//! Pure Rust: the unrolled graph, its reverse-mode tape, passes, memory plan. Never imports wgpu.

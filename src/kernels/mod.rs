@@ -1,0 +1,1 @@
+//! From operation to launch: variants, tiles, grid arithmetic, parameter structs.

@@ -1,0 +1,1 @@
+//! The BLT network: configuration, presets, parameters and their initialisation.

@@ -1,0 +1,1 @@
+//! One file per operation: mathematics, shapes and gradient.

@@ -1,0 +1,1 @@
+//! Plain-loop twins of every kernel.

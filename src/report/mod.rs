@@ -1,0 +1,1 @@
+//! JSON, figures and one self-contained HTML page.

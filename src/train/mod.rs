@@ -1,0 +1,1 @@
+//! The training run: step, checkpoints, metrics, run folder.

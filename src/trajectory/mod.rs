@@ -1,0 +1,1 @@
+//! Statistics of how representations move through readout zones.
