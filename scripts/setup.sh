@@ -31,7 +31,7 @@ found=$(cargo --version | cut -d' ' -f2)
 # ---- the distribution's packages -----------------------------------------------------------------------------------
 if has apt-get; then
   linker=(gcc libc6-dev) vulkan=(libvulkan1 mesa-vulkan-drivers)
-  add=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends)
+  add=(apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends)
 elif has dnf; then linker=(gcc) vulkan=(vulkan-loader mesa-vulkan-drivers) add=(dnf -y install)
 elif has pacman; then linker=(gcc) vulkan=(vulkan-icd-loader vulkan-swrast) add=(pacman -S --needed --noconfirm)
 elif has zypper; then linker=(gcc) vulkan=(libvulkan1 libvulkan_lvp) add=(zypper --non-interactive install)
@@ -39,12 +39,14 @@ elif has apk; then linker=(gcc musl-dev) vulkan=(vulkan-loader mesa-vulkan-swras
 else linker=("a C compiler (cc)") vulkan=("a Vulkan loader" "Mesa's lavapipe") add=(); fi
 
 mkdir -p "$root/target"
+find "$root/target" -maxdepth 1 -name 'setup.*' -mmin +60 -exec rm -rf {} + # left by a call that was killed
 work=$(mktemp -d "$root/target/setup.XXXXXX") # programs must be able to run there, as cargo's own do
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 # as_root COMMAND...: with sudo when not root; what the command says is shown only if it fails.
 as_root() {
+  set -- env DEBIAN_FRONTEND=noninteractive "$@"
   [ "$(id -u)" = 0 ] || set -- sudo "$@"
   "$@" </dev/null >"$work/log" 2>&1 || { tail -n 15 "$work/log" >&2; return 1; }
 }
@@ -56,14 +58,20 @@ install() {
   [ "$(id -u)" = 0 ] || has sudo || { say "$why, and here is neither root nor sudo. Ask an administrator for: ${add[*]} $*"; return 1; }
   say "$why: installing $*"
   if has apt-get && ! as_root apt-get -qq update; then say "not all of apt's package lists could be refreshed; going on with those there are"; fi
-  as_root "${add[@]}" "$@" || { say "that failed (its last lines are above). As an administrator: ${add[*]} $*"; return 1; }
+  as_root "${add[@]}" "$@" && return
+  if grep -q 'dpkg --configure -a' "$work/log"; then
+    say "an earlier installation was interrupted: finishing it"
+    as_root dpkg --configure -a && as_root "${add[@]}" "$@" && return
+  fi
+  say "that failed (its last lines are above). As an administrator: ${add[*]} $*"
+  return 1
 }
 
 has cc || install "Rust needs a linker and there is no 'cc'" "${linker[@]}" || exit 1
 
 # ---- Vulkan --------------------------------------------------------------------------------------------------------
 cc -o "$work/adapters" "$root/scripts/vulkan_adapters.c" -ldl
-adapters() { timeout 60 "$work/adapters" 2>/dev/null; } # lists those that answer; fails if none does
+adapters() { { timeout 60 "$work/adapters"; } 2>/dev/null; } # lists those that answer; fails if none does
 # finish: names what answers and ends here.
 finish() { say "Vulkan: $(adapters | awk -F'\t' '{ print $2 ", " $3 }' | paste -sd';')"; exit 0; }
 # good: a GPU answers, or software newer than Mesa 23.

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Every check of the project; fails if one does. The last line says how many ran.
+# All parts use the release profile, so that the dependencies are compiled once to run and once to be checked.
+# Where the folder ../shared/golden lies beside the project, its files are checked too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+variables=$(scripts/setup.sh)
+eval "$variables"
+recurve=${CARGO_TARGET_DIR:-target}/release/recurve
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+start=$SECONDS passed=0 failed=0 ignored=0 broken=()
+
+# run NAME COMMAND...: shows its output, keeps it in $log; its exit status is that of the command.
+run() {
+  local name=$1 began=$SECONDS status=0; shift
+  echo "== $name: $*"
+  "$@" 2>&1 | tee "$log" || status=$?
+  echo "== $name: $([ $status = 0 ] && echo passed || echo FAILED) after $((SECONDS - began)) s"
+  return $status
+}
+# one NAME COMMAND...: a command that is one check.
+one() { if run "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) broken+=("$1"); fi; }
+# many NAME COMMAND...: a command that counts its checks itself: the lines "test result: ..." of cargo, or a last line
+# "N passed, M failed". No check at all, or a command that fails though none of its checks did, is a failed check.
+many() {
+  local status=0 p f i
+  run "$@" || status=1
+  read -r p f i < <(awk '
+    function count(word, n) { for (n = 2; n <= NF; n++) if ($n ~ "^" word) return $(n - 1); return 0 }
+    /^test result:/ { cargo = 1; passed += count("passed"); failed += count("failed"); ignored += count("ignored") }
+    !cargo && /^[0-9]+ passed, [0-9]+ failed/ { passed = count("passed"); failed = count("failed") }
+    END { print passed + 0, failed + 0, ignored + 0 }' "$log")
+  if [ "$f" = 0 ] && { [ $status != 0 ] || [ "$p" = 0 ]; }; then f=1; fi
+  passed=$((passed + p)) failed=$((failed + f)) ignored=$((ignored + i))
+  [ "$f" = 0 ] || broken+=("$1")
+}
+
+for part in fmt clippy; do # a minimal Rust lacks them
+  if ! cargo "$part" --version >/dev/null 2>&1 && command -v rustup >/dev/null; then
+    echo "== cargo $part is missing: rustup component add ${part/fmt/rustfmt}"
+    rustup component add "${part/fmt/rustfmt}" || true # if it stays missing, its check fails below
+  fi
+done
+
+one format cargo fmt --check
+one lints cargo clippy --release --locked --all-targets -- -D warnings
+one documentation env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+many tests cargo test --release --locked --no-fail-fast
+one build cargo build --release --locked
+many kernels "$recurve" check
+if [ -d ../shared/golden ]; then
+  many goldens "$recurve" check --goldens ../shared/golden --repeat 2
+else
+  echo "== goldens: the folder ../shared/golden is not there; its files were not checked and are not counted"
+fi
+
+seconds=$((SECONDS - start))
+[ ${#broken[@]} = 0 ] || echo "failed: ${broken[*]}"
+[ $ignored = 0 ] || echo "$ignored tests are marked as ignored and did not run"
+echo "$((passed + failed)) checks ran in $((seconds / 60)) min $((seconds % 60)) s: $passed passed, $failed failed"
+[ $failed = 0 ]
