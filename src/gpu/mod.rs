@@ -1,1 +1,7 @@
-//! The only module that imports wgpu: device, buffers, pipelines, recordings.
+//! The only module that imports wgpu: adapters, device, pipelines, buffers, and the replay of a planned program.
+
+mod device;
+mod recording;
+
+pub use device::{Gpu, Options, adapters, driver, target};
+pub use recording::{Recording, Store, read};

@@ -1,1 +1,123 @@
 //! Pure Rust: the unrolled graph, its reverse-mode tape, passes, memory plan. Never imports wgpu.
+//!
+//! A graph is a list of nodes in an order in which they can run; every value is written by one node. Maps have the
+//! shape [channels, rows, columns, images] (image innermost, see `shaders/conv2d.wgsl`), vectors of a layer
+//! [channels, 1, 1, images].
+
+pub mod autodiff;
+pub mod build;
+pub mod dot;
+pub mod lower;
+pub mod passes;
+pub mod plan;
+
+use crate::ops::Op;
+
+/// Index into [`Graph::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub usize);
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Written by the host before each run.
+    Input,
+    /// A parameter of the network.
+    Parameter,
+    /// Computed by a node.
+    Node,
+}
+
+/// A tensor.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// `v2.r` for the output of V2; the name of the state dict for parameters.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Area of the network.
+    pub area: String,
+    /// Timestep, for what changes over time.
+    pub timestep: Option<usize>,
+}
+
+impl Value {
+    /// Number of elements.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// An operation applied to values.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// In the order that the op documents.
+    pub inputs: Vec<ValueId>,
+    /// In the order that the op documents.
+    pub outputs: Vec<ValueId>,
+    /// Area of the network.
+    pub area: String,
+    /// Timestep at which the network description asks for it.
+    pub timestep: usize,
+}
+
+/// A computation as data.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// All tensors.
+    pub values: Vec<Value>,
+    /// All operations, in running order.
+    pub nodes: Vec<Node>,
+    /// Values that the host reads after a run.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// Adds a tensor.
+    pub fn value(&mut self, name: &str, shape: &[usize], origin: Origin, area: &str, t: Option<usize>) -> ValueId {
+        let (name, shape, area) = (name.to_string(), shape.to_vec(), area.to_string());
+        self.values.push(Value { name, shape, origin, area, timestep: t });
+        ValueId(self.values.len() - 1)
+    }
+
+    /// Adds a node; the outputs are named `name` (then `name.1`, …) and get their shapes from the op. Panics if the
+    /// inputs do not fit: networks are checked when their configuration is read.
+    pub fn node(&mut self, op: Op, inputs: &[ValueId], name: &str, area: &str, timestep: usize) -> Vec<ValueId> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|v| &self.values[v.0].shape[..]).collect();
+        let shapes = op.output_shapes(&shapes);
+        let outputs: Vec<ValueId> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| {
+                let name = if i == 0 { name.to_string() } else { format!("{name}.{i}") };
+                self.value(&name, shape, Origin::Node, area, Some(timestep))
+            })
+            .collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), area: area.to_string(), timestep });
+        outputs
+    }
+
+    /// How many nodes read each value (outputs of the graph count once more).
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.values.len()];
+        for value in self.nodes.iter().flat_map(|n| &n.inputs).chain(&self.outputs) {
+            uses[value.0] += 1;
+        }
+        uses
+    }
+
+    /// The index of the node that writes each value.
+    pub fn producers(&self) -> Vec<Option<usize>> {
+        let mut producers = vec![None; self.values.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            for output in &node.outputs {
+                producers[output.0] = Some(i);
+            }
+        }
+        producers
+    }
+}

@@ -1,1 +1,59 @@
-//! From operation to launch: variants, tiles, grid arithmetic, parameter structs.
+//! From operation to launch: kernel texts and their variants, tiles, grid arithmetic, parameter structs.
+
+pub mod choose;
+pub mod conv;
+mod kernel;
+mod launch;
+mod template;
+
+pub use kernel::{Access, Binding, Kernel, Param, capabilities};
+pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Target, View, align};
+pub use template::Settings;
+
+macro_rules! texts {
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../shaders/", $folder, $name, ".wgsl")))),*]
+    };
+}
+
+/// Every kernel file, by name.
+pub const TEXTS: &[(&str, &str)] = texts!("":
+    "adam",
+    "add",
+    "avg_pool",
+    "avg_pool_d_input",
+    "channel_sum",
+    "conv2d",
+    "conv2d_d_weight",
+    "conv_transpose2d",
+    "max_pool",
+    "max_pool_d_input",
+    "modulate",
+    "modulate_d_drives",
+    "norm_apply",
+    "norm_d_affine",
+    "norm_d_input",
+    "norm_d_sums",
+    "norm_merge",
+    "norm_stats",
+    "pack_weight",
+    "relu",
+    "relu_d_input",
+    "softmax_ce",
+    "softmax_ce_d_logits",
+    "sum_partials",
+);
+/// Helpers that more than one kernel includes.
+const SHARED: &[(&str, &str)] = texts!("shared/": "each", "rows");
+
+fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
+    texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1
+}
+
+fn text(name: &str) -> &'static str {
+    find(TEXTS, name)
+}
+
+fn shared_text(name: &str) -> &'static str {
+    find(SHARED, name)
+}

@@ -1,0 +1,14 @@
+// Global average pool: y[c, n] = mean over pixels of x[c, pixel, n].
+struct Params { n: u32, pixels: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let image = group.x * L + lane;
+  if (image >= p.n) { return; }
+  var sum = 0.0;
+  for (var pixel = 0u; pixel < p.pixels; pixel++) { sum += x[(group.y * p.pixels + pixel) * p.n + image]; }
+  y[group.y * p.n + image] = sum / f32(p.pixels);
+}

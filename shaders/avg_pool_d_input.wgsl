@@ -1,0 +1,13 @@
+// dx[c, pixel, n] = dy[c, n] / pixels.
+struct Params { n: u32, pixels: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let image = group.x * L + lane;
+  if (image >= p.n) { return; }
+  let value = dy[group.y * p.n + image] / f32(p.pixels);
+  for (var pixel = 0u; pixel < p.pixels; pixel++) { dx[(group.y * p.pixels + pixel) * p.n + image] = value; }
+}

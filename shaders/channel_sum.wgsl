@@ -1,0 +1,24 @@
+// y[c] = sum over t and i of x[t * step + c * length + i]: bias gradients over time, pixels and images. One group a channel;
+// lanes stride through it and lane 0 adds their sums in order.
+struct Params { length: u32, steps: u32, step: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+var<workgroup> tile: array<f32, L>;
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  var sum = 0.0;
+  for (var t = 0u; t < p.steps; t++) {
+    var part = 0.0;
+    for (var i = lane; i < p.length; i += L) { part += x[t * p.step + group.x * p.length + i]; }
+    sum += part;
+  }
+  tile[lane] = sum;
+  workgroupBarrier();
+  if (lane == 0u) {
+    var total = 0.0;
+    for (var l = 0u; l < L; l++) { total += tile[l]; }
+    y[group.x] = total;
+  }
+}

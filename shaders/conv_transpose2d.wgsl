@@ -1,0 +1,108 @@
+// Transposed convolution, stride 2, padding K/2, output padding 1:
+// y[co, yo, xo, n] = start + sum over ci, ky, kx with yo = 2 yi + ky - K/2, xo = 2 xi + kx - K/2
+//                            of w[ci, co, ky, kx] * x[ci, yi, xi, n]
+//
+// Split by the parity (py, px) of (yo, xo): each of the four phases is a convolution with a quarter of the taps on the
+// small map, so nothing is multiplied with inserted zeros. Lanes, registers and w as in conv2d.
+struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#if BASE
+@group(0) @binding(4) var<storage, read> base: array<f32>;
+//#endif
+//#if BIAS
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+//#endif
+//#if SUBGROUP
+const LOADS = (R + S - 1u) / S;
+//#endif
+
+@compute @workgroup_size(L)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+//#if SUBGROUP
+  @builtin(subgroup_invocation_id) sub: u32,
+//#endif
+) {
+  let pitch = p.in_w * p.n;
+  let q = group.x * L + lane;
+  let inside = q < pitch;
+  let xc = q / p.n;
+  let image = q - xc * p.n;
+  let py = group.y & 1u;
+  let px = (group.y >> 1u) & 1u;
+  let y0 = (group.y >> 2u) * NV;
+  let co0 = group.z * R;
+
+  // The place of this lane's outputs: row 2 (y0 + j) + py, column 2 xc + px.
+  let out_pitch = 2u * pitch;
+  let out = (2u * xc + px) * p.n + image;
+
+  var acc: array<f32, R * NV>;
+//#if BASE
+//#for r in 0..R
+//#for j in 0..NV
+  if (inside && co0 + $r < p.cout && y0 + $j < p.in_h) {
+    acc[$r * NV + $j] = base[((co0 + $r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out];
+  }
+//#end
+//#end
+//#endif
+//#if BIAS
+//#for r in 0..R
+  {
+    let b = bias[min(co0 + $r, p.cout - 1u)];
+//#for j in 0..NV
+    acc[$r * NV + $j] += b;
+//#end
+  }
+//#end
+//#endif
+
+  for (var ci = 0u; ci < p.cin; ci++) {
+    let plane = ci * p.in_h * pitch;
+    for (var kx = (px + K / 2u) & 1u; kx < K; kx += 2u) {
+      let xi = xc + (px + K / 2u - kx + 2u * K) / 2u - K;    // + 2K - 2K keeps the division exact; wraps below 0
+      let column = xi * p.n + image;
+      for (var ky = (py + K / 2u) & 1u; ky < K; ky += 2u) {
+        let shift = (py + K / 2u - ky + 2u * K) / 2u - K;
+        var v: array<f32, NV>;
+//#for j in 0..NV
+        {
+          let yi = y0 + $ju + shift;
+          let ok = inside && xi < p.in_w && yi < p.in_h;
+          v[$j] = select(0.0, x[select(0u, plane + yi * pitch + column, ok)], ok);
+        }
+//#end
+        let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;
+//#if SUBGROUP
+        var a: array<f32, LOADS>;
+        for (var i = 0u; i < LOADS; i++) { a[i] = w[first + sub + i * S]; }
+//#endif
+//#for r in 0..R
+        {
+//#if SUBGROUP
+          let f = subgroupBroadcast(a[$r / S], $r % S);
+//#else
+          let f = w[first + $r];
+//#endif
+//#for j in 0..NV
+          acc[$r * NV + $j] = fma(f, v[$j], acc[$r * NV + $j]);
+//#end
+        }
+//#end
+      }
+    }
+  }
+
+//#for r in 0..R
+//#for j in 0..NV
+  if (inside && co0 + $r < p.cout && y0 + $j < p.in_h) {
+    y[((co0 + $r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out] = acc[$r * NV + $j];
+  }
+//#end
+//#end
+}

@@ -1,0 +1,48 @@
+// dx = base (0 without BASE) + dy at the first maximum of each 2x2 window in scan order (0,0), (0,1), (1,0), (1,1).
+struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+//#if BASE
+@group(0) @binding(4) var<storage, read> base: array<f32>;
+//#endif
+
+fn put(i: u32, value: f32) {
+//#if BASE
+  dx[i] = base[i] + value;
+//#else
+  dx[i] = value;
+//#endif
+}
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let q = group.x * L + lane;
+  let xo = q / p.n;
+  if (2u * xo >= p.in_w) { return; }
+  let pitch = p.in_w * p.n;
+  let left = group.y * p.in_h * pitch + q + xo * p.n;
+  let pair = 2u * xo + 1u < p.in_w;                      // whether the window has a second column
+  for (var yo = 0u; 2u * yo < p.in_h; yo++) {
+    let i = left + 2u * yo * pitch;
+    if (xo < p.out_w && yo < p.out_h) {
+      let a = x[i]; let b = x[i + p.n]; let c = x[i + pitch]; let d = x[i + pitch + p.n];
+      let g = dy[(group.y * p.out_h + yo) * p.out_w * p.n + q];
+      let top = max(a, b);
+      let most = max(top, max(c, d));
+      let in_top = top == most;
+      put(i, select(0.0, g, a == most));
+      put(i + p.n, select(0.0, g, in_top && a != most));
+      put(i + pitch, select(0.0, g, !in_top && c == most));
+      put(i + pitch + p.n, select(0.0, g, !in_top && c != most));
+    } else {                                             // an odd last row or column took no part
+      put(i, 0.0);
+      if (pair) { put(i + p.n, 0.0); }
+      if (2u * yo + 1u < p.in_h) {
+        put(i + pitch, 0.0);
+        if (pair) { put(i + pitch + p.n, 0.0); }
+      }
+    }
+  }
+}

@@ -1,0 +1,17 @@
+// y = b * (1 + s): multiplicative interaction of the bottom-up drive b with the recurrent drive s.
+struct Params { count: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> s: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#include each
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  for (var u = 0u; u < UNROLL; u++) {
+    let i = element(group.x, lane, u);
+    if (i < p.count) {
+      y[i] = b[i] * (1.0 + s[i]);
+    }
+  }
+}

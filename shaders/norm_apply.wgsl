@@ -1,0 +1,33 @@
+// y = (x - mean) * rstd * gamma + beta, rectified if RELU. gamma, beta: one per row (per element of [C, H, W]), or one per
+// channel (CHANNEL: `pixels` rows share it).
+struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> stats: array<f32>;
+@group(0) @binding(3) var<storage, read> gamma: array<f32>;
+@group(0) @binding(4) var<storage, read> beta: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+//#include rows
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
+  if (!at.on) { return; }
+  let mean = stats[group.z * p.n + at.image];
+  let rstd = stats[(p.groups + group.z) * p.n + at.image];
+  let end = min((group.y + 1u) * p.chunk, p.rows);
+  for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
+    let e = group.z * p.rows + row;
+//#if CHANNEL
+    let a = e / p.pixels;
+//#else
+    let a = e;
+//#endif
+    let value = fma((x[e * p.n + at.image] - mean) * rstd, gamma[a], beta[a]);
+//#if RELU
+    y[e * p.n + at.image] = max(value, 0.0);
+//#else
+    y[e * p.n + at.image] = value;
+//#endif
+  }
+}

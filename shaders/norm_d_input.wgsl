@@ -1,0 +1,41 @@
+// dx = rstd * (g - mean(g) - h * mean(g h)), with g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd;
+// sums[0][group][n] = sum of g, sums[1][group][n] = sum of g h.
+struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> stats: array<f32>;
+@group(0) @binding(3) var<storage, read> gamma: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<f32>;
+//#if RELU
+@group(0) @binding(5) var<storage, read> y: array<f32>;
+//#endif
+@group(0) @binding(6) var<storage, read> sums: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+//#include rows
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
+  if (!at.on) { return; }
+  let cell = group.z * p.n + at.image;
+  let mean = stats[cell];
+  let rstd = stats[p.groups * p.n + cell];
+  let mean_g = sums[cell] / f32(p.rows);
+  let mean_gh = sums[p.groups * p.n + cell] / f32(p.rows);
+  let end = min((group.y + 1u) * p.chunk, p.rows);
+  for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
+    let e = group.z * p.rows + row;
+    let i = e * p.n + at.image;
+//#if CHANNEL
+    let a = e / p.pixels;
+//#else
+    let a = e;
+//#endif
+    var g = dy[i] * gamma[a];
+//#if RELU
+    g = select(0.0, g, y[i] > 0.0);
+//#endif
+    let h = (x[i] - mean) * rstd;
+    dx[i] = rstd * (g - mean_g - h * mean_gh);
+  }
+}

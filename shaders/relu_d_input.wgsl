@@ -1,0 +1,17 @@
+// dx = dy where y > 0, else 0 (the derivative at 0 is 0).
+struct Params { count: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+//#include each
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  for (var u = 0u; u < UNROLL; u++) {
+    let i = element(group.x, lane, u);
+    if (i < p.count) {
+      dx[i] = select(0.0, dy[i], y[i] > 0.0);
+    }
+  }
+}

@@ -1,0 +1,33 @@
+// logprob[k, n] = log(clamp(softmax(z[., n])[k], 1e-10, 1)); score[0][n] = -logprob[label]; score[1][n] = 1 if the first
+// maximum of z is the label, else 0. One lane an image.
+struct Params { n: u32, classes: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> z: array<f32>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read_write> logprob: array<f32>;
+@group(0) @binding(4) var<storage, read_write> score: array<f32>;
+
+@compute @workgroup_size(L)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let image = id.x;
+  if (image >= p.n) { return; }
+  var most = z[image];
+  var best = 0u;
+  for (var k = 1u; k < p.classes; k++) {
+    let value = z[k * p.n + image];
+    if (value > most) { most = value; best = k; }
+  }
+  var sum = 0.0;
+  for (var k = 0u; k < p.classes; k++) { sum += exp(z[k * p.n + image] - most); }
+  let label = labels[image];
+  var loss = 0.0;
+  for (var k = 0u; k < p.classes; k++) {
+    // log p without the rounding of p itself; the clamp is applied to the logarithm, which is monotone.
+    let value = clamp(z[k * p.n + image] - most - log(sum), LOG_FLOOR, 0.0);
+    logprob[k * p.n + image] = value;
+    if (k == label) { loss = -value; }
+  }
+  score[image] = loss;
+  score[p.n + image] = select(0.0, 1.0, best == label);
+}
+const LOG_FLOOR = -23.025850929940457;   // log(1e-10)

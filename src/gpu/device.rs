@@ -1,0 +1,245 @@
+//! Adapters, the device, and compiled pipelines.
+
+use crate::kernels::{Kernel, Target};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// How a device is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Substring of the adapter's name or driver, or an index into [`adapters`].
+    pub adapter: Option<String>,
+    /// Whether shaders run with wgpu's injected checks (bounds, loop bounds, zeroed workgroup memory). Tests and
+    /// `check` use them; training runs without, at several times the speed on software drivers.
+    pub checked: bool,
+}
+
+/// An open device with its queue and pipeline cache.
+pub struct Gpu {
+    /// The device.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    /// What the adapter says of itself.
+    pub info: wgpu::AdapterInfo,
+    /// Features requested and got.
+    pub features: wgpu::Features,
+    /// Facts that decide variants.
+    pub target: Target,
+    checked: bool,
+    pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
+    fault: Arc<Mutex<Option<String>>>,
+    allocated: AtomicU64,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY.with_env(),
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+/// All adapters of the primary backends (Vulkan, Metal, DX12), the fastest kind first.
+pub fn adapters() -> Vec<wgpu::Adapter> {
+    let mut found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY.with_env()));
+    let rank = |kind| match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    found.sort_by_key(|a| rank(a.get_info().device_type));
+    found
+}
+
+/// `driver` and `driver_info` in one string, as reports print it.
+pub fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_string()
+}
+
+fn choose(selector: Option<&str>) -> Result<wgpu::Adapter> {
+    let mut found = adapters();
+    let list = |found: &[wgpu::Adapter]| {
+        let names = found.iter().enumerate().map(|(i, a)| format!("  {i}: {} ({})", a.get_info().name, driver(&a.get_info())));
+        names.collect::<Vec<_>>().join("\n")
+    };
+    if found.is_empty() {
+        return Err(Error::Gpu(
+            "no adapter found: no Vulkan, Metal or DX12 driver answers. Without a GPU, install lavapipe, Mesa's software \
+             Vulkan driver (scripts/setup.sh does it; Debian and Ubuntu: mesa-vulkan-drivers and libvulkan1), and check \
+             that VK_DRIVER_FILES, if set, names an existing file"
+                .into(),
+        ));
+    }
+    let Some(selector) = selector else { return Ok(found.swap_remove(0)) };
+    let wanted = selector.to_lowercase();
+    let by_name = |a: &wgpu::Adapter| {
+        let info = a.get_info();
+        info.name.to_lowercase().contains(&wanted) || driver(&info).to_lowercase().contains(&wanted)
+    };
+    let index = match selector.parse::<usize>() {
+        Ok(i) if i < found.len() => Some(i),
+        _ => found.iter().position(by_name),
+    };
+    match index {
+        Some(i) => Ok(found.swap_remove(i)),
+        None => Err(Error::Gpu(format!("no adapter matches `{selector}`; there are:\n{}", list(&found)))),
+    }
+}
+
+/// Facts about an adapter, without opening it.
+pub fn target(adapter: &wgpu::Adapter) -> Target {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+    Target {
+        name: info.name.clone(),
+        driver: driver(&info),
+        cpu: info.device_type == wgpu::DeviceType::Cpu,
+        subgroup: if fixed && (4..=64).contains(&info.subgroup_max_size) { info.subgroup_max_size } else { 0 },
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        max_grid: limits.max_compute_workgroups_per_dimension,
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// No adapter, none that matches, or one below WebGPU's default limits.
+    pub fn open(options: &Options) -> Result<Gpu> {
+        let adapter = choose(options.adapter.as_deref())?;
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        // Kernels stay within WebGPU's defaults; only sizes of buffers may use all that the adapter offers.
+        let required_limits = wgpu::Limits {
+            max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+            max_buffer_size: limits.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("recurve"),
+            required_features: features,
+            required_limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| Error::Gpu(format!("{} cannot be opened: {e}", info.name)))?;
+        let fault = Arc::new(Mutex::new(None));
+        let seen = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            seen.lock().expect("no panic while held").get_or_insert(error.to_string());
+        }));
+        let lost = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.lock().expect("no panic while held").get_or_insert(format!("device lost: {message}"));
+            }
+        });
+        let (target, checked, allocated) = (target(&adapter), options.checked, AtomicU64::new(0));
+        Ok(Gpu { device, queue, info, features, target, checked, pipelines: Mutex::default(), fault, allocated })
+    }
+
+    /// Adapter, driver and backend in one line, as every report prints them.
+    pub fn describe(&self) -> String {
+        format!("{} ({}, {:?})", self.info.name, driver(&self.info), self.info.backend)
+    }
+
+    /// Whether shaders run with injected checks.
+    pub fn checked(&self) -> bool {
+        self.checked
+    }
+
+    /// The first error that wgpu reported outside a call's own result, if any.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self) -> Result<()> {
+        match self.fault.lock().expect("no panic while held").take() {
+            Some(message) => Err(Error::Gpu(format!("{}: {message}", self.info.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of all buffers created so far.
+    pub fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Creates a buffer.
+    ///
+    /// # Errors
+    /// Out of memory, with the size asked for.
+    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            let asked = size as f64 / (1 << 20) as f64;
+            return Err(Error::Gpu(format!("out of memory: {asked:.1} MiB for `{label}` on {}: {error}", self.info.name)));
+        }
+        self.allocated.fetch_add(size, Ordering::Relaxed);
+        Ok(buffer)
+    }
+
+    /// The pipeline of a kernel variant, compiled once per device.
+    ///
+    /// # Errors
+    /// What the driver's compiler or wgpu's validation says.
+    pub fn pipeline(&self, kernel: &Kernel) -> Result<Arc<wgpu::ComputePipeline>> {
+        if let Some(done) = self.pipelines.lock().expect("no panic while held").get(&kernel.source) {
+            return Ok(done.clone());
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let label = kernel.label();
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            trusted(&self.device, descriptor)
+        };
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: self.checked,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::Gpu(format!("kernel {label}: {error}")));
+        }
+        let pipeline = Arc::new(pipeline);
+        self.pipelines.lock().expect("no panic while held").insert(kernel.source.clone(), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Waits until all submitted work is done.
+    ///
+    /// # Errors
+    /// A lost device, or an error reported meanwhile.
+    pub fn wait(&self) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        waited.map(|_| ()).map_err(|e| Error::Gpu(format!("{}: waiting for the device: {e}", self.info.name)))
+    }
+}
+
+/// A shader module without injected checks.
+#[expect(unsafe_code, reason = "the only one: our own kernels, whose loops end and whose indices stay in bounds; the \
+                                tests run every variant with all checks on")]
+fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
+    // SAFETY: the text comes from `shaders/` alone, never from a user.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}

@@ -1,0 +1,180 @@
+//! A program on a device: buffers allocated as planned, pipelines and bind groups made once, replayed at will.
+
+use super::device::Gpu;
+use crate::graph::plan::Plan;
+use crate::kernels::{Access, Program, View};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Buffers that outlive a program and are shared by name: parameters, gradients, optimiser state.
+#[derive(Default)]
+pub struct Store(HashMap<String, wgpu::Buffer>);
+
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
+
+struct Step {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+}
+
+/// A program, ready to run.
+pub struct Recording {
+    /// The buffer that serves each buffer of the program.
+    buffers: Vec<wgpu::Buffer>,
+    steps: Vec<Step>,
+    staging: Option<wgpu::Buffer>,
+}
+
+impl Recording {
+    /// Allocates what `plan` says, compiles pipelines and makes bind groups.
+    ///
+    /// # Errors
+    /// Out of memory; a kernel that the driver refuses.
+    pub fn new(gpu: &Gpu, program: &Program, plan: &Plan, store: &mut Store) -> Result<Recording> {
+        let mut slots = Vec::new();
+        for (i, &bytes) in plan.slots.iter().enumerate() {
+            slots.push(gpu.buffer(&format!("slot {i}"), bytes, STORAGE)?);
+        }
+        let mut buffers = Vec::new();
+        for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
+            buffers.push(match slot {
+                Some(slot) => slots[*slot].clone(),
+                None => match store.0.get(&spec.name) {
+                    Some(buffer) => buffer.clone(),
+                    None => {
+                        let buffer = gpu.buffer(&spec.name, spec.bytes, STORAGE)?;
+                        store.0.insert(spec.name.clone(), buffer.clone());
+                        buffer
+                    }
+                },
+            });
+        }
+        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform)?;
+        let mut table = vec![0u8; plan.params_bytes as usize];
+        let mut steps = Vec::new();
+        for (launch, &offset) in program.launches.iter().zip(&plan.params_offset) {
+            table[offset as usize..offset as usize + launch.params.len()].copy_from_slice(&launch.params);
+            let pipeline = gpu.pipeline(&launch.kernel)?;
+            let entries: Vec<_> = launch
+                .kernel
+                .bindings
+                .iter()
+                .map(|binding| {
+                    let (buffer, offset, size) = if binding.access == Access::Uniform {
+                        (&params, offset, u64::from(launch.kernel.params_size))
+                    } else {
+                        let operand = launch.operands.iter().find(|(name, _)| *name == binding.name);
+                        let view = operand.expect("Program::launch checks the operands").1;
+                        (&buffers[view.buffer.0], view.offset, view.bytes)
+                    };
+                    let size = wgpu::BufferSize::new(size);
+                    let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+                    wgpu::BindGroupEntry { binding: binding.index, resource }
+                })
+                .collect();
+            let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&launch.label),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            if let Some(error) = pollster::block_on(scope.pop()) {
+                return Err(Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())));
+            }
+            steps.push(Step { pipeline, bind_group, grid: launch.grid });
+        }
+        gpu.queue.write_buffer(&params, 0, &table);
+        let staging = match plan.staging_bytes {
+            0 => None,
+            bytes => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                Some(gpu.buffer("staging", bytes, usage)?)
+            }
+        };
+        gpu.check()?;
+        Ok(Recording { buffers, steps, staging })
+    }
+
+    /// Writes host data into a view. Takes effect before the next [`Recording::run`].
+    pub fn write<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        assert!(bytes.len() as u64 <= view.bytes, "write of {} bytes into a view of {}", bytes.len(), view.bytes);
+        gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, bytes);
+    }
+
+    /// Submits all launches once, in order.
+    pub fn run(&self, gpu: &Gpu) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for step in &self.steps {
+                pass.set_pipeline(&step.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Copies a view back and waits for it.
+    ///
+    /// # Errors
+    /// A lost device, or an error reported since the last check.
+    pub fn read<T: bytemuck::AnyBitPattern>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
+        read(gpu, &self.buffers[view.buffer.0], view.offset, view.bytes, self.staging.as_ref())
+    }
+
+    /// Fills every temporary slot with NaN, so that a launch that reads what nobody wrote cannot go unnoticed.
+    pub fn poison(&self, gpu: &Gpu, program: &Program) {
+        for (buffer, spec) in self.buffers.iter().zip(&program.buffers) {
+            if spec.role == crate::kernels::Role::Temporary {
+                let words = vec![f32::NAN; (buffer.size() / 4) as usize];
+                gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+            }
+        }
+    }
+}
+
+impl Store {
+    /// The buffer of this name, if a program has made it.
+    pub fn get(&self, name: &str) -> Option<&wgpu::Buffer> {
+        self.0.get(name)
+    }
+}
+
+/// Copies `bytes` bytes of `buffer` from `offset` back to the host, through `staging` if that is large enough.
+///
+/// # Errors
+/// A lost device, or an error reported since the last check.
+pub fn read<T: bytemuck::AnyBitPattern>(
+    gpu: &Gpu,
+    buffer: &wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+    staging: Option<&wgpu::Buffer>,
+) -> Result<Vec<T>> {
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let own;
+    let staging = match staging {
+        Some(staging) if staging.size() >= bytes => staging,
+        _ => {
+            let label = Some("read");
+            own = gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false });
+            &own
+        }
+    };
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, bytes);
+    gpu.queue.submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
+    gpu.wait()?;
+    let mapped = staging.get_mapped_range(0..bytes).map_err(|e| Error::Gpu(format!("reading back: {e}")))?;
+    let data = bytemuck::allocation::pod_collect_to_vec::<u8, u8>(&mapped);
+    drop(mapped);
+    staging.unmap();
+    Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+}

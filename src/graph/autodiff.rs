@@ -1,0 +1,136 @@
+//! Reverse-mode differentiation of an unrolled graph: backpropagation through time is ordinary reverse traversal.
+
+use super::{Graph, Node, Origin, ValueId};
+use crate::ops::{Op, gradient};
+use std::collections::BTreeMap;
+
+/// What one use of a parameter contributes to its gradient, not yet evaluated.
+struct Use {
+    op: Op,
+    output: usize,
+    inputs: Vec<ValueId>,
+    area: String,
+    timestep: usize,
+}
+
+/// The state of a reverse traversal.
+pub struct Tape<'a> {
+    /// The graph that is being extended.
+    pub graph: &'a mut Graph,
+    contributions: BTreeMap<ValueId, Vec<ValueId>>,
+    uses: BTreeMap<ValueId, Vec<Use>>,
+    differentiable: Vec<bool>,
+    here: (String, usize),
+}
+
+impl Tape<'_> {
+    /// Whether anything upstream of this value wants its gradient.
+    pub fn needs(&self, value: ValueId) -> bool {
+        self.differentiable[value.0]
+    }
+
+    /// Adds a gradient node that belongs to the area and timestep of `node`.
+    pub fn emit(&mut self, node: &Node, op: Op, inputs: &[ValueId], name: &str) -> Vec<ValueId> {
+        self.graph.node(op, inputs, &format!("{}.{name}", node.area), &node.area, node.timestep)
+    }
+
+    /// `gradient` contributes to the gradient of `value`.
+    pub fn add(&mut self, value: ValueId, gradient: ValueId) {
+        if self.needs(value) {
+            self.contributions.entry(value).or_default().push(gradient);
+        }
+    }
+
+    /// Output `output` of `op` on `inputs` contributes to the gradient of `parameter`. A value that is no parameter of
+    /// the network (op tests) is served likewise.
+    pub fn parameter(&mut self, parameter: ValueId, op: Op, output: usize, inputs: &[ValueId]) {
+        if self.needs(parameter) {
+            let (area, timestep) = self.here.clone();
+            let inputs = inputs.to_vec();
+            self.uses.entry(parameter).or_default().push(Use { op, output, inputs, area, timestep });
+        }
+    }
+
+    /// The sum of the contributions to `value` so far.
+    fn total(&mut self, value: ValueId) -> Option<ValueId> {
+        let list = self.contributions.remove(&value)?;
+        if list.len() == 1 {
+            return Some(list[0]);
+        }
+        let Value { name, area, timestep } = Value::of(&self.graph.values[value.0]);
+        Some(self.graph.node(Op::Add, &list, &format!("d_{name}"), &area, timestep)[0])
+    }
+}
+
+struct Value {
+    name: String,
+    area: String,
+    timestep: usize,
+}
+
+impl Value {
+    fn of(value: &super::Value) -> Value {
+        Value { name: value.name.clone(), area: value.area.clone(), timestep: value.timestep.unwrap_or(0) }
+    }
+}
+
+/// Extends `graph` by the gradients of `wrt`, given gradients of some values (`seeds`: value, its gradient; a
+/// `softmax_ce` output is seeded with itself). Returns the gradient of each of `wrt`, `None` where nothing depends on
+/// it.
+///
+/// With `fold`, a parameter that is used at several timesteps gets its gradient from one node that reduces over all of
+/// them; else from one node each and a sum.
+pub fn differentiate(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+    fold: bool,
+) -> Vec<Option<ValueId>> {
+    let mut differentiable = vec![false; graph.values.len()];
+    for value in wrt {
+        differentiable[value.0] = true;
+    }
+    for node in &graph.nodes {
+        if node.inputs.iter().any(|v| differentiable[v.0]) {
+            node.outputs.iter().for_each(|v| differentiable[v.0] = true);
+        }
+    }
+    let forward = graph.nodes.clone();
+    let (contributions, uses, here) = (BTreeMap::new(), BTreeMap::new(), (String::new(), 0));
+    let mut tape = Tape { graph, contributions, uses, differentiable, here };
+    for (value, seed) in seeds {
+        tape.contributions.entry(*value).or_default().push(*seed);
+    }
+    for node in forward.iter().rev() {
+        if !node.outputs.iter().any(|v| tape.contributions.contains_key(v)) {
+            continue;
+        }
+        tape.here = (node.area.clone(), node.timestep);
+        let d_outputs: Vec<Option<ValueId>> = node.outputs.iter().map(|&v| tape.total(v)).collect();
+        gradient(&mut tape, node, &d_outputs);
+    }
+
+    // Gradients of parameters. Uses were met from the last timestep to the first; in time order they read better.
+    let mut evaluated: BTreeMap<Vec<ValueId>, Vec<ValueId>> = BTreeMap::new(); // gamma and beta share a node
+    wrt.iter()
+        .map(|&parameter| {
+            let Some(mut list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
+            list.reverse();
+            let name = format!("d_{}", tape.graph.values[parameter.0].name);
+            let groups: Vec<&[Use]> = if fold { vec![&list] } else { list.chunks(1).collect() };
+            for group in groups {
+                let arity = group[0].inputs.len();
+                let inputs: Vec<ValueId> = (0..arity).flat_map(|i| group.iter().map(move |u| u.inputs[i])).collect();
+                let (area, t) = (&group[0].area, group[0].timestep);
+                let graph = &mut tape.graph;
+                let mut key = inputs.clone();
+                key.push(ValueId(group[0].op.name().len())); // different ops may share inputs
+                let outputs =
+                    evaluated.entry(key).or_insert_with(|| graph.node(group[0].op, &inputs, &name, area, t)).clone();
+                tape.contributions.entry(parameter).or_default().push(outputs[group[0].output]);
+            }
+            tape.total(parameter)
+        })
+        .map(|gradient| gradient.filter(|g| tape.graph.values[g.0].origin != Origin::Parameter))
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! Which variant serves which shape: the table of sensible choices, and the list of all variants for `check`.
+
+use super::Target;
+use super::conv::{ConvShape, Source, Tile, WeightTile};
+
+/// Variants forced by a test or a benchmark; `None` leaves the choice to the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice {
+    /// For conv2d and conv_transpose2d.
+    pub tile: Option<Tile>,
+    /// For weight gradients.
+    pub weight: Option<WeightTile>,
+}
+
+/// The largest power of two that is at most `limit` and at most the next power of two of `n`.
+fn cover(n: usize, limit: usize) -> usize {
+    n.next_power_of_two().min(limit)
+}
+
+/// The tile for conv2d and conv_transpose2d.
+///
+/// On a CPU a workgroup is one subgroup, and loads are the limit: large register tiles, weights broadcast. On a GPU the
+/// weights lie in workgroup memory and smaller tiles keep enough groups in flight.
+pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
+    let rows = if shape.stride == 2 { 2 } else { 4 };
+    if target.cpu && target.subgroup > 0 {
+        let r = if shape.k >= 5 { 8 } else { 16 };
+        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r, nv: cover(shape.out_h, rows) };
+    }
+    if target.cpu {
+        return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows) };
+    }
+    Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows) }
+}
+
+/// The tile for weight gradients.
+pub fn weight_tile(target: &Target, shape: &ConvShape) -> WeightTile {
+    let (r, c) = match shape.k {
+        1 => (8, 8),
+        3 => (8, 1),
+        _ => (4, 1),
+    };
+    let lanes = if target.cpu { target.subgroup.max(4) as usize } else { 64 };
+    let subgroup = target.subgroup > 0 && lanes == target.subgroup as usize;
+    let lanes = if subgroup || !target.cpu { lanes } else { 8 };
+    // Enough groups to fill the machine; more would only add partial sums.
+    let wanted = if target.cpu { 8 } else { 512 };
+    let groups = shape.cin.div_ceil(c) * shape.cout.div_ceil(r);
+    WeightTile { subgroup, lanes, r, c, splits: usize::max(1, wanted / groups) }
+}
+
+/// Every conv2d tile that `check` runs on this adapter.
+pub fn tiles(target: &Target, transposed: bool) -> Vec<Tile> {
+    let mut list = Vec::new();
+    let mut sources = vec![Source::Uniform];
+    if !transposed {
+        sources.push(Source::Shared);
+    }
+    if target.subgroup > 0 {
+        sources.push(Source::Subgroup);
+    }
+    for source in sources {
+        let lanes = match source {
+            Source::Subgroup => vec![target.subgroup as usize, 64],
+            Source::Shared => vec![64],
+            Source::Uniform => vec![8, 64],
+        };
+        for lanes in lanes {
+            for (r, nv) in [(8, 1), (8, 4), (16, 2), (16, 4)] {
+                list.push(Tile { source, lanes, r, nv });
+            }
+        }
+    }
+    list
+}
+
+/// Every weight-gradient tile that `check` runs on this adapter.
+pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
+    let mut list = Vec::new();
+    let shapes: &[(usize, usize)] = match k {
+        1 => &[(8, 8), (4, 4)],
+        3 => &[(8, 1), (4, 2)],
+        _ => &[(4, 1), (2, 1)],
+    };
+    for &(r, c) in shapes {
+        for splits in [1, 3] {
+            list.push(WeightTile { subgroup: false, lanes: 64, r, c, splits });
+            list.push(WeightTile { subgroup: false, lanes: 8, r, c, splits });
+            if target.subgroup > 0 {
+                list.push(WeightTile { subgroup: true, lanes: target.subgroup as usize, r, c, splits });
+            }
+        }
+    }
+    list
+}

@@ -1,0 +1,293 @@
+//! Convolutions: conv2d (stride 1, and stride 2 as the input gradient of the transposed convolution), transposed
+//! convolution, weight gradients. Linear layers are 1x1 convolutions on 1x1 maps; a matrix product is a 1x1
+//! convolution whose pixels and images are the columns.
+
+use super::{Kernel, Param, Program, Settings, Target, View};
+use crate::Result;
+
+/// A convolution from `x` [cin, in_h, in_w, n] to `y` [cout, out_h, out_w, n] with a k x k kernel, padding k / 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct ConvShape {
+    /// Images.
+    pub n: usize,
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Input rows.
+    pub in_h: usize,
+    /// Input columns.
+    pub in_w: usize,
+    /// Output rows.
+    pub out_h: usize,
+    /// Output columns.
+    pub out_w: usize,
+    /// Kernel size, odd.
+    pub k: usize,
+    /// Stride, 1 or 2.
+    pub stride: usize,
+}
+
+impl ConvShape {
+    /// The same map size in and out, stride 1.
+    pub fn same(n: usize, cin: usize, cout: usize, h: usize, w: usize, k: usize) -> Self {
+        ConvShape { n, cin, cout, in_h: h, in_w: w, out_h: h, out_w: w, k, stride: 1 }
+    }
+
+    /// Multiplications and additions of the forward pass, padding included.
+    pub fn flops(&self) -> f64 {
+        2.0 * (self.n * self.cin * self.cout * self.out_h * self.out_w * self.k * self.k) as f64
+    }
+}
+
+/// Where a kernel takes the weights from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// One load brings as many weights as a subgroup has lanes; each is broadcast. Needs a fixed subgroup size.
+    Subgroup,
+    /// The group stages weights in workgroup memory.
+    Shared,
+    /// All lanes load the same address.
+    Uniform,
+}
+
+/// A variant of conv2d or conv_transpose2d.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Tile {
+    /// Operand source of the weights.
+    pub source: Source,
+    /// Invocations of a workgroup; lanes run along (column, image).
+    pub lanes: usize,
+    /// Output channels per invocation.
+    pub r: usize,
+    /// Output rows per invocation.
+    pub nv: usize,
+}
+
+/// A variant of conv2d_d_weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct WeightTile {
+    /// Subgroup sums at the end, or sums through workgroup memory.
+    pub subgroup: bool,
+    /// Invocations of a workgroup.
+    pub lanes: usize,
+    /// Output channels per invocation.
+    pub r: usize,
+    /// Input channels per invocation.
+    pub c: usize,
+    /// Groups that share the columns; their partial sums are added in a second launch.
+    pub splits: usize,
+}
+
+/// What the accumulators start from: the sum of what is present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// A map like the output.
+    pub base: Option<View>,
+    /// One value per output channel.
+    pub bias: Option<View>,
+}
+
+/// How the weights of a convolution lie in the parameter: `w[co * out_step + ci * in_step + ky * k + kx]`, turned by
+/// 180 degrees if `flip`.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightOrder {
+    /// Distance between output channels.
+    pub out_step: usize,
+    /// Distance between input channels.
+    pub in_step: usize,
+    /// Whether taps run backwards.
+    pub flip: bool,
+}
+
+/// A label for messages and profiles.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// What is computed.
+    pub label: &'a str,
+    /// Area of the network.
+    pub area: &'a str,
+}
+
+/// Words of the packed weights of a convolution (a margin lets whole subgroups load past the end).
+fn packed_count(cin: usize, cout: usize, k: usize, r: usize) -> usize {
+    cout.div_ceil(r) * r * cin * k * k + 64
+}
+
+fn pack(p: &mut Program, shape: &ConvShape, r: usize, w: View, order: WeightOrder, site: Site) -> Result<View> {
+    let settings = Settings::new().set("K", shape.k as u32).set("R", r as u32).set("L", 64).flag("FLIP", order.flip);
+    let kernel = Kernel::new("pack_weight", &settings)?;
+    let packed = p.scratch("packed", site.area, packed_count(shape.cin, shape.cout, shape.k, r));
+    let params: &[(&str, Param)] = &[
+        ("cin", shape.cin.into()),
+        ("cout", shape.cout.into()),
+        ("in_step", order.in_step.into()),
+        ("out_step", order.out_step.into()),
+    ];
+    let grid = [shape.cin, shape.cout.div_ceil(r), 1];
+    p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
+    Ok(packed)
+}
+
+fn tile_settings(tile: &Tile, k: usize, start: Start, target: &Target) -> Settings {
+    let settings = Settings::new()
+        .set("K", k as u32)
+        .set("L", tile.lanes as u32)
+        .set("NV", tile.nv as u32)
+        .set("R", tile.r as u32)
+        .flag("BASE", start.base.is_some())
+        .flag("BIAS", start.bias.is_some())
+        .flag("SUBGROUP", tile.source == Source::Subgroup)
+        .flag("SHARED", tile.source == Source::Shared);
+    if tile.source == Source::Subgroup { settings.set("S", target.subgroup) } else { settings }
+}
+
+fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static str, View)> {
+    let mut operands = vec![("x", x), ("w", w), ("y", y)];
+    operands.extend(start.base.map(|view| ("base", view)));
+    operands.extend(start.bias.map(|view| ("bias", view)));
+    operands
+}
+
+/// y = start + conv2d(x, w).
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn conv2d(
+    p: &mut Program,
+    target: &Target,
+    tile: &Tile,
+    shape: &ConvShape,
+    (x, w, order, start, y): (View, View, WeightOrder, Start, View),
+    site: Site,
+) -> Result<()> {
+    let packed = pack(p, shape, tile.r, w, order, site)?;
+    let mut settings = tile_settings(tile, shape.k, start, target)
+        .set("STRIDE", shape.stride as u32)
+        .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32);
+    if tile.source == Source::Shared {
+        let per_channel = shape.k * shape.k * tile.r;
+        settings = settings.set("CT", (2048 / per_channel).clamp(1, 16) as u32);
+    }
+    let kernel = Kernel::new("conv2d", &settings)?;
+    let params: &[(&str, Param)] = &[
+        ("n", shape.n.into()),
+        ("cin", shape.cin.into()),
+        ("cout", shape.cout.into()),
+        ("in_h", shape.in_h.into()),
+        ("in_w", shape.in_w.into()),
+        ("out_h", shape.out_h.into()),
+        ("out_w", shape.out_w.into()),
+    ];
+    let columns = (shape.out_w * shape.n).div_ceil(tile.lanes);
+    let grid = [columns, shape.out_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
+    p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
+    Ok(())
+}
+
+/// y = start + transposed convolution of x with w: stride 2, output padding 1. `shape` gives the small map as input;
+/// the output has twice its rows and columns.
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn conv_transpose2d(
+    p: &mut Program,
+    target: &Target,
+    tile: &Tile,
+    shape: &ConvShape,
+    (x, w, order, start, y): (View, View, WeightOrder, Start, View),
+    site: Site,
+) -> Result<()> {
+    let packed = pack(p, shape, tile.r, w, order, site)?;
+    let kernel = Kernel::new("conv_transpose2d", &tile_settings(tile, shape.k, start, target))?;
+    let params: &[(&str, Param)] = &[
+        ("n", shape.n.into()),
+        ("cin", shape.cin.into()),
+        ("cout", shape.cout.into()),
+        ("in_h", shape.in_h.into()),
+        ("in_w", shape.in_w.into()),
+    ];
+    let columns = (shape.in_w * shape.n).div_ceil(tile.lanes);
+    let grid = [columns, 4 * shape.in_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
+    p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
+    Ok(())
+}
+
+/// dw[co, ci, ky, kx] = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
+/// maps, `x_step` and `dy_step` words apart.
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn conv2d_d_weight(
+    p: &mut Program,
+    target: &Target,
+    tile: &WeightTile,
+    shape: &ConvShape,
+    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    dw: View,
+    site: Site,
+) -> Result<()> {
+    let k = shape.k;
+    let new = shape.stride.min(k);
+    let mut settings = Settings::new()
+        .set("K", k as u32)
+        .set("L", tile.lanes as u32)
+        .set("R", tile.r as u32)
+        .set("C", tile.c as u32)
+        .set("STRIDE", shape.stride as u32)
+        .set("NEW", new as u32)
+        .set("KEPT_ROWS", (k - new) as u32)
+        .set("COUNT", (tile.r * tile.c * k * k) as u32)
+        .flag("WINDOW", k > new)
+        .flag("SUBGROUP", tile.subgroup);
+    if tile.subgroup {
+        settings = settings.set("S", target.subgroup);
+    }
+    let kernel = Kernel::new("conv2d_d_weight", &settings)?;
+    let count = shape.cout * shape.cin * k * k;
+    let blocks = (shape.out_w * shape.n).div_ceil(tile.lanes);
+    let splits = tile.splits.min(blocks);
+    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
+    let params: &[(&str, Param)] = &[
+        ("n", shape.n.into()),
+        ("cin", shape.cin.into()),
+        ("cout", shape.cout.into()),
+        ("in_h", shape.in_h.into()),
+        ("in_w", shape.in_w.into()),
+        ("out_h", shape.out_h.into()),
+        ("out_w", shape.out_w.into()),
+        ("steps", steps.into()),
+        ("x_step", x_step.into()),
+        ("dy_step", dy_step.into()),
+        ("blocks", blocks.into()),
+        ("splits", splits.into()),
+    ];
+    let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(tile.r), splits];
+    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], params, grid, site.label, site.area);
+    if splits > 1 {
+        sum_partials(p, target, partial, count, splits, dw, site)?;
+    }
+    Ok(())
+}
+
+/// y[i] = sum over s of partial[s, i].
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn sum_partials(
+    p: &mut Program,
+    target: &Target,
+    partial: View,
+    count: usize,
+    parts: usize,
+    y: View,
+    site: Site,
+) -> Result<()> {
+    let (lanes, unroll) = if target.cpu { (64, 4) } else { (64, 1) };
+    let kernel = Kernel::new("sum_partials", &Settings::new().set("L", lanes).set("UNROLL", unroll))?;
+    let params: &[(&str, Param)] = &[("count", count.into()), ("parts", parts.into())];
+    let grid = [count.div_ceil((lanes * unroll) as usize), 1, 1];
+    p.launch(&kernel, &[("partial", partial), ("y", y)], params, grid, &format!("{} sum", site.label), site.area);
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! One compiled variant of a kernel: its text, and what naga reads from it (bindings, access, parameter layout).
+
+use super::template::{Settings, expand};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// How a kernel uses a storage buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+    /// `var<uniform>`: the parameter struct.
+    Uniform,
+}
+
+/// A resource of group 0, as declared in the text.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Variable name: launches bind by it.
+    pub name: String,
+    /// `@binding(…)`.
+    pub index: u32,
+    /// How it is used.
+    pub access: Access,
+}
+
+/// A member of the parameter struct.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Member name.
+    pub name: String,
+    /// Bytes from the start of the struct.
+    pub offset: u32,
+    /// Whether it is `f32` (else `u32` or `i32`).
+    pub float: bool,
+}
+
+/// One variant of one kernel, reflected and validated.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Name of the file in `shaders/`, which is also the name of the op.
+    pub name: &'static str,
+    /// Constants and flags of the variant, as a short name.
+    pub variant: String,
+    /// The WGSL text.
+    pub source: String,
+    /// Resources.
+    pub bindings: Vec<Binding>,
+    /// Members of the parameter struct, in order.
+    pub fields: Vec<Field>,
+    /// Size of the parameter struct in bytes (0: none).
+    pub params_size: u32,
+    /// Workgroup size.
+    pub workgroup: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Whether the text uses subgroup operations.
+    pub subgroups: bool,
+}
+
+/// A value for a member of a parameter struct.
+#[derive(Clone, Copy, Debug)]
+pub enum Param {
+    /// `u32` (or `i32`).
+    U(u32),
+    /// `f32`.
+    F(f32),
+}
+
+impl From<usize> for Param {
+    fn from(value: usize) -> Self {
+        Param::U(u32::try_from(value).expect("index ranges are checked when the graph is built"))
+    }
+}
+impl From<u32> for Param {
+    fn from(value: u32) -> Self {
+        Param::U(value)
+    }
+}
+impl From<f32> for Param {
+    fn from(value: f32) -> Self {
+        Param::F(value)
+    }
+}
+
+/// What naga is asked to accept: the core language and subgroup operations.
+pub fn capabilities() -> naga::valid::Capabilities {
+    naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
+}
+
+impl Kernel {
+    /// Expands, parses, validates and reflects a variant of the kernel file `name`.
+    ///
+    /// # Errors
+    /// When naga refuses the text; the message holds the place in the expanded text.
+    pub fn new(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
+        let source = expand(super::text(name), settings, &super::shared_text);
+        let fail = |what: String| Error::Gpu(format!("kernel {name} ({}): {what}", settings.label()));
+        let module = naga::front::wgsl::parse_str(&source).map_err(|e| fail(e.emit_to_string(&source)))?;
+        let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+        validator.validate(&module).map_err(|e| fail(e.emit_to_string(&source)))?;
+
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|e| fail(e.to_string()))?;
+        let mut bindings = Vec::new();
+        let (mut fields, mut params_size, mut workgroup_memory) = (Vec::new(), 0, 0);
+        for (_, variable) in module.global_variables.iter() {
+            let access = match variable.space {
+                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                    Access::ReadWrite
+                }
+                naga::AddressSpace::Storage { .. } => Access::Read,
+                naga::AddressSpace::Uniform => Access::Uniform,
+                naga::AddressSpace::WorkGroup => {
+                    workgroup_memory += layouter[variable.ty].size;
+                    continue;
+                }
+                _ => continue,
+            };
+            let binding = variable.binding.ok_or_else(|| fail("a resource has no binding".into()))?;
+            let name = variable.name.clone().unwrap_or_default();
+            bindings.push(Binding { name, index: binding.binding, access });
+            if access == Access::Uniform {
+                let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
+                    return Err(fail("the parameters are not a struct".into()));
+                };
+                params_size = *span;
+                for member in members {
+                    let naga::TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+                        return Err(fail("parameters must be scalars".into()));
+                    };
+                    let float = scalar.kind == naga::ScalarKind::Float;
+                    fields.push(Field { name: member.name.clone().unwrap_or_default(), offset: member.offset, float });
+                }
+            }
+        }
+        let entry = module.entry_points.first().ok_or_else(|| fail("no entry point".into()))?;
+        Ok(Arc::new(Kernel {
+            name,
+            variant: settings.label(),
+            subgroups: source.contains("subgroup"),
+            workgroup: entry.workgroup_size,
+            source,
+            bindings,
+            fields,
+            params_size,
+            workgroup_memory,
+        }))
+    }
+
+    /// `name/variant`, for messages, tables and profiles.
+    pub fn label(&self) -> String {
+        if self.variant.is_empty() { self.name.to_string() } else { format!("{}/{}", self.name, self.variant) }
+    }
+
+    /// The bytes of the parameter struct. Panics if a member is missing, unknown or of another type: a mistake in
+    /// the program, found by every test that launches the kernel.
+    pub fn pack_params(&self, values: &[(&str, Param)]) -> Vec<u8> {
+        let mut bytes = vec![0u8; self.params_size as usize];
+        assert_eq!(values.len(), self.fields.len(), "{}: parameters {:?}", self.label(), self.fields);
+        for (name, value) in values {
+            let field = self.fields.iter().find(|f| f.name == *name);
+            let field = field.unwrap_or_else(|| panic!("{}: no parameter `{name}`", self.label()));
+            let raw = match (value, field.float) {
+                (Param::U(v), false) => v.to_le_bytes(),
+                (Param::F(v), true) => v.to_le_bytes(),
+                _ => panic!("{}: parameter `{name}` has another type", self.label()),
+            };
+            bytes[field.offset as usize..field.offset as usize + 4].copy_from_slice(&raw);
+        }
+        bytes
+    }
+}

@@ -1,0 +1,139 @@
+//! From a WGSL file to the text of one variant.
+//!
+//! A kernel file is plain WGSL plus a few directives in comments, so that an editor still reads it as WGSL:
+//!
+//! ```text
+//! //#if FLAG        //#if !FLAG       keep the lines up to //#else or //#endif if FLAG is (not) set
+//! //#for i in 0..R                    repeat the lines up to //#end with `$i` replaced by each number
+//! //#include NAME                     the text of shaders/shared/NAME.wgsl
+//! ```
+//!
+//! Bounds of a `for` are numbers or the names of constants. Each constant of a variant is written in front of the
+//! text as `const NAME: u32 = …u;`, so tile sizes are ordinary WGSL constants.
+
+use std::collections::BTreeMap;
+
+/// What distinguishes one variant of a kernel from another: constants (tile sizes) and flags (which lines are kept).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Settings {
+    /// Constants, written in front of the text.
+    pub constants: BTreeMap<&'static str, u32>,
+    /// Flags that are set.
+    pub flags: Vec<&'static str>,
+}
+
+impl Settings {
+    /// No constants, no flags.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a constant.
+    pub fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.insert(name, value);
+        self
+    }
+
+    /// Sets a flag if `on`.
+    pub fn flag(mut self, name: &'static str, on: bool) -> Self {
+        if on {
+            self.flags.push(name);
+            self.flags.sort_unstable();
+        }
+        self
+    }
+
+    /// A short name such as `r16_nv8_s8_base`: constants in order, then flags.
+    pub fn label(&self) -> String {
+        let constants = self.constants.iter().map(|(name, value)| format!("{}{value}", name.to_lowercase()));
+        constants.chain(self.flags.iter().map(|f| f.to_lowercase())).collect::<Vec<_>>().join("_")
+    }
+}
+
+/// Expands the text of a kernel file. Panics on a malformed template: templates are part of the program, and every
+/// variant is expanded in the tests.
+pub fn expand(text: &str, settings: &Settings, include: &dyn Fn(&str) -> &'static str) -> String {
+    let mut out = String::new();
+    for (name, value) in &settings.constants {
+        out.push_str(&format!("const {name}: u32 = {value}u;\n"));
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    block(&lines, settings, include, &mut out);
+    out
+}
+
+/// The index of the line that closes the block opened at `lines[start]`, and of its `//#else` if there is one.
+fn matching(lines: &[&str], start: usize) -> (usize, Option<usize>) {
+    let mut depth = 0;
+    let mut middle = None;
+    for (i, line) in lines.iter().enumerate().skip(start) {
+        let line = line.trim();
+        if line.starts_with("//#if ") || line.starts_with("//#for ") {
+            depth += 1;
+        } else if line == "//#else" && depth == 1 {
+            middle = Some(i);
+        } else if line == "//#endif" || line == "//#end" {
+            depth -= 1;
+            if depth == 0 {
+                return (i, middle);
+            }
+        }
+    }
+    panic!("template: `{}` is not closed", lines[start].trim());
+}
+
+fn block(lines: &[&str], settings: &Settings, include: &dyn Fn(&str) -> &'static str, out: &mut String) {
+    let mut i = 0;
+    while i < lines.len() {
+        let line = lines[i].trim();
+        if let Some(condition) = line.strip_prefix("//#if ") {
+            let (end, middle) = matching(lines, i);
+            let holds = match condition.trim().strip_prefix('!') {
+                Some(flag) => !settings.flags.contains(&flag),
+                None => settings.flags.contains(&condition.trim()),
+            };
+            let (first, second) = (&lines[i + 1..middle.unwrap_or(end)], &lines[middle.unwrap_or(end)..end]);
+            block(if holds { first } else { second.get(1..).unwrap_or(&[]) }, settings, include, out);
+            i = end;
+        } else if let Some(header) = line.strip_prefix("//#for ") {
+            let (end, _) = matching(lines, i);
+            let (variable, range) = header.split_once(" in ").expect("template: //#for NAME in A..B");
+            let (from, to) = range.split_once("..").expect("template: //#for NAME in A..B");
+            let number = |s: &str| s.trim().parse::<u32>().unwrap_or_else(|_| settings.constants[s.trim()]);
+            let mut body = String::new();
+            block(&lines[i + 1..end], settings, include, &mut body);
+            for value in number(from)..number(to) {
+                out.push_str(&body.replace(&format!("${}", variable.trim()), &value.to_string()));
+            }
+            i = end;
+        } else if let Some(name) = line.strip_prefix("//#include ") {
+            let text: Vec<&str> = include(name.trim()).lines().collect();
+            block(&text, settings, include, out);
+        } else {
+            out.push_str(lines[i]);
+            out.push('\n');
+        }
+        i += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives() {
+        let text = "//#if A\na\n//#else\nb\n//#endif\n//#for i in 0..N\nx$i\n//#if !A\ny$i\n//#endif\n//#end\n//#include h\n";
+        let settings = Settings::new().set("N", 2);
+        assert_eq!(expand(text, &settings, &|_| "h\n"), "const N: u32 = 2u;\nb\nx0\ny0\nx1\ny1\nh\n");
+        let settings = settings.flag("A", true);
+        assert_eq!(expand(text, &settings, &|_| "h\n"), "const N: u32 = 2u;\na\nx0\nx1\nh\n");
+        assert_eq!(settings.label(), "n2_a");
+    }
+
+    #[test]
+    #[should_panic(expected = "not closed")]
+    fn unclosed() {
+        expand("//#if A\n", &Settings::new(), &|_| "");
+    }
+}
