@@ -202,9 +202,9 @@ fn the_data_set_gives_the_classes_unless_the_user_did() {
 fn length_in_steps() {
     let mut training = Preset::Tiny.training();
     assert_eq!(training.total_steps(156), 1560);
-    (training.epochs, training.steps) = (None, Some(9));
+    training.set_steps(9);
     assert_eq!(training.total_steps(156), 9);
-    (training.epochs, training.steps) = (Some(u64::MAX), None);
+    training.set_epochs(u64::MAX);
     assert_eq!(training.total_steps(156), u64::MAX);
 }
 

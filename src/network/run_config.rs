@@ -63,6 +63,16 @@ pub struct TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// Makes the run this many steps long.
+    pub fn set_steps(&mut self, steps: u64) {
+        (self.steps, self.epochs) = (Some(steps), None);
+    }
+
+    /// Makes the run this many epochs long.
+    pub fn set_epochs(&mut self, epochs: u64) {
+        (self.epochs, self.steps) = (Some(epochs), None);
+    }
+
     /// Length of the run in steps, where an epoch has `steps_per_epoch` (saturating).
     pub fn total_steps(&self, steps_per_epoch: u64) -> u64 {
         self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0).saturating_mul(steps_per_epoch))
