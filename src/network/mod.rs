@@ -1,7 +1,7 @@
 //! The BLT network: configuration, presets, parameters and their initialisation.
 //!
 //! [`config`] describes one network and checks it, [`preset`] names the published and the small ones, [`run_config`]
-//! adds data and training (the TOML file of a run), [`parameters`] lists what the network learns, in the order and
+//! adds data and training (the TOML file of a run), [`mod@parameters`] lists what the network learns, in the order and
 //! under the names of the published state dict, with the published initialisation.
 
 pub mod config;

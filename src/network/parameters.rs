@@ -45,8 +45,8 @@ pub enum Init {
 /// Every parameter of a network, in the order of the published state dict.
 ///
 /// Initialisation as published: Xavier-uniform (Glorot & Bengio 2010), limit sqrt(6 / (fan_in + fan_out)), for the
-/// weights of convolutions and linear maps; torch's default, limit 1 / sqrt(fan_in) with fan_in = shape[1] * k * k, for
-/// transposed convolutions (whose shape[1] is the *output* channel count) and for all biases; norms 1 and 0.
+/// weights of convolutions and linear maps; torch's default, limit 1 / sqrt(fan_in) with `fan_in = shape[1] * k * k`, for
+/// transposed convolutions (whose `shape[1]` is the *output* channel count) and for all biases; norms 1 and 0.
 pub fn parameters(config: &NetworkConfig) -> Vec<ParameterSpec> {
     let mut list = List(Vec::new());
     let k = config.kernel_size;

@@ -56,7 +56,7 @@ pub struct DataState {
     pub class_names: Vec<String>,
 }
 
-/// A run at one step. The tensors stand in the order of [`parameters`].
+/// A run at one step. The tensors stand in the order of [`parameters()`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Where the run stands.
