@@ -1,0 +1,264 @@
+//! One BLT network as data: sizes, connections, normalisation, number of timesteps.
+//!
+//! Areas in the order of the drive: retina (stem) -> v1 -> v2 -> v4 -> it -> gap -> readout. v2, v4 and it each
+//! halve the side of the map below them by 2x2 max-pooling. Thorat, Doerig & Kietzmann 2023, arXiv 2308.12435.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The convolutional areas that have connections of their own, from low to high. Index `a` in this module counts them.
+pub const AREAS: [&str; 4] = ["v1", "v2", "v4", "it"];
+
+/// Channels of a picture (red, green, blue).
+pub const IMAGE_CHANNELS: usize = 3;
+
+/// No parameter, and no map of one picture, may hold more elements: kernels index with 32-bit integers.
+const MAX_ELEMENTS: u64 = 1 << 30;
+
+/// How lateral (`l`) and top-down (`u`) drive joins the bottom-up drive `b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interaction {
+    /// `b + l + u`
+    Additive,
+    /// `b * (1 + l + u)`
+    Multiplicative,
+}
+
+/// Where the recurrent connections are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LtPosition {
+    /// In the areas and at the gap.
+    All,
+    /// At the gap only: no area has a lateral or top-down map, so `topdown` has no effect.
+    Last,
+}
+
+/// The lowest area that receives its lateral and top-down drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecurrentFrom {
+    /// As published: v1 owns recurrent maps (they stand in the state dict) but never uses them.
+    V2,
+    /// v1 uses them, so it changes over time too.
+    V1,
+}
+
+/// Normalisation before each ReLU of the areas and the gap (not of the retina). Biased variance, epsilon 1e-5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Over `[C, H, W]` with one scale and shift per element (`[C]` at the gap), as published.
+    Layer,
+    /// Over `groups` groups of channels, with one scale and shift per channel.
+    Group,
+    /// None; the maps have biases instead.
+    None,
+}
+
+/// One BLT network. Section `[network]` of a configuration file.
+///
+/// [`NetworkConfig::validate`] must hold before anything is built from it; reading a file or golden checks it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Side of the square pictures, in pixels; a multiple of 8.
+    pub image_size: usize,
+    /// Channels of the retina.
+    pub stem_channels: usize,
+    /// Channels of v1, v2, v4, it.
+    #[serde(deserialize_with = "exactly_four")]
+    pub area_channels: [usize; 4],
+    /// Side of every convolution's kernel; odd.
+    pub kernel_size: usize,
+    /// Lateral connections: each area (and the gap) to itself, one timestep later.
+    pub lateral: bool,
+    /// Top-down connections: each area to the one below it, one timestep later.
+    pub topdown: bool,
+    /// How recurrent drive joins bottom-up drive.
+    pub interaction: Interaction,
+    /// Where the recurrent connections are.
+    pub lt_position: LtPosition,
+    /// The lowest area that receives recurrent drive.
+    pub recurrent_from: RecurrentFrom,
+    /// Normalisation of areas and gap.
+    pub norm: Norm,
+    /// Groups of channels; read only with `norm = "group"`.
+    pub groups: usize,
+    /// Whether the readout has a bias (published: no).
+    pub readout_bias: bool,
+    /// Timesteps T that the network is unrolled over. A one-step network owns no recurrent parameter.
+    pub timesteps: usize,
+    /// Classes K of the readout.
+    pub classes: usize,
+}
+
+impl NetworkConfig {
+    /// Checks every value; the error names the key, what was found and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        within("image_size", self.image_size, 8, 4096)?;
+        if !self.image_size.is_multiple_of(8) {
+            return wrong("image_size", self.image_size, "a multiple of 8 (three 2x2 poolings halve the maps)");
+        }
+        within("stem_channels", self.stem_channels, 1, 16384)?;
+        for (a, &channels) in self.area_channels.iter().enumerate() {
+            within(&format!("area_channels[{a}] ({})", AREAS[a]), channels, 1, 16384)?;
+        }
+        within("kernel_size", self.kernel_size, 1, 31)?;
+        if self.kernel_size.is_multiple_of(2) {
+            return wrong("kernel_size", self.kernel_size, "an odd number (maps keep their size)");
+        }
+        within("timesteps", self.timesteps, 1, 10_000)?;
+        within("classes", self.classes, 1, 1_000_000)?;
+        within("groups", self.groups, 1, 16384)?;
+        if self.norm == Norm::Group {
+            for (a, &channels) in self.area_channels.iter().enumerate() {
+                if !channels.is_multiple_of(self.groups) {
+                    let allowed = format!("a divisor of every area's channels ({} has {channels})", AREAS[a]);
+                    return wrong("groups", self.groups, &allowed);
+                }
+            }
+        }
+        self.validate_sizes()
+    }
+
+    /// Refuses what 32-bit indices could not reach. The bounds of `validate` keep these products within 64 bits.
+    fn validate_sizes(&self) -> Result<()> {
+        let retina =
+            ("the retina's map".to_string(), elements(&[self.stem_channels, self.image_size, self.image_size]));
+        let maps = (0..4).map(|a| {
+            (format!("{}'s map", AREAS[a]), elements(&[self.area_channels[a], self.area_side(a), self.area_side(a)]))
+        });
+        let parameters = super::parameters::parameters(self).into_iter().map(|p| (p.name, elements(&p.shape)));
+        for (name, count) in std::iter::once(retina).chain(maps).chain(parameters) {
+            if count > MAX_ELEMENTS {
+                return Err(Error::Config(format!(
+                    "network is too large: {name} would hold {count} elements, at most {MAX_ELEMENTS} are allowed; \
+                     reduce image_size, kernel_size, the channels or classes"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Side of the map of area `a` (0..4), in pixels.
+    pub fn area_side(&self, a: usize) -> usize {
+        self.image_size >> a
+    }
+
+    /// Channels that feed area `a`'s bottom-up map.
+    pub fn channels_below(&self, a: usize) -> usize {
+        if a == 0 { self.stem_channels } else { self.area_channels[a - 1] }
+    }
+
+    /// Whether area `a` has a lateral map among its parameters (v1's may be unused: [`Self::uses_recurrence`]).
+    pub fn owns_lateral(&self, a: usize) -> bool {
+        a < 4 && self.lateral && self.lt_position == LtPosition::All && self.timesteps > 1
+    }
+
+    /// Whether area `a` has a top-down map, from area `a + 1`, among its parameters. The highest area has none.
+    pub fn owns_top_down(&self, a: usize) -> bool {
+        a < 3 && self.topdown && self.lt_position == LtPosition::All && self.timesteps > 1
+    }
+
+    /// Whether area `a` receives the drive of the recurrent maps that it owns.
+    pub fn uses_recurrence(&self, a: usize) -> bool {
+        a > 0 || self.recurrent_from == RecurrentFrom::V1
+    }
+
+    /// Whether the gap has a lateral map.
+    pub fn gap_lateral(&self) -> bool {
+        self.lateral && self.timesteps > 1
+    }
+
+    /// Whether the maps of areas and gap have biases: only where no norm follows that has a shift of its own.
+    pub fn map_bias(&self) -> bool {
+        self.norm == Norm::None
+    }
+
+    /// Length of one picture's representation at the gap, which the readout sees.
+    pub fn gap_channels(&self) -> usize {
+        self.area_channels[3]
+    }
+
+    /// Reads the `config` JSON of a golden network file (`norm` "LN", "GN" or "None"; v1 without recurrent drive).
+    pub fn from_golden_json(json: &str) -> Result<NetworkConfig> {
+        let golden: GoldenConfig = serde_json::from_str(json)
+            .map_err(|e| Error::Config(format!("the network's config in the golden file's metadata: {e}")))?;
+        if golden.in_channels != IMAGE_CHANNELS {
+            return wrong("in_channels", golden.in_channels, "3");
+        }
+        let config = NetworkConfig {
+            image_size: golden.image_size,
+            stem_channels: golden.stem_channels,
+            area_channels: golden.area_channels,
+            kernel_size: golden.kernel_size,
+            lateral: golden.lateral,
+            topdown: golden.topdown,
+            interaction: golden.interaction,
+            lt_position: golden.lt_position,
+            recurrent_from: RecurrentFrom::V2,
+            norm: match golden.norm {
+                GoldenNorm::Layer => Norm::Layer,
+                GoldenNorm::Group => Norm::Group,
+                GoldenNorm::None => Norm::None,
+            },
+            groups: golden.groups,
+            readout_bias: golden.classifier_bias,
+            timesteps: golden.timesteps,
+            classes: golden.n_classes,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// The same network in the words of the golden files.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoldenConfig {
+    image_size: usize,
+    in_channels: usize,
+    stem_channels: usize,
+    area_channels: [usize; 4],
+    kernel_size: usize,
+    lateral: bool,
+    topdown: bool,
+    interaction: Interaction,
+    lt_position: LtPosition,
+    norm: GoldenNorm,
+    groups: usize,
+    classifier_bias: bool,
+    timesteps: usize,
+    n_classes: usize,
+}
+
+#[derive(Deserialize)]
+enum GoldenNorm {
+    #[serde(rename = "LN")]
+    Layer,
+    #[serde(rename = "GN")]
+    Group,
+    None,
+}
+
+/// Reads four numbers; the TOML reader itself would silently drop a fifth.
+fn exactly_four<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<[usize; 4], D::Error> {
+    let numbers = Vec::<usize>::deserialize(from)?;
+    let found = numbers.len();
+    let expected = "4 numbers, the channels of v1, v2, v4 and it";
+    numbers.try_into().map_err(|_| serde::de::Error::invalid_length(found, &expected))
+}
+
+fn elements(shape: &[usize]) -> u64 {
+    shape.iter().map(|&n| n as u64).product()
+}
+
+fn within(key: &str, found: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&found) { Ok(()) } else { wrong(key, found, &format!("{low} to {high}")) }
+}
+
+fn wrong<T>(key: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {
+    Err(Error::Config(format!("[network] {key} = {found} is not possible: it must be {allowed}")))
+}

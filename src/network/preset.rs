@@ -1,0 +1,113 @@
+//! The named configurations. This is the only place that holds their numbers.
+
+use super::config::{Interaction, LtPosition, NetworkConfig, Norm, RecurrentFrom};
+use super::run_config::{DataConfig, RunConfig, TrainingConfig};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A named network with the training that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// 32 px, small enough for a software driver.
+    Tiny,
+    /// The published 64-px network.
+    Blt64,
+    /// The published 128-px network: the same widths, 5x5 kernels.
+    Blt128,
+}
+
+impl Preset {
+    /// Every preset, smallest first.
+    pub const ALL: [Preset; 3] = [Preset::Tiny, Preset::Blt64, Preset::Blt128];
+
+    /// The name on the command line and in a configuration file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Tiny => "tiny",
+            Preset::Blt64 => "blt64",
+            Preset::Blt128 => "blt128",
+        }
+    }
+
+    /// The network. All presets: lateral connections only, additive, layer norm, readout without bias.
+    pub fn network(self) -> NetworkConfig {
+        let tiny = NetworkConfig {
+            image_size: 32,
+            stem_channels: 16,
+            area_channels: [16, 32, 64, 128],
+            kernel_size: 3,
+            lateral: true,
+            topdown: false,
+            interaction: Interaction::Additive,
+            lt_position: LtPosition::All,
+            recurrent_from: RecurrentFrom::V2,
+            norm: Norm::Layer,
+            groups: 1,
+            readout_bias: false,
+            timesteps: 5,
+            classes: 10,
+        };
+        let blt64 = NetworkConfig {
+            image_size: 64,
+            stem_channels: 32,
+            area_channels: [64, 128, 256, 512],
+            timesteps: 10,
+            classes: 100,
+            ..tiny.clone()
+        };
+        match self {
+            Preset::Tiny => tiny,
+            Preset::Blt64 => blt64,
+            Preset::Blt128 => NetworkConfig { image_size: 128, kernel_size: 5, ..blt64 },
+        }
+    }
+
+    /// The training: Adam at 1e-3 throughout; for the published networks the published batch of 1024 and 60 epochs.
+    pub fn training(self) -> TrainingConfig {
+        let tiny = TrainingConfig {
+            batch: 32,
+            epochs: Some(10),
+            steps: None,
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            seed: 1,
+            checkpoint_every: 500,
+        };
+        match self {
+            Preset::Tiny => tiny,
+            Preset::Blt64 | Preset::Blt128 => {
+                TrainingConfig { batch: 1024, epochs: Some(60), checkpoint_every: 5000, ..tiny }
+            }
+        }
+    }
+
+    /// Network, training and the usual splits; the data set's path and classes are still open.
+    pub fn run(self) -> RunConfig {
+        RunConfig {
+            network: self.network(),
+            data: DataConfig { path: None, train_split: "train".into(), eval_split: "val".into() },
+            training: self.training(),
+            classes_open: true,
+        }
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Preset> {
+        Preset::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| {
+            let names = Preset::ALL.map(Preset::name).join(", ");
+            Error::Config(format!("there is no preset '{name}'; the presets are {names}"))
+        })
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,258 @@
+//! Checkpoints: one safetensors file with parameters, Adam's moments and everything else that a run needs to go on
+//! bit for bit.
+//!
+//! Tensors, all f32: `param/<name>`, `adam_m/<name>`, `adam_v/<name>` for every parameter, unused ones too. The
+//! metadata key `recurve` holds one JSON object, [`CheckpointState`] with a checksum (one key, because the order of
+//! several is random). There is no wall-clock time in it: the same run gives the same bytes.
+//!
+//! No generator's state is stored: whatever is drawn is a function of the seed and the position in the data.
+
+use crate::error::{Error, Result};
+use crate::network::{NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise, parameters};
+use atomic_write_file::AtomicWriteFile;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Changes when an older program could no longer read the file.
+const FORMAT: u32 = 1;
+/// The metadata key.
+const KEY: &str = "recurve";
+/// The three tensors of each parameter.
+const KINDS: [&str; 3] = ["param", "adam_m", "adam_v"];
+
+/// Where a run stands, apart from its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointState {
+    /// Training steps done.
+    pub step: u64,
+    /// Steps that Adam has counted for its bias correction.
+    pub adam_step: u64,
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Batches of the current epoch already trained on.
+    pub batch_in_epoch: u64,
+    /// What the network has been fed with.
+    pub data: DataState,
+    /// The network.
+    pub network: NetworkConfig,
+    /// The training, with the seed.
+    pub training: TrainingConfig,
+}
+
+/// What of the data set belongs to the trained network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataState {
+    /// Mean of each colour channel over the training split, on the scale 0..255: pictures are normalised by it.
+    pub channel_mean: [f64; 3],
+    /// Standard deviation of each colour channel, likewise.
+    pub channel_std: [f64; 3],
+    /// Names of the classes, in the order of the readout's units.
+    pub class_names: Vec<String>,
+}
+
+/// A run at one step. The tensors stand in the order of [`parameters()`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Where the run stands.
+    pub state: CheckpointState,
+    /// The network's parameters.
+    pub parameters: Vec<Vec<f32>>,
+    /// Adam's running means of the gradients.
+    pub adam_m: Vec<Vec<f32>>,
+    /// Adam's running means of the squared gradients.
+    pub adam_v: Vec<Vec<f32>>,
+}
+
+/// The JSON of the metadata key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    checksum: String,
+    state: CheckpointState,
+}
+
+/// Of an unknown format only this much is read.
+#[derive(Deserialize)]
+struct AnyHeader {
+    format: u32,
+}
+
+impl Checkpoint {
+    /// The run before its first step: parameters as `config` and its seed draw them, no moments.
+    pub fn initial(config: &RunConfig, data: DataState) -> Checkpoint {
+        let specs = parameters(&config.network);
+        let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        Checkpoint {
+            state: CheckpointState {
+                step: 0,
+                adam_step: 0,
+                epoch: 0,
+                batch_in_epoch: 0,
+                data,
+                network: config.network.clone(),
+                training: config.training.clone(),
+            },
+            parameters: initialise(&specs, config.training.seed),
+            adam_m: zeros.clone(),
+            adam_v: zeros,
+        }
+    }
+
+    /// Names and shapes of the tensors.
+    pub fn specs(&self) -> Vec<ParameterSpec> {
+        parameters(&self.state.network)
+    }
+
+    /// One parameter by its name in the state dict.
+    pub fn parameter(&self, name: &str) -> Option<&[f32]> {
+        let at = self.specs().iter().position(|s| s.name == name)?;
+        Some(&self.parameters[at])
+    }
+
+    /// The file's bytes. Refuses values that are not finite, so that a run gone wrong keeps its last good checkpoint.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let specs = self.specs();
+        self.verify(&specs)
+            .map_err(|what| Error::Checkpoint(format!("checkpoint of step {} not written: {what}", self.state.step)))?;
+        let header =
+            Header { format: FORMAT, checksum: format!("{:016x}", self.checksum()), state: self.state.clone() };
+        let json = serde_json::to_string(&header).expect("the state has only plain fields");
+        let views = KINDS.iter().zip(self.tensors()).flat_map(|(kind, tensors)| {
+            specs.iter().zip(tensors).map(move |(spec, values)| {
+                let bytes = bytemuck::cast_slice(values);
+                let view = TensorView::new(Dtype::F32, spec.shape.clone(), bytes).expect("sizes were verified");
+                (tensor_name(kind, spec), view)
+            })
+        });
+        safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), json)])))
+            .map_err(|e| Error::Checkpoint(format!("checkpoint of step {} not written: {e}", self.state.step)))
+    }
+
+    /// Writes the file at once or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_checkpoint_bytes(path, &self.to_bytes()?)
+    }
+
+    /// Reads a file and verifies all of it: tensors, shapes, types, checksum, finite values.
+    pub fn read(path: &Path) -> Result<Checkpoint> {
+        let bytes = std::fs::read(path)
+            .map_err(|e| Error::Checkpoint(format!("checkpoint {}: cannot be read: {e}", path.display())))?;
+        Checkpoint::from_bytes(&bytes).map_err(|what| {
+            Error::Checkpoint(format!(
+                "checkpoint {} ({} bytes): {what}; use another one of the run's folder checkpoints",
+                path.display(),
+                bytes.len()
+            ))
+        })
+    }
+
+    /// Reads and verifies a file's bytes; the error says what was expected and found.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint, String> {
+        let not_one = |e| format!("torn, or not a checkpoint at all (no complete safetensors file: {e})");
+        let (_, file_header) = SafeTensors::read_metadata(bytes).map_err(not_one)?;
+        let file = SafeTensors::deserialize(bytes).map_err(not_one)?;
+        let json =
+            file_header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| {
+                format!("not a checkpoint of this program: the safetensors metadata has no key '{KEY}'")
+            })?;
+        let bad_json = |e| format!("the metadata key '{KEY}' is damaged: {e}");
+        let AnyHeader { format } = serde_json::from_str(json).map_err(bad_json)?;
+        if format != FORMAT {
+            return Err(format!("format {format} found, this program reads format {FORMAT}"));
+        }
+        let Header { checksum, state, .. } = serde_json::from_str(json).map_err(bad_json)?;
+        state.network.validate().and_then(|()| state.training.validate()).map_err(|e| e.to_string())?;
+
+        let specs = parameters(&state.network);
+        if file.len() != KINDS.len() * specs.len() {
+            return Err(format!("expected {} tensors, found {}", KINDS.len() * specs.len(), file.len()));
+        }
+        let [parameters, adam_m, adam_v] =
+            KINDS.map(|kind| specs.iter().map(|spec| read_tensor(&file, kind, spec)).collect::<Result<_, String>>());
+        let checkpoint = Checkpoint { state, parameters: parameters?, adam_m: adam_m?, adam_v: adam_v? };
+
+        let found = format!("{:016x}", checkpoint.checksum());
+        if found != checksum {
+            return Err(format!("damaged: checksum {found} of the content, {checksum} expected"));
+        }
+        checkpoint.verify(&specs)?;
+        Ok(checkpoint)
+    }
+
+    /// The tensors in the order of [`KINDS`].
+    fn tensors(&self) -> [&Vec<Vec<f32>>; 3] {
+        [&self.parameters, &self.adam_m, &self.adam_v]
+    }
+
+    /// Each parameter must have its number of values, and all must be finite.
+    fn verify(&self, specs: &[ParameterSpec]) -> Result<(), String> {
+        for (kind, tensors) in KINDS.iter().zip(self.tensors()) {
+            if tensors.len() != specs.len() {
+                return Err(format!("{} tensors {kind}/..., {} expected", tensors.len(), specs.len()));
+            }
+            for (spec, values) in specs.iter().zip(tensors) {
+                let name = tensor_name(kind, spec);
+                if values.len() != spec.len() {
+                    return Err(format!("{name} has {} values, {} expected", values.len(), spec.len()));
+                }
+                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                    return Err(format!("{name} holds {} at index {at}, finite numbers expected", values[at]));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// FNV-1a (64 bits), over the bytes of the state's JSON and then over the tensors' values as 32-bit words, in the
+    /// order of the parameters. Any single changed value changes it.
+    fn checksum(&self) -> u64 {
+        let state = serde_json::to_string(&self.state).expect("the state has only plain fields");
+        let values = self.tensors().into_iter().flatten().flatten().map(|v| v.to_bits());
+        state
+            .bytes()
+            .map(u32::from)
+            .chain(values)
+            .fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+fn tensor_name(kind: &str, spec: &ParameterSpec) -> String {
+    format!("{kind}/{}", spec.name)
+}
+
+fn read_tensor(file: &SafeTensors, kind: &str, spec: &ParameterSpec) -> Result<Vec<f32>, String> {
+    let name = tensor_name(kind, spec);
+    let tensor = file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != spec.shape {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        return Err(format!("tensor {name}: expected F32 {:?}, found {dtype} {shape:?}", spec.shape));
+    }
+    Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// Writes a checkpoint's bytes at once or not at all; the error says that nothing is lost.
+pub(super) fn write_checkpoint_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, bytes).map_err(|e| {
+        Error::Checkpoint(format!(
+            "checkpoint {} ({} bytes) could not be written: {e}; earlier checkpoints are unharmed: free space or \
+             mend the permissions, then go on with --resume",
+            path.display(),
+            bytes.len()
+        ))
+    })
+}
+
+/// Writes to a temporary file beside `path`, flushes it to the disk, then renames it: after a crash at any moment
+/// `path` is either as before or complete.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = AtomicWriteFile::open(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}

@@ -1,0 +1,127 @@
+//! The events of `metrics.jsonl`: one JSON object a line, told apart by `event`.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// Training starts, or goes on, after `step` steps.
+    Start {
+        /// Steps already done: 0 for a new run.
+        step: u64,
+        /// Seed of the run.
+        seed: u64,
+        /// Name of the GPU.
+        adapter: String,
+        /// Its driver and version.
+        driver: String,
+        /// Bytes that the memory plan announced.
+        planned_bytes: u64,
+        /// Bytes that were allocated.
+        allocated_bytes: u64,
+        /// Values that the network learns.
+        parameters: u64,
+    },
+    /// One training step is done.
+    Step {
+        /// Its number, from 1.
+        step: u64,
+        /// Epochs completed before it.
+        epoch: u64,
+        /// Loss of its batch before the update: mean over pictures, sum over timesteps.
+        loss: f64,
+        /// Training speed.
+        images_per_s: f64,
+    },
+    /// A whole split was evaluated.
+    Epoch {
+        /// Epochs completed.
+        epoch: u64,
+        /// Steps done.
+        step: u64,
+        /// The split.
+        split: String,
+        /// Mean loss at each timestep.
+        loss: Vec<f64>,
+        /// Fraction of pictures classified correctly at each timestep.
+        accuracy: Vec<f64>,
+        /// Pictures in the split.
+        images: u64,
+    },
+    /// The run has reached its length.
+    End {
+        /// Steps done.
+        step: u64,
+        /// Epochs completed.
+        epoch: u64,
+        /// Wall-clock time since the last `start`.
+        seconds: f64,
+    },
+}
+
+impl Event {
+    /// Steps done at the event.
+    pub fn step(&self) -> u64 {
+        match *self {
+            Event::Start { step, .. }
+            | Event::Step { step, .. }
+            | Event::Epoch { step, .. }
+            | Event::End { step, .. } => step,
+        }
+    }
+
+    /// The line, without its end. JSON has no NaN and no infinity, so such a number is refused.
+    pub fn to_line(&self) -> Result<String> {
+        let finite = match self {
+            Event::Start { .. } => true,
+            Event::Step { loss, images_per_s, .. } => loss.is_finite() && images_per_s.is_finite(),
+            Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).all(|v| v.is_finite()),
+            Event::End { seconds, .. } => seconds.is_finite(),
+        };
+        if !finite {
+            return Err(Error::Training(format!("a number that is not finite cannot be logged: {self:?}")));
+        }
+        Ok(serde_json::to_string(self).expect("an event has only plain fields"))
+    }
+
+    /// Whether a run that goes on from a checkpoint of `step` keeps this event. What came later is done again; an
+    /// earlier attempt that started there has left nothing; the run's end is no longer its end.
+    pub(super) fn survives_resume(&self, step: u64) -> bool {
+        match self {
+            Event::Start { step: start, .. } => *start < step,
+            Event::Step { .. } | Event::Epoch { .. } => self.step() <= step,
+            Event::End { .. } => false,
+        }
+    }
+}
+
+/// Reads a log. The last line may be torn (the run was killed or the disk was full): it is left out. Any other line
+/// that cannot be read is an error.
+pub fn read(path: &Path) -> Result<Vec<Event>> {
+    Ok(read_lines(path)?.into_iter().map(|(_, event)| event).collect())
+}
+
+/// As [`read`], with each event's line as it stands in the file.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<(String, Event)>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let lines: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
+    let last = lines.iter().rposition(|line| !line.is_empty());
+    let mut events = Vec::with_capacity(lines.len());
+    for (i, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(event) => events.push((String::from_utf8_lossy(line).into_owned(), event)),
+            Err(_) if Some(i) == last => {}
+            Err(e) => {
+                return Err(Error::Checkpoint(format!(
+                    "{}: line {} is no event of a training log: {e}; mend or delete it",
+                    path.display(),
+                    i + 1
+                )));
+            }
+        }
+    }
+    Ok(events)
+}

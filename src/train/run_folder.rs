@@ -1,0 +1,323 @@
+//! The folder of one run, and how it survives being killed at any moment.
+//!
+//! ```text
+//! RUN/config.toml                       complete: the run can be replayed from it
+//!     metrics.jsonl                     one event a line
+//!     checkpoints/00000500.safetensors  one at each saved step
+//!     checkpoint.safetensors            the newest complete one
+//!     .lock                             held by the process that trains here
+//! ```
+//!
+//! Every file but the log is written beside its place and renamed, so it is never half there. What belongs to a step is
+//! logged first, then `checkpoints/NNNNNNNN` is written, then `checkpoint.safetensors` (the same bytes, so that damage to
+//! one file leaves the other). A run killed between any two of these goes on from the newest complete checkpoint, and
+//! events after it leave the log, as they will happen again.
+
+use super::checkpoint::{Checkpoint, write_atomically, write_checkpoint_bytes};
+use super::metrics::{self, Event};
+use crate::error::{Error, Result};
+use crate::network::{NetworkConfig, RunConfig};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// First line of `config.toml`; a file without it is the user's own and never overwritten.
+const MARK: &str = "# Written by recurve: the complete configuration of this run.\n";
+
+/// A run folder in which this process trains. No second process can meanwhile.
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    metrics: File,
+    _lock: File,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The folder, locked.
+    pub folder: RunFolder,
+    /// The run's own configuration.
+    pub config: RunConfig,
+    /// Where to go on; `None` if the run was stopped before its first checkpoint, so that it starts anew.
+    pub checkpoint: Option<Checkpoint>,
+    /// What the user should know, for example that a damaged checkpoint was passed over.
+    pub warnings: Vec<String>,
+}
+
+/// The newest usable checkpoint of a run.
+#[derive(Debug)]
+pub struct Latest {
+    /// Its content.
+    pub checkpoint: Checkpoint,
+    /// Its file.
+    pub path: PathBuf,
+    /// One sentence for each damaged checkpoint that was passed over.
+    pub warnings: Vec<String>,
+}
+
+impl RunFolder {
+    /// Makes the folder, its parents too, for a new run. Refuses one that holds checkpoints or another's `config.toml`;
+    /// what a run left that never came to its first checkpoint is replaced.
+    pub fn create(root: &Path, config: &RunConfig) -> Result<RunFolder> {
+        config.validate()?;
+        let unusable = |e| {
+            let root = root.display();
+            Error::Checkpoint(format!("run folder {root}: cannot be created or written: {e}; give another --out"))
+        };
+        std::fs::create_dir_all(root.join("checkpoints")).map_err(unusable)?;
+        let lock = lock(root)?;
+        if newest_path(root).exists() || !checkpoints(root)?.is_empty() {
+            return Err(Error::Checkpoint(format!(
+                "run folder {0} already holds a run's checkpoints: go on with it by --resume {0}, or give another --out",
+                root.display()
+            )));
+        }
+        match std::fs::read_to_string(config_path(root)) {
+            Ok(text) if !text.starts_with(MARK) => {
+                return Err(Error::Checkpoint(format!(
+                    "{}: this file is not from a run and would be overwritten; give another --out",
+                    config_path(root).display()
+                )));
+            }
+            _ => {}
+        }
+        remove_leftovers(root)?;
+        write_config(root, config).map_err(unusable)?;
+        write_atomically(&metrics_path(root), b"").map_err(unusable)?;
+        Ok(RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock })
+    }
+
+    /// Opens the folder of a run that is to go on: finds the newest usable checkpoint, makes it
+    /// `checkpoint.safetensors`, and takes later events out of the log.
+    pub fn resume(root: &Path) -> Result<Resumed> {
+        let config = read_config(root)?;
+        let lock = lock(root)?;
+        remove_leftovers(root)?;
+        let latest = latest(root)?;
+        if let Some(Latest { checkpoint, path, .. }) = &latest {
+            check_same_run(&config, checkpoint, root, path)?;
+            if *path != newest_path(root) {
+                checkpoint.write(&newest_path(root))?;
+            }
+        }
+        trim_metrics(root, latest.as_ref().map(|l| l.checkpoint.state.step))?;
+        std::fs::create_dir_all(root.join("checkpoints")).map_err(Error::io(root.join("checkpoints")))?;
+        let folder = RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock };
+        let (checkpoint, warnings) = latest.map_or((None, Vec::new()), |l| (Some(l.checkpoint), l.warnings));
+        Ok(Resumed { folder, config, checkpoint, warnings })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Replaces `config.toml`, for example after `--steps` has raised the run's length.
+    pub fn set_config(&self, config: &RunConfig) -> Result<()> {
+        write_config(&self.root, config).map_err(Error::io(config_path(&self.root)))
+    }
+
+    /// Appends an event to the log.
+    pub fn log(&mut self, event: &Event) -> Result<()> {
+        let line = event.to_line()? + "\n";
+        self.metrics.write_all(line.as_bytes()).map_err(|e| self.unlogged(e))
+    }
+
+    /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
+    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        let bytes = checkpoint.to_bytes()?;
+        self.metrics.sync_data().map_err(|e| self.unlogged(e))?;
+        let numbered = self.root.join("checkpoints").join(format!("{:08}.safetensors", checkpoint.state.step));
+        write_checkpoint_bytes(&numbered, &bytes)?;
+        write_checkpoint_bytes(&newest_path(&self.root), &bytes)?;
+        Ok(numbered)
+    }
+
+    fn unlogged(&self, error: std::io::Error) -> Error {
+        Error::Checkpoint(format!(
+            "log {}: could not be written: {error}; the run's checkpoints are unharmed: free space or mend the \
+             permissions, then go on with --resume",
+            metrics_path(&self.root).display()
+        ))
+    }
+}
+
+/// Reads the configuration of a run.
+pub fn read_config(root: &Path) -> Result<RunConfig> {
+    let path = config_path(root);
+    if !path.exists() {
+        return Err(Error::Checkpoint(format!(
+            "{} is not a run folder, as it has no config.toml (and so no checkpoint to use); \
+             start a run there with: recurve train --out {0}",
+            root.display()
+        )));
+    }
+    RunConfig::read(&path)
+}
+
+/// Reads the log of a run.
+pub fn read_metrics(root: &Path) -> Result<Vec<Event>> {
+    metrics::read(&metrics_path(root))
+}
+
+/// The numbered checkpoints of a run, by step, whether or not they are usable.
+pub fn checkpoints(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = root.join("checkpoints");
+    let mut found = Vec::new();
+    for path in list(&folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(step) = name.strip_suffix(".safetensors").and_then(|n| n.parse().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The newest usable checkpoint of a run; `None` if it has none at all. Damaged ones are passed over with a warning;
+/// where all are damaged, that is the error.
+pub fn latest(root: &Path) -> Result<Option<Latest>> {
+    let newest = newest_path(root);
+    let mut warnings = Vec::new();
+    let mut best = None;
+    if newest.exists() {
+        match Checkpoint::read(&newest) {
+            Ok(checkpoint) => best = Some((checkpoint, newest)),
+            Err(e) => warnings.push(e.to_string()),
+        }
+    }
+    for (step, path) in checkpoints(root)?.into_iter().rev() {
+        if best.as_ref().is_some_and(|(checkpoint, _)| checkpoint.state.step >= step) {
+            break;
+        }
+        match Checkpoint::read(&path) {
+            Ok(checkpoint) => {
+                best = Some((checkpoint, path));
+                break;
+            }
+            Err(e) => warnings.push(e.to_string()),
+        }
+    }
+    match best {
+        Some((checkpoint, path)) => Ok(Some(Latest { checkpoint, path, warnings })),
+        None if warnings.is_empty() => Ok(None),
+        None => Err(Error::Checkpoint(format!(
+            "run folder {}: no checkpoint is usable, the run must be started anew:\n  {}",
+            root.display(),
+            warnings.join("\n  ")
+        ))),
+    }
+}
+
+fn config_path(root: &Path) -> PathBuf {
+    root.join("config.toml")
+}
+
+fn metrics_path(root: &Path) -> PathBuf {
+    root.join("metrics.jsonl")
+}
+
+fn newest_path(root: &Path) -> PathBuf {
+    root.join("checkpoint.safetensors")
+}
+
+fn write_config(root: &Path, config: &RunConfig) -> std::io::Result<()> {
+    write_atomically(&config_path(root), format!("{MARK}\n{}", config.to_toml()).as_bytes())
+}
+
+fn open_metrics(root: &Path) -> Result<File> {
+    let path = metrics_path(root);
+    OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io(&path))
+}
+
+/// Files of a folder; none if it does not exist.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>().map_err(Error::io(folder)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io(folder)(e)),
+    }
+}
+
+/// Takes the folder for this process; the lock goes with the process, however that ends.
+fn lock(root: &Path) -> Result<File> {
+    let path = root.join(".lock");
+    let unusable =
+        |e| Error::Checkpoint(format!("run folder {}: cannot be locked ({}): {e}", root.display(), path.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
+            "run folder {}: another process is training here; wait for it, or give another --out",
+            root.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(unusable(e)),
+    }
+}
+
+/// Removes temporary files of a process that was killed while it wrote: `.<name>.<random>`.
+fn remove_leftovers(root: &Path) -> Result<()> {
+    let ours = |name: &str| {
+        let rest = name.strip_prefix('.').and_then(|n| n.rsplit_once('.')).map(|(file, _)| file);
+        rest.is_some_and(|f| f == "config.toml" || f == "metrics.jsonl" || f.ends_with(".safetensors"))
+    };
+    for path in list(root)?.into_iter().chain(list(&root.join("checkpoints"))?) {
+        if path.file_name().is_some_and(|n| ours(&n.to_string_lossy())) {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the events that a run going on after `step` steps keeps; none where it starts anew.
+fn trim_metrics(root: &Path, step: Option<u64>) -> Result<()> {
+    let path = metrics_path(root);
+    let mut kept = String::new();
+    if let Some(step) = step
+        && path.exists()
+    {
+        for (line, _) in metrics::read_lines(&path)?.iter().filter(|(_, event)| event.survives_resume(step)) {
+            kept += line;
+            kept.push('\n');
+        }
+    }
+    write_atomically(&path, kept.as_bytes()).map_err(Error::io(&path))
+}
+
+/// A checkpoint can only go on as the run that it was saved in: same network, batch and seed. Length and learning rate
+/// may have been edited.
+fn check_same_run(config: &RunConfig, checkpoint: &Checkpoint, root: &Path, path: &Path) -> Result<()> {
+    let state = &checkpoint.state;
+    let mut changes = network_changes(&config.network, &state.network);
+    for (key, now, then) in [
+        ("training.batch", config.training.batch as u64, state.training.batch as u64),
+        ("training.seed", config.training.seed, state.training.seed),
+    ] {
+        if now != then {
+            changes.push(format!("{key} = {now}, in the checkpoint {then}"));
+        }
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Checkpoint(format!(
+        "{}: it differs from the checkpoint {}, so the run cannot go on: {}; undo the edit or start a new run",
+        config_path(root).display(),
+        path.display(),
+        changes.join("; ")
+    )))
+}
+
+fn network_changes(now: &NetworkConfig, then: &NetworkConfig) -> Vec<String> {
+    let fields = |config| match serde_json::to_value(config) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => unreachable!("a struct becomes a JSON object"),
+    };
+    let then = fields(then);
+    fields(now)
+        .into_iter()
+        .filter(|(key, value)| then[key] != *value)
+        .map(|(key, value)| format!("network.{key} = {value}, in the checkpoint {}", then[&key]))
+        .collect()
+}
