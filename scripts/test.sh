@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 variables=$(scripts/setup.sh)
 eval "$variables"
-recurve=${CARGO_TARGET_DIR:-target}/release/recurve
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -29,9 +28,9 @@ many() {
   run "$@" || status=1
   read -r p f i < <(awk '
     function count(word, n) { for (n = 2; n <= NF; n++) if ($n ~ "^" word) return $(n - 1); return 0 }
-    /^test result:/ { cargo = 1; passed += count("passed"); failed += count("failed"); ignored += count("ignored") }
-    !cargo && /^[0-9]+ passed, [0-9]+ failed/ { passed = count("passed"); failed = count("failed") }
-    END { print passed + 0, failed + 0, ignored + 0 }' "$log")
+    /^test result:/ { cargo = 1; p += count("passed"); f += count("failed"); i += count("ignored") }
+    /^[0-9]+ passed, [0-9]+ failed/ { last_p = count("passed"); last_f = count("failed") }
+    END { if (cargo) print p, f, i; else print last_p + 0, last_f + 0, 0 }' "$log")
   if [ "$f" = 0 ] && { [ $status != 0 ] || [ "$p" = 0 ]; }; then f=1; fi
   passed=$((passed + p)) failed=$((failed + f)) ignored=$((ignored + i))
   [ "$f" = 0 ] || broken+=("$1")
@@ -48,10 +47,9 @@ one format cargo fmt --check
 one lints cargo clippy --release --locked --all-targets -- -D warnings
 one documentation env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 many tests cargo test --release --locked --no-fail-fast
-one build cargo build --release --locked
-many kernels "$recurve" check
+many kernels cargo run --release --locked --quiet -- check
 if [ -d ../shared/golden ]; then
-  many goldens "$recurve" check --goldens ../shared/golden --repeat 2
+  many goldens cargo run --release --locked --quiet -- check --goldens ../shared/golden --repeat 2
 else
   echo "== goldens: the folder ../shared/golden is not there; its files were not checked and are not counted"
 fi

@@ -1,8 +1,8 @@
 //! Reverse-mode differentiation of an unrolled graph: backpropagation through time is ordinary reverse traversal.
 
-use super::{Graph, Node, Origin, ValueId};
+use super::{Graph, Node, ValueId};
 use crate::ops::{Op, gradient};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What one use of a parameter contributes to its gradient, not yet evaluated.
 struct Use {
@@ -26,7 +26,7 @@ pub struct Tape<'a> {
 impl Tape<'_> {
     /// Whether anything upstream of this value wants its gradient.
     pub fn needs(&self, value: ValueId) -> bool {
-        self.differentiable[value.0]
+        self.differentiable.get(value.0).is_some_and(|&d| d)
     }
 
     /// Adds a gradient node that belongs to the area and timestep of `node`.
@@ -57,20 +57,9 @@ impl Tape<'_> {
         if list.len() == 1 {
             return Some(list[0]);
         }
-        let Value { name, area, timestep } = Value::of(&self.graph.values[value.0]);
-        Some(self.graph.node(Op::Add, &list, &format!("d_{name}"), &area, timestep)[0])
-    }
-}
-
-struct Value {
-    name: String,
-    area: String,
-    timestep: usize,
-}
-
-impl Value {
-    fn of(value: &super::Value) -> Value {
-        Value { name: value.name.clone(), area: value.area.clone(), timestep: value.timestep.unwrap_or(0) }
+        let value = &self.graph.values[value.0];
+        let (name, area, timestep) = (format!("d_{}", value.name), value.area.clone(), value.timestep.unwrap_or(0));
+        Some(self.graph.node(Op::Add, &list, &name, &area, timestep)[0])
     }
 }
 
@@ -111,7 +100,7 @@ pub fn differentiate(
     }
 
     // Gradients of parameters. Uses were met from the last timestep to the first; in time order they read better.
-    let mut evaluated: BTreeMap<Vec<ValueId>, Vec<ValueId>> = BTreeMap::new(); // gamma and beta share a node
+    let mut evaluated: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new(); // gamma and beta share a node
     wrt.iter()
         .map(|&parameter| {
             let Some(mut list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
@@ -123,14 +112,12 @@ pub fn differentiate(
                 let inputs: Vec<ValueId> = (0..arity).flat_map(|i| group.iter().map(move |u| u.inputs[i])).collect();
                 let (area, t) = (&group[0].area, group[0].timestep);
                 let graph = &mut tape.graph;
-                let mut key = inputs.clone();
-                key.push(ValueId(group[0].op.name().len())); // different ops may share inputs
+                let key = (group[0].op, inputs.clone());
                 let outputs =
                     evaluated.entry(key).or_insert_with(|| graph.node(group[0].op, &inputs, &name, area, t)).clone();
                 tape.contributions.entry(parameter).or_default().push(outputs[group[0].output]);
             }
             tape.total(parameter)
         })
-        .map(|gradient| gradient.filter(|g| tape.graph.values[g.0].origin != Origin::Parameter))
         .collect()
 }

@@ -16,7 +16,7 @@ pub fn gradient(tape: &mut Tape, node: &Node, d_outputs: &[Option<ValueId>]) {
             let linear = tape.graph.values[w.0].shape.len() == 2;
             tape.parameter(w, Op::Conv2dDWeight { k, linear }, 0, &[x, dy]);
             if tape.needs(x) {
-                let d_x = tape.emit(node, Op::Conv2dDInput { k, base: false }, &[dy, w], "d_x");
+                let d_x = tape.emit(node, Op::Conv2dDInput { k, base: false }, &[dy, w], &d_name(tape, w));
                 tape.add(x, d_x[0]);
             }
             drives(tape, inputs, dy, bias, base);
@@ -25,7 +25,7 @@ pub fn gradient(tape: &mut Tape, node: &Node, d_outputs: &[Option<ValueId>]) {
             let (x, w) = (inputs[0], inputs[1]);
             tape.parameter(w, Op::ConvTranspose2dDWeight { k }, 0, &[x, dy]);
             if tape.needs(x) {
-                let d_x = tape.emit(node, Op::ConvTranspose2dDInput { k, base: false }, &[dy, w], "d_x");
+                let d_x = tape.emit(node, Op::ConvTranspose2dDInput { k, base: false }, &[dy, w], &d_name(tape, w));
                 tape.add(x, d_x[0]);
             }
             drives(tape, inputs, dy, bias, base);
@@ -82,4 +82,9 @@ fn drives(tape: &mut Tape, inputs: &[ValueId], dy: ValueId, bias: bool, base: bo
     if base {
         tape.add(inputs[2 + usize::from(bias)], dy);
     }
+}
+
+/// What a map sends back to its input: `d_by.v2.lateral`.
+fn d_name(tape: &Tape, w: ValueId) -> String {
+    format!("d_by.{}", tape.graph.values[w.0].name.trim_end_matches(".weight"))
 }

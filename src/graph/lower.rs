@@ -1,0 +1,148 @@
+//! From a graph to a program: where each value lies, and the launches of every node in order.
+
+use super::{Graph, Origin, ValueId};
+use crate::Result;
+use crate::kernels::choose::Choice;
+use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
+use crate::ops;
+use std::collections::{BTreeMap, HashMap};
+
+/// A graph's program.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// Buffers and launches.
+    pub program: Program,
+    /// Where each value lies; `None` for values that nothing uses.
+    pub views: Vec<Option<View>>,
+}
+
+impl Lowered {
+    /// Where a value lies. Panics if nothing uses it.
+    pub fn view(&self, value: ValueId) -> View {
+        self.views[value.0].expect("the value is used")
+    }
+}
+
+/// Ranges of the persistent buffers in which parameters lie, the same for values, gradients and Adam's moments.
+#[derive(Clone, Debug, Default)]
+pub struct Arenas {
+    /// Bytes of each arena; several only where one binding could not cover all.
+    pub bytes: Vec<u64>,
+    /// Arena, offset and bytes of each parameter.
+    pub ranges: Vec<(usize, u64, u64)>,
+}
+
+impl Arenas {
+    /// Lays out tensors of the given element counts.
+    pub fn new(counts: &[usize], target: &Target) -> Arenas {
+        let mut arenas = Arenas::default();
+        for &count in counts {
+            let bytes = 4 * count as u64;
+            let room = arenas.bytes.last().is_some_and(|used| used + bytes <= target.max_binding.min(target.max_buffer));
+            if !room {
+                arenas.bytes.push(0);
+            }
+            let arena = arenas.bytes.len() - 1;
+            arenas.ranges.push((arena, arenas.bytes[arena], bytes));
+            arenas.bytes[arena] += align(bytes);
+        }
+        arenas
+    }
+
+    /// One persistent buffer per arena, named `kind.0`, `kind.1`, …
+    pub fn buffers(&self, program: &mut Program, kind: &str) -> Vec<View> {
+        let views = self.bytes.iter().enumerate().map(|(i, &bytes)| {
+            let (name, area) = (format!("{kind}.{i}"), "parameters".to_string());
+            let id = program.buffer(BufferSpec { name, bytes, role: Role::Persistent, area, timestep: None });
+            program.whole(id)
+        });
+        views.collect()
+    }
+
+    /// The range of parameter `index` within the arenas `of`.
+    pub fn view(&self, of: &[View], index: usize) -> View {
+        let (arena, offset, bytes) = self.ranges[index];
+        View { buffer: of[arena].buffer, offset, bytes }
+    }
+}
+
+/// Lowers `graph`. `placed` are values that already have a place in `program` (parameters and their gradients).
+///
+/// Values of the same name at different timesteps, of which some node wants a list, lie at equal distances in one
+/// buffer, so that one launch can reduce over time.
+///
+/// # Errors
+/// When naga refuses a kernel variant.
+pub fn lower(
+    graph: &Graph,
+    target: &Target,
+    choice: Choice,
+    mut program: Program,
+    placed: &HashMap<ValueId, View>,
+) -> Result<Lowered> {
+    let mut used = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        node.inputs.iter().chain(&node.outputs).for_each(|v| used[v.0] = true);
+    }
+    graph.outputs.iter().for_each(|v| used[v.0] = true);
+    let is_output = |v: ValueId| graph.outputs.contains(&v);
+
+    // Series: name -> members in order of time.
+    let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
+    for node in graph.nodes.iter().filter(|n| is_folded(&n.op)) {
+        for &v in &node.inputs {
+            let value = &graph.values[v.0];
+            if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
+                listed.entry(&value.name).or_default().push(v);
+            }
+        }
+    }
+    let mut views: Vec<Option<View>> = vec![None; graph.values.len()];
+    for (name, mut members) in listed {
+        members.sort_by_key(|v| (graph.values[v.0].timestep, *v));
+        members.dedup();
+        let first = &graph.values[members[0].0];
+        let bytes = 4 * first.count() as u64;
+        let total = align(bytes) * members.len() as u64;
+        let same = members.iter().all(|v| graph.values[v.0].shape == first.shape);
+        let distinct = members.windows(2).all(|w| graph.values[w[0].0].timestep != graph.values[w[1].0].timestep);
+        if members.len() < 2 || !same || !distinct || total > target.max_buffer {
+            continue;
+        }
+        let role = if members.iter().any(|&v| is_output(v)) { Role::Output } else { Role::Temporary };
+        let spec = BufferSpec { name: name.into(), bytes: total, role, area: first.area.clone(), timestep: None };
+        let buffer = program.buffer(spec);
+        for (i, v) in members.iter().enumerate() {
+            views[v.0] = Some(View { buffer, offset: i as u64 * align(bytes), bytes });
+        }
+    }
+    for (i, value) in graph.values.iter().enumerate() {
+        if let Some(view) = placed.get(&ValueId(i)) {
+            views[i] = Some(*view);
+        } else if used[i] && views[i].is_none() {
+            let role = match value.origin {
+                Origin::Node if is_output(ValueId(i)) => Role::Output,
+                Origin::Node => Role::Temporary,
+                _ => Role::Input,
+            };
+            let bytes = 4 * value.count() as u64;
+            let (name, area, timestep) = (value.name.clone(), value.area.clone(), value.timestep);
+            let buffer = program.buffer(BufferSpec { name, bytes: align(bytes), role, area, timestep });
+            views[i] = Some(View { buffer, offset: 0, bytes });
+        }
+    }
+    for node in &graph.nodes {
+        let mut context = ops::Context { program: &mut program, target, graph, views: &views, choice };
+        ops::lower(&mut context, node)?;
+    }
+    Ok(Lowered { program, views })
+}
+
+/// Whether the inputs are lists over timesteps.
+fn is_folded(op: &ops::Op) -> bool {
+    use ops::Op;
+    matches!(
+        op,
+        Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } | Op::ChannelSum | Op::NormDAffine(_)
+    )
+}
