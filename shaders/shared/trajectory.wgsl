@@ -44,10 +44,14 @@ fn opaque(x: f32, all_ones: u32) -> f32 {
     return bitcast<f32>(bitcast<u32>(x) & all_ones);
 }
 
-// Adds x to sum.x and what is lost in rounding to sum.y (Knuth's two-sum): sum.x + sum.y is the sum almost as in f64.
+// Adds x to a compensated sum: sum.x + sum.y, added in f64, is the sum to about 1e-13. Knuth's two-sum finds exactly
+// what rounding loses; it is kept below one rounding of the sum, so that it is not itself a sum of many terms.
 fn add(sum: vec2<f32>, x: f32, all_ones: u32) -> vec2<f32> {
     let total = opaque(sum.x + x, all_ones);
     let arrived = opaque(total - sum.x, all_ones);
-    let lost = (sum.x - opaque(total - arrived, all_ones)) + (x - arrived);
-    return vec2<f32>(total, sum.y + lost);
+    let from_sum = opaque(sum.x - opaque(total - arrived, all_ones), all_ones);
+    let from_x = opaque(x - arrived, all_ones);
+    let lost = opaque(from_sum + from_x, all_ones) + sum.y;
+    let result = opaque(total + lost, all_ones);
+    return vec2<f32>(result, lost - opaque(result - total, all_ones));
 }
