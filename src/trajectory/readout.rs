@@ -11,7 +11,7 @@ pub struct Readout {
 }
 
 impl Readout {
-    /// Takes `weight` [classes, features]. Refuses a vector that is all zero, or not finite: it has no direction.
+    /// Takes `weight` \[K, D\]. Refuses a vector that is all zero, or not finite: it has no direction.
     pub fn new(weight: Vec<f64>, classes: usize, features: usize) -> Result<Readout> {
         if weight.len() != classes * features || weight.is_empty() {
             return Err(Error::Data(format!(
@@ -45,13 +45,13 @@ impl Readout {
         dot(representation, self.vector(class)) / norm(representation) / self.norms[class]
     }
 
-    /// [classes, features] The readout vectors at unit length.
+    /// \[K, D\] The readout vectors at unit length.
     pub fn unit_vectors(&self) -> Vec<f32> {
         let unit = |class: usize| self.vector(class).iter().map(move |w| (w / self.norms[class]) as f32);
         (0..self.classes()).flat_map(unit).collect()
     }
 
-    /// [classes][classes] Distances (1 - cosine)/2, in [0, 1]; exactly 0 on the diagonal.
+    /// \[K\]\[K\] Distances (1 - cosine)/2, from 0 to 1; exactly 0 on the diagonal.
     pub fn distances(&self) -> Vec<Vec<f64>> {
         let distance = |a: usize, b: usize| {
             let cosine = dot(self.vector(a), self.vector(b)) / (self.norms[a] * self.norms[b]);
