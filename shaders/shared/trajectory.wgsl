@@ -1,0 +1,57 @@
+// Shared by the trajectory kernels: their parameters, codes, and the compensated sum.
+// T timesteps, K classes, D features. The innermost index of every array of a batch is the image, of `width`.
+
+struct Params {
+    timesteps: u32, // T
+    classes: u32,   // K
+    features: u32,  // D
+    width: u32,     // images for which the batch has room
+    images: u32,    // images it holds: the first of them; the others are padding
+    first: u32,     // number of the batch's first image among all samples
+    samples: u32,   // all samples
+    measures: u32,  // number of tables of a tally
+    all_ones: u32,  // 0xffffffff, unknown to the compiler: see `opaque`
+}
+
+// A measure that does not exist: the cosine of an all-zero representation, the change after the last step.
+const UNDEFINED: f32 = 3.0e38;
+// The class where a logit or a representation is not finite.
+const NOT_FINITE: u32 = 0xffffffffu;
+
+// `records` [4][samples]: what is kept of each sample. A step that does not exist is NO_STEP.
+const GROUP: u32 = 0u;
+const T_STABLE: u32 = 1u;
+const T_UNSTABLE_CORRECT: u32 = 2u;
+const FINAL_CLASS: u32 = 3u;
+const NO_STEP: u32 = 0xffffffffu;
+const STABLE_CORRECT: u32 = 0u;
+const STABLE_INCORRECT: u32 = 1u;
+const UNSTABLE_CORRECT: u32 = 2u;
+const UNSTABLE_INCORRECT: u32 = 3u;
+const NO_GROUP: u32 = 4u;
+const GROUP_NOT_FINITE: u32 = 5u;
+
+// Sums over features go in blocks of this length, so that rounding errors grow with D / BLOCK + BLOCK and not with D.
+const BLOCK: u32 = 32u;
+
+fn finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+// The same number, behind an operation that no compiler can see through: WGSL lets it reorder sums, which would turn the
+// compensation below into 0.
+fn opaque(x: f32, all_ones: u32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) & all_ones);
+}
+
+// Adds x to a compensated sum: sum.x + sum.y, added in f64, is the sum to about 1e-13. Knuth's two-sum finds exactly
+// what rounding loses; it is kept below one rounding of the sum, so that it is not itself a sum of many terms.
+fn add(sum: vec2<f32>, x: f32, all_ones: u32) -> vec2<f32> {
+    let total = opaque(sum.x + x, all_ones);
+    let arrived = opaque(total - sum.x, all_ones);
+    let from_sum = opaque(sum.x - opaque(total - arrived, all_ones), all_ones);
+    let from_x = opaque(x - arrived, all_ones);
+    let lost = opaque(from_sum + from_x, all_ones) + sum.y;
+    let result = opaque(total + lost, all_ones);
+    return vec2<f32>(result, lost - opaque(result - total, all_ones));
+}

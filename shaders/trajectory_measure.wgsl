@@ -1,0 +1,52 @@
+// For each image and timestep: its class (first arg-max), the norm of its representation, and the norm of the change to
+// the next timestep.
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;           // [T][K][width]
+@group(0) @binding(2) var<storage, read> representations: array<f32>;  // [T][D][width]
+@group(0) @binding(3) var<storage, read_write> class_at: array<u32>;   // [T][width]
+@group(0) @binding(4) var<storage, read_write> values: array<f32>;     // [2][T][width]: norm, change
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n = id.x;
+    let t = id.y;
+    if n >= p.images {
+        return;
+    }
+
+    var class_now = 0u;
+    var largest = logits[t * p.classes * p.width + n];
+    var all_finite = finite(largest);
+    for (var k = 1u; k < p.classes; k++) {
+        let logit = logits[(t * p.classes + k) * p.width + n];
+        all_finite = all_finite && finite(logit);
+        if logit > largest {
+            largest = logit;
+            class_now = k;
+        }
+    }
+
+    let last = t + 1u == p.timesteps;
+    let next = select(t + 1u, t, last);
+    var norm = 0.0;
+    var change = 0.0;
+    for (var block = 0u; block < p.features; block += BLOCK) {
+        let end = min(block + BLOCK, p.features);
+        var norm_part = 0.0;
+        var change_part = 0.0;
+        for (var d = block; d < end; d++) {
+            let r = representations[(t * p.features + d) * p.width + n];
+            let difference = representations[(next * p.features + d) * p.width + n] - r;
+            all_finite = all_finite && finite(r);
+            norm_part += r * r;
+            change_part += difference * difference;
+        }
+        norm += norm_part;
+        change += change_part;
+    }
+
+    class_at[t * p.width + n] = select(NOT_FINITE, class_now, all_finite);
+    values[t * p.width + n] = sqrt(norm);
+    values[(p.timesteps + t) * p.width + n] = select(sqrt(change), UNDEFINED, last);
+}

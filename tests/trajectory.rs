@@ -1,0 +1,45 @@
+//! The stored analyses of the shared golden folder: `$RECURVE_SHARED/golden`, else `../shared/golden`.
+
+use std::path::{Path, PathBuf};
+
+use recurve::trajectory::goldens::Golden;
+
+fn golden_folder() -> PathBuf {
+    let shared = std::env::var_os("RECURVE_SHARED").map(PathBuf::from);
+    shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("golden")
+}
+
+#[test]
+fn stored_analyses() {
+    let folder = golden_folder();
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        println!("no golden files at {}: nothing was compared", folder.display());
+        return;
+    };
+    let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).filter(|path| path.is_file()).collect();
+    paths.sort();
+    let mut found = 0;
+    let mut problems = Vec::new();
+    for path in paths {
+        let Some(golden) = Golden::open(&path).unwrap() else { continue };
+        found += 1;
+        let exact = golden.check_exact().unwrap();
+        let statistics = golden.streamed(64).unwrap();
+        let streamed = golden.check(&statistics).unwrap();
+        println!(
+            "{}: exact {:.1e} ({}), streamed {:.1e} ({})",
+            path.file_name().unwrap().display(),
+            exact.largest_error,
+            exact.largest_at,
+            streamed.largest_error,
+            streamed.largest_at
+        );
+        for (what, comparison) in [("exact", exact), ("streamed", streamed)] {
+            if let Some((offence, count)) = comparison.offence {
+                problems.push(format!("{}, {what}: {offence} and {} more", path.display(), count - 1));
+            }
+        }
+    }
+    assert!(found > 0, "{} holds no analysis", folder.display());
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
