@@ -1,1 +1,212 @@
-//! Pictures and labels: HDF5, image folders, built-in stimuli; batches prepared off the training thread.
+//! Pictures and labels: MiniEcoset's HDF5 files, folders of images, built-in stimuli; batches prepared off the
+//! training thread.
+//!
+//! [`open`] turns what the user wrote after `--data` into a [`Dataset`]; a [`Loader`] turns a split of it into
+//! normalised [`Batch`]es in the engine's layout; [`inspect`](inspect::inspect) reads and verifies all of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{Error, Result};
+
+mod folder;
+mod glyphs;
+pub mod goldens;
+mod hdf5;
+pub mod inspect;
+mod loader;
+mod outline;
+mod random;
+
+pub use folder::Folder;
+pub use glyphs::Glyphs;
+pub use hdf5::Hdf5;
+pub use loader::{Loader, permutation};
+
+/// The splits of MiniEcoset, in its order. `testplus` is the larger (here: also harder) second test set.
+pub const SPLITS: [&str; 4] = ["train", "val", "test", "testplus"];
+
+/// Decoded pictures kept in memory per data set, in bytes; splits beyond it are read from disk batch by batch.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Labelled square RGB pictures in named splits.
+pub trait Dataset: Send + Sync {
+    /// What the pictures are and where they lie, for messages and reports.
+    fn name(&self) -> String;
+    /// Class names; a label is an index into them.
+    fn classes(&self) -> &[String];
+    /// Side of the square pictures, in pixels.
+    fn image_size(&self) -> usize;
+    /// The splits that exist, in the order of [`SPLITS`].
+    fn splits(&self) -> Vec<String>;
+    /// Labels of a split in its own order (for an endless split: of its first epoch). An error names the split and
+    /// lists those there are.
+    fn labels(&self, split: &str) -> Result<Vec<u32>>;
+    /// Number of pictures in a split (for an endless split: of one epoch). An error as for [`Dataset::labels`].
+    fn len(&self, split: &str) -> Result<usize>;
+    /// Whether the split goes on for ever: epoch e of it holds the pictures `e * len .. (e + 1) * len`.
+    fn endless(&self, _split: &str) -> bool {
+        false
+    }
+    /// Mean of each channel over the training set, on the scale 0..255.
+    fn mean(&self) -> [f64; 3];
+    /// Standard deviation of each channel over the training set, on the scale 0..255.
+    fn std(&self) -> [f64; 3];
+    /// The pictures at these indices of a split, in this order.
+    fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
+    /// What the user should know about how the data were read, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Pictures as stored: bytes, image by image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pictures {
+    /// `[n][side][side][3]` ("NHWC"), RGB.
+    pub data: Vec<u8>,
+    /// `[n]`, indices into the class names.
+    pub labels: Vec<u32>,
+    /// Number of pictures.
+    pub n: usize,
+    /// Height and width in pixels.
+    pub side: usize,
+}
+
+/// A batch as the network takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[3][side][side][labels.len()]` ("CHWN": the image is innermost), normalised.
+    pub x: Vec<f32>,
+    /// One label per picture, padding included.
+    pub labels: Vec<u32>,
+    /// How many pictures are real; those after them repeat the last one.
+    pub n: usize,
+}
+
+/// Opens what the user named: an HDF5 file, a folder of images, or `glyphs` (also `glyphs:key=value,...`).
+///
+/// `image_size` is the side of the network's pictures: folders are resized to it and glyphs drawn at it, HDF5
+/// pictures must have it. Without it, HDF5 pictures keep their own size, folders get 64 px and glyphs 32 px.
+pub fn open(spec: &str, image_size: Option<usize>) -> Result<Arc<dyn Dataset>> {
+    if image_size == Some(0) {
+        return Err(Error::Config("image_size: expected at least 1, found 0".into()));
+    }
+    if let Some(options) = spec.strip_prefix("glyphs") {
+        if let Some(options) = if options.is_empty() { Some("") } else { options.strip_prefix(':') } {
+            return Ok(Arc::new(Glyphs::parse(options, image_size.unwrap_or(32))?));
+        }
+    }
+    let path = Path::new(spec);
+    if path.is_dir() {
+        Ok(Arc::new(Folder::open(path, image_size.unwrap_or(64))?))
+    } else if path.is_file() {
+        let dataset = Hdf5::open(path)?;
+        match image_size {
+            Some(side) if side != dataset.image_size() => Err(Error::Data(format!(
+                "{spec}: its pictures are {found} x {found} pixels, the network's image_size is {side}; \
+                 set image_size = {found} or use a file with {side} x {side} pictures",
+                found = dataset.image_size(),
+            ))),
+            _ => Ok(Arc::new(dataset)),
+        }
+    } else {
+        Err(Error::Data(format!(
+            "{spec}: no such file or folder; expected an HDF5 file in MiniEcoset's schema, a folder with \
+             train/<class>/*.png or *.jpg, or the word glyphs for the built-in stimuli"
+        )))
+    }
+}
+
+/// The error for a split that is not there.
+fn no_such_split(dataset: &str, split: &str, there: &[String]) -> Error {
+    Error::Data(format!("{dataset}: there is no split {split}; expected one of: {}", there.join(", ")))
+}
+
+/// The error for an index beyond a split's end.
+fn no_such_picture(dataset: &str, split: &str, index: usize, len: usize) -> Error {
+    Error::Data(format!("{dataset}: picture {index} of split {split} was asked for, but it has only {len}"))
+}
+
+/// Normalises with the training set's channel statistics: `(byte / 255 - f32(mean / 255)) / f32(std / 255)`, all in
+/// f32, as the published code does (torchvision's `ToTensor` and `Normalize`).
+pub struct Normaliser {
+    table: [[f32; 256]; 3],
+}
+
+impl Normaliser {
+    /// From means and standard deviations on the scale 0..255.
+    pub fn new(mean: [f64; 3], std: [f64; 3]) -> Normaliser {
+        let table = std::array::from_fn(|c| {
+            let (mean, std) = ((mean[c] / 255.0) as f32, (std[c] / 255.0) as f32);
+            std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
+        });
+        Normaliser { table }
+    }
+
+    /// The normalised value of a byte of channel `c` (0 red, 1 green, 2 blue).
+    pub fn value(&self, c: usize, byte: u8) -> f32 {
+        self.table[c][byte as usize]
+    }
+
+    /// Normalises, turns NHWC into CHWN and repeats the last picture until there are `batch`.
+    pub fn batch(&self, pictures: &Pictures, batch: usize) -> Batch {
+        let pixels = pictures.side * pictures.side;
+        let source: Vec<usize> = (0..batch).map(|i| i.min(pictures.n - 1)).collect();
+        let mut x = vec![0.0; 3 * pixels * batch];
+        for c in 0..3 {
+            for p in 0..pixels {
+                let row = &mut x[(c * pixels + p) * batch..][..batch];
+                for (value, i) in row.iter_mut().zip(&source) {
+                    *value = self.value(c, pictures.data[(i * pixels + p) * 3 + c]);
+                }
+            }
+        }
+        Batch { x, labels: source.iter().map(|&i| pictures.labels[i]).collect(), n: pictures.n.min(batch) }
+    }
+}
+
+/// Sums over pixels from which channel means and standard deviations follow; exact, whatever the order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChannelSums {
+    pixels: u64,
+    sum: [u64; 3],
+    squares: [u64; 3],
+}
+
+impl ChannelSums {
+    /// Adds RGB bytes.
+    pub fn add(&mut self, rgb: &[u8]) {
+        self.pixels += rgb.len() as u64 / 3;
+        for pixel in rgb.chunks_exact(3) {
+            for c in 0..3 {
+                let value = u64::from(pixel[c]);
+                self.sum[c] += value;
+                self.squares[c] += value * value;
+            }
+        }
+    }
+
+    /// Adds what another thread summed.
+    pub fn merge(&mut self, other: &ChannelSums) {
+        self.pixels += other.pixels;
+        for c in 0..3 {
+            self.sum[c] += other.sum[c];
+            self.squares[c] += other.squares[c];
+        }
+    }
+
+    /// Mean of each channel, 0..255.
+    pub fn mean(&self) -> [f64; 3] {
+        self.sum.map(|sum| sum as f64 / self.pixels as f64)
+    }
+
+    /// Standard deviation of each channel over all pixels (divisor: their number), 0..255.
+    pub fn std(&self) -> [f64; 3] {
+        std::array::from_fn(|c| {
+            let n = u128::from(self.pixels);
+            let spread = n * u128::from(self.squares[c]) - u128::from(self.sum[c]).pow(2);
+            (spread as f64).sqrt() / self.pixels as f64
+        })
+    }
+}

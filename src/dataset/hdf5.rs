@@ -1,0 +1,346 @@
+//! MiniEcoset's HDF5 schema: groups `train`, `val`, `test`, `testplus`, each with `data` (u8 `[N, S, S, 3]`) and
+//! `labels` (`[N]`); at the top `categories`, `train_img_mean_channels` and `train_img_std_channels` (0..255).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hdf5_reader::error::Error as ReadError;
+use hdf5_reader::{Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
+
+use super::{CACHE_BYTES, Dataset, Pictures, SPLITS, no_such_picture};
+use crate::{Error, Result};
+
+/// Larger pictures than this are taken for a damaged file.
+const LARGEST_SIDE: u64 = 4096;
+
+/// An open file. Opening reads the structure and the labels and checks both; pictures are read when asked for.
+pub struct Hdf5 {
+    path: PathBuf,
+    classes: Vec<String>,
+    mean: [f64; 3],
+    std: [f64; 3],
+    /// Whether the statistics are stored in single precision.
+    single_precision: bool,
+    side: usize,
+    splits: Vec<Split>,
+}
+
+struct Split {
+    name: &'static str,
+    labels: Vec<u32>,
+    data: hdf5_reader::Dataset,
+    /// Whether the split is decoded as a whole at its first use and kept: random access into compressed chunks would
+    /// decode a chunk for every picture.
+    keep: bool,
+    kept: Mutex<Option<Arc<Vec<u8>>>>,
+}
+
+impl Hdf5 {
+    /// Opens a file that has at least `train`; a group that is there must be sound.
+    pub fn open(path: &Path) -> Result<Hdf5> {
+        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        if size == 0 {
+            return Err(Error::Data(format!(
+                "{}: expected an HDF5 file, found an empty one (0 bytes)",
+                path.display()
+            )));
+        }
+        let options = OpenOptions::default().with_max_read_bytes(CACHE_BYTES);
+        let file = Hdf5File::open_with_options(path, options).map_err(|e| not_readable(path, e))?;
+        let end = file.superblock().eof_address;
+        if end > size {
+            return Err(Error::Data(format!(
+                "{}: the HDF5 file is truncated: expected {end} bytes as its superblock says, found {size}; copy it again",
+                path.display()
+            )));
+        }
+        let root = file.root_group().map_err(|e| not_readable(path, e))?;
+        let (groups, datasets) = root.member_names().map_err(|e| not_readable(path, e))?;
+        let reader = Reader { path, file: &file };
+
+        let classes = reader.categories(&datasets)?;
+        let (mean, single_precision) = reader.statistics(&datasets, "train_img_mean_channels", "finite", |_| true)?;
+        let (std, _) = reader.statistics(&datasets, "train_img_std_channels", "positive", |x| x > 0.0)?;
+        let mut hdf5 = Hdf5 { path: path.into(), classes, mean, std, single_precision, side: 0, splits: Vec::new() };
+        if !groups.iter().any(|g| g == "train") {
+            return Err(no_group(path, "train", &groups));
+        }
+        let mut room = CACHE_BYTES;
+        for name in SPLITS.into_iter().filter(|name| groups.iter().any(|g| g == name)) {
+            let (labels, data, side) = reader.split(name, hdf5.classes.len())?;
+            if hdf5.splits.is_empty() {
+                hdf5.side = side;
+            } else if side != hdf5.side {
+                let expected = format!("pictures of {0} x {0} pixels as in /train/data", hdf5.side);
+                return Err(reader.wrong(&format!("/{name}/data"), &expected, &format!("{side} x {side}")));
+            }
+            let bytes = labels.len().saturating_mul(side * side * 3);
+            let keep = bytes <= room;
+            room -= if keep { bytes } else { 0 };
+            hdf5.splits.push(Split { name, labels, data, keep, kept: Mutex::new(None) });
+        }
+        Ok(hdf5)
+    }
+
+    /// Whether the file stores mean and standard deviation as f32 rather than f64.
+    pub fn single_precision_statistics(&self) -> bool {
+        self.single_precision
+    }
+
+    fn split(&self, split: &str) -> Result<&Split> {
+        let there: Vec<String> = self.splits();
+        self.splits.iter().find(|s| s.name == split).ok_or_else(|| no_group(&self.path, split, &there))
+    }
+
+    fn picture_bytes(&self) -> usize {
+        self.side * self.side * 3
+    }
+
+    /// All bytes of a small split, decoded once.
+    fn kept(&self, split: &Split) -> Result<Arc<Vec<u8>>> {
+        let mut kept = split.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(bytes) = &*kept {
+            return Ok(bytes.clone());
+        }
+        let bytes = split.data.read_raw_bytes().map_err(|e| self.data_error(split, e))?;
+        let expected = split.labels.len() * self.picture_bytes();
+        if bytes.len() != expected {
+            let found = ReadError::Other(format!("{} bytes instead of {expected}", bytes.len()));
+            return Err(self.data_error(split, found));
+        }
+        Ok(kept.insert(Arc::new(bytes)).clone())
+    }
+
+    /// The pictures `first .. first + count` of a split, straight from the file.
+    fn slice(&self, split: &Split, first: usize, count: usize) -> Result<Vec<u8>> {
+        let mut selection = SliceInfo::all(4);
+        selection.selections[0] = SliceInfoElem::Slice { start: first as u64, end: (first + count) as u64, step: 1 };
+        let array = split.data.read_slice::<u8>(&selection).map_err(|e| self.data_error(split, e))?;
+        Ok(array.into_iter().collect())
+    }
+
+    fn data_error(&self, split: &Split, error: ReadError) -> Error {
+        cannot_read(&self.path, &format!("/{}/data", split.name), error)
+    }
+}
+
+impl Dataset for Hdf5 {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn image_size(&self) -> usize {
+        self.side
+    }
+
+    fn splits(&self) -> Vec<String> {
+        self.splits.iter().map(|s| s.name.to_string()).collect()
+    }
+
+    fn labels(&self, split: &str) -> Result<Vec<u32>> {
+        Ok(self.split(split)?.labels.clone())
+    }
+
+    fn len(&self, split: &str) -> Result<usize> {
+        Ok(self.split(split)?.labels.len())
+    }
+
+    fn mean(&self) -> [f64; 3] {
+        self.mean
+    }
+
+    fn std(&self) -> [f64; 3] {
+        self.std
+    }
+
+    fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {
+        let split = self.split(split)?;
+        let (size, len) = (self.picture_bytes(), split.labels.len());
+        if let Some(&beyond) = indices.iter().find(|&&i| i >= len) {
+            return Err(no_such_picture(&self.name(), split.name, beyond, len));
+        }
+        let mut data = vec![0; indices.len() * size];
+        if split.keep {
+            let all = self.kept(split)?;
+            for (picture, &i) in data.chunks_exact_mut(size).zip(indices) {
+                picture.copy_from_slice(&all[i * size..][..size]);
+            }
+        } else {
+            // In the file's order, neighbours together, so that every chunk is decoded once a batch.
+            let mut order: Vec<usize> = (0..indices.len()).collect();
+            order.sort_by_key(|&k| indices[k]);
+            for run in order.chunk_by(|&a, &b| indices[b] <= indices[a] + 1) {
+                let (first, last) = (indices[run[0]], indices[run[run.len() - 1]]);
+                let bytes = self.slice(split, first, last - first + 1)?;
+                for &k in run {
+                    data[k * size..][..size].copy_from_slice(&bytes[(indices[k] - first) * size..][..size]);
+                }
+            }
+        }
+        let labels = indices.iter().map(|&i| split.labels[i]).collect();
+        Ok(Pictures { data, labels, n: indices.len(), side: self.side })
+    }
+}
+
+/// What opening a file needs at every step: the file, and its path for messages.
+struct Reader<'a> {
+    path: &'a Path,
+    file: &'a Hdf5File,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, dataset: &str, expected: &str, found: &str) -> Error {
+        Error::Data(format!("{}: {dataset}: expected {expected}, found {found}", self.path.display()))
+    }
+
+    /// Opens `/name` if it is among the datasets that are `there`.
+    fn dataset(&self, name: &str, there: &[String], expected: &str) -> Result<hdf5_reader::Dataset> {
+        if !there.iter().any(|there| name.ends_with(&format!("/{there}"))) {
+            let found = match there {
+                [] => "no dataset there".into(),
+                _ => format!("only {}", there.join(", ")),
+            };
+            return Err(self.wrong(name, expected, &found));
+        }
+        self.file.dataset(name).map_err(|e| cannot_read(self.path, name, e))
+    }
+
+    fn categories(&self, there: &[String]) -> Result<Vec<String>> {
+        let name = "/categories";
+        let dataset = self.dataset(name, there, "a dataset with the class names")?;
+        if dataset.ndim() != 1 || dataset.shape()[0] == 0 {
+            return Err(self.wrong(name, "shape [classes]", &format!("shape {:?}", dataset.shape())));
+        }
+        match dataset.dtype() {
+            Datatype::String { .. } | Datatype::VarLen { .. } => {}
+            other => return Err(self.wrong(name, "text", &type_name(other))),
+        }
+        dataset.read_strings().map_err(|e| cannot_read(self.path, name, e))
+    }
+
+    /// Three numbers, one per channel, and whether they are stored as f32.
+    fn statistics(&self, there: &[String], name: &str, what: &str, good: fn(f64) -> bool) -> Result<([f64; 3], bool)> {
+        let name = format!("/{name}");
+        let dataset = self.dataset(&name, there, "a dataset with one number for each of 3 channels")?;
+        if dataset.shape() != [3] {
+            return Err(self.wrong(&name, "shape [3]", &format!("shape {:?}", dataset.shape())));
+        }
+        let values = self.numbers(&dataset, &name)?;
+        if let Some((c, x)) = values.iter().enumerate().find(|(_, x)| !x.is_finite() || !good(**x)) {
+            return Err(self.wrong(&name, &format!("{what} numbers"), &format!("{x} for channel {c}")));
+        }
+        let single = matches!(dataset.dtype(), Datatype::FloatingPoint { size: 4, .. });
+        Ok(([values[0], values[1], values[2]], single))
+    }
+
+    /// Labels, the still unread pictures, and their side.
+    fn split(&self, split: &str, classes: usize) -> Result<(Vec<u32>, hdf5_reader::Dataset, usize)> {
+        let group = self.file.group(split).map_err(|e| cannot_read(self.path, &format!("/{split}"), e))?;
+        let (_, there) = group.member_names().map_err(|e| cannot_read(self.path, &format!("/{split}"), e))?;
+
+        let name = format!("/{split}/data");
+        let data = self.dataset(&name, &there, "a dataset with the pictures")?;
+        let shape = data.shape();
+        if shape.len() != 4 || shape[3] != 3 {
+            let expected = "shape [pictures, side, side, 3]";
+            return Err(self.wrong(&name, expected, &format!("shape {shape:?}")));
+        }
+        if !matches!(data.dtype(), Datatype::FixedPoint { size: 1, signed: false, .. }) {
+            return Err(self.wrong(&name, "type u8", &type_name(data.dtype())));
+        }
+        if shape[0] == 0 || shape[1] == 0 {
+            return Err(self.wrong(&name, "at least one picture", &format!("shape {shape:?}")));
+        }
+        if shape[1] != shape[2] {
+            let found = format!("{} x {} pixels (shape {shape:?})", shape[1], shape[2]);
+            return Err(self.wrong(&name, "square pictures", &found));
+        }
+        if shape[1] > LARGEST_SIDE {
+            return Err(self.wrong(
+                &name,
+                &format!("pictures of at most {LARGEST_SIDE} pixels"),
+                &shape[1].to_string(),
+            ));
+        }
+        let (count, side) = (shape[0], shape[1] as usize);
+
+        let name = format!("/{split}/labels");
+        let dataset = self.dataset(&name, &there, "a dataset with the labels")?;
+        if dataset.ndim() != 1 {
+            let expected = format!("shape [{count}], one label for each picture");
+            return Err(self.wrong(&name, &expected, &format!("shape {:?}", dataset.shape())));
+        }
+        if dataset.shape()[0] != count {
+            let expected = format!("{count} labels, one for each picture of /{split}/data");
+            return Err(self.wrong(&name, &expected, &dataset.shape()[0].to_string()));
+        }
+        let expected = format!("whole numbers from 0 to {} ({classes} categories)", classes - 1);
+        let mut labels = Vec::new();
+        for (i, label) in self.numbers(&dataset, &name)?.into_iter().enumerate() {
+            if label.fract() != 0.0 || !(0.0..classes as f64).contains(&label) {
+                return Err(self.wrong(&name, &expected, &format!("{label} at index {i}")));
+            }
+            labels.push(label as u32);
+        }
+        Ok((labels, data, side))
+    }
+
+    /// All values of a numeric dataset. Exact for f32, f64 and whole numbers up to 2^53.
+    fn numbers(&self, dataset: &hdf5_reader::Dataset, name: &str) -> Result<Vec<f64>> {
+        macro_rules! read {
+            ($type:ty) => {
+                dataset.read_array::<$type>().map(|a| a.into_iter().map(|x| x as f64).collect())
+            };
+        }
+        let values = match dataset.dtype() {
+            Datatype::FixedPoint { size: 1, signed: false, .. } => read!(u8),
+            Datatype::FixedPoint { size: 1, signed: true, .. } => read!(i8),
+            Datatype::FixedPoint { size: 2, signed: false, .. } => read!(u16),
+            Datatype::FixedPoint { size: 2, signed: true, .. } => read!(i16),
+            Datatype::FixedPoint { size: 4, signed: false, .. } => read!(u32),
+            Datatype::FixedPoint { size: 4, signed: true, .. } => read!(i32),
+            Datatype::FixedPoint { size: 8, signed: false, .. } => read!(u64),
+            Datatype::FixedPoint { size: 8, signed: true, .. } => read!(i64),
+            Datatype::FloatingPoint { size: 4, .. } => read!(f32),
+            Datatype::FloatingPoint { size: 8, .. } => read!(f64),
+            other => return Err(self.wrong(name, "integers or floating-point numbers", &type_name(other))),
+        };
+        values.map_err(|e| cannot_read(self.path, name, e))
+    }
+}
+
+/// A data type as people write it.
+fn type_name(datatype: &Datatype) -> String {
+    match datatype {
+        Datatype::FixedPoint { size, signed: true, .. } => format!("type i{}", 8 * u32::from(*size)),
+        Datatype::FixedPoint { size, signed: false, .. } => format!("type u{}", 8 * u32::from(*size)),
+        Datatype::FloatingPoint { size, .. } => format!("type f{} (floating point)", 8 * u32::from(*size)),
+        Datatype::String { .. } => "text".into(),
+        other => format!("type {other:?}"),
+    }
+}
+
+fn no_group(path: &Path, split: &str, there: &[String]) -> Error {
+    let found = if there.is_empty() { "no group".into() } else { format!("only the groups {}", there.join(", ")) };
+    Error::Data(format!("{}: /{split}: expected a group with data and labels, found {found}", path.display()))
+}
+
+fn not_readable(path: &Path, error: ReadError) -> Error {
+    let what = match error {
+        ReadError::InvalidMagic => "expected an HDF5 file, found no HDF5 signature in it".into(),
+        ReadError::UnexpectedEof { .. } => format!("the HDF5 file is truncated: {error}; copy it again"),
+        _ => format!("the HDF5 file cannot be read: {error}"),
+    };
+    Error::Data(format!("{}: {what}", path.display()))
+}
+
+fn cannot_read(path: &Path, dataset: &str, error: ReadError) -> Error {
+    Error::Data(format!(
+        "{}: {dataset}: expected readable data, found damage or an unsupported encoding: {error}",
+        path.display()
+    ))
+}

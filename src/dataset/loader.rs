@@ -1,0 +1,160 @@
+//! Batches prepared on other threads while the caller works.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::random::Random;
+use super::{Batch, Dataset, Normaliser};
+use crate::{Error, Result};
+
+/// An iterator over `(step, batch)`. Worker threads stay about one batch each ahead of the caller; what goes wrong on
+/// them is handed to the caller, once, as the last item.
+pub struct Loader {
+    /// One queue per worker; batch k comes from queue k modulo their number, which keeps the order.
+    queues: Vec<Receiver<Result<Batch>>>,
+    workers: Vec<JoinHandle<()>>,
+    step: u64,
+    taken: u64,
+    /// Batches in all; none: without end.
+    total: Option<u64>,
+    steps_per_epoch: u64,
+}
+
+impl Loader {
+    /// Shuffled training batches without end, from `start_step` on (0 = the first step of the first epoch).
+    ///
+    /// Which pictures form the batch of a step is a pure function of seed, step and batch size, so that a run resumed
+    /// at any step goes on exactly. An epoch has `len / batch` steps; what is left over at its end is dropped.
+    pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
+        let len = dataset.len(split)?;
+        if batch == 0 {
+            return Err(Error::Config("batch: expected at least 1, found 0".into()));
+        }
+        if batch > len {
+            return Err(Error::Config(format!(
+                "batch {batch} is larger than the {len} pictures of split {split} of {}; use --batch {len} or less",
+                dataset.name()
+            )));
+        }
+        let order = Order { len, batch, seed: Some(seed), endless: dataset.endless(split), epoch: 0, shuffled: vec![] };
+        Ok(Loader::start(dataset, split, order, start_step, None))
+    }
+
+    /// All pictures of a split once, in order. The last batch is padded to `batch` by repeating the last picture;
+    /// [`Batch::n`] says how many are real. The step counts the batches from 0.
+    pub fn eval(dataset: &Arc<dyn Dataset>, split: &str, batch: usize) -> Result<Loader> {
+        let len = dataset.len(split)?;
+        if batch == 0 {
+            return Err(Error::Config("batch: expected at least 1, found 0".into()));
+        }
+        let order = Order { len, batch, seed: None, endless: false, epoch: 0, shuffled: vec![] };
+        Ok(Loader::start(dataset, split, order, 0, Some(len.div_ceil(batch) as u64)))
+    }
+
+    /// Steps in one epoch; for evaluation, batches in the split.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
+    fn start(dataset: &Arc<dyn Dataset>, split: &str, order: Order, step: u64, total: Option<u64>) -> Loader {
+        let count = std::thread::available_parallelism().map_or(1, |n| n.get()).min(4) as u64;
+        let steps_per_epoch = total.unwrap_or((order.len / order.batch) as u64);
+        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        for worker in 0..count {
+            let (sender, receiver) = sync_channel(1);
+            let (dataset, split, order) = (dataset.clone(), split.to_string(), order.clone());
+            let steps = (step + worker..total.unwrap_or(u64::MAX)).step_by(count as usize);
+            workers.push(std::thread::spawn(move || work(&*dataset, &split, order, steps, &sender)));
+            queues.push(receiver);
+        }
+        Loader { queues, workers, step, taken: 0, total, steps_per_epoch }
+    }
+}
+
+/// Prepares the batches of `steps` until an error occurs or nobody wants more.
+fn work(
+    dataset: &dyn Dataset,
+    split: &str,
+    mut order: Order,
+    steps: impl Iterator<Item = u64>,
+    queue: &SyncSender<Result<Batch>>,
+) {
+    let normaliser = Normaliser::new(dataset.mean(), dataset.std());
+    for step in steps {
+        let pictures = dataset.read(split, &order.indices(step));
+        let batch = pictures.map(|pictures| normaliser.batch(&pictures, order.batch));
+        let failed = batch.is_err();
+        if queue.send(batch).is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<(u64, Batch)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.queues.is_empty() || self.total == Some(self.taken) {
+            return None;
+        }
+        let queue = &self.queues[(self.taken % self.queues.len() as u64) as usize];
+        let batch = queue.recv().unwrap_or_else(|_| Err(Error::Data("a data loading thread stopped".into())));
+        let step = self.step + self.taken;
+        self.taken += 1;
+        if batch.is_err() {
+            self.queues.clear();
+        }
+        Some(batch.map(|batch| (step, batch)))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.queues.clear(); // a worker that wants to send sees that nobody listens, and ends
+        for worker in self.workers.drain(..) {
+            worker.join().ok(); // a panic was already reported by `next`
+        }
+    }
+}
+
+/// Which pictures form which batch.
+#[derive(Clone)]
+struct Order {
+    len: usize,
+    batch: usize,
+    /// Seed of the shuffling; none: in order.
+    seed: Option<u64>,
+    endless: bool,
+    /// The epoch that `shuffled` holds, if it is not empty.
+    epoch: u64,
+    shuffled: Vec<usize>,
+}
+
+impl Order {
+    fn indices(&mut self, step: u64) -> Vec<usize> {
+        let Some(seed) = self.seed else {
+            let first = step as usize * self.batch;
+            return (first..self.len.min(first + self.batch)).collect();
+        };
+        let steps_per_epoch = (self.len / self.batch) as u64;
+        let (epoch, within) = (step / steps_per_epoch, (step % steps_per_epoch) as usize);
+        if self.shuffled.is_empty() || self.epoch != epoch {
+            self.shuffled = permutation(self.len, seed, epoch);
+            self.epoch = epoch;
+        }
+        let offset = if self.endless { epoch as usize * self.len } else { 0 };
+        self.shuffled[within * self.batch..][..self.batch].iter().map(|i| offset + i).collect()
+    }
+}
+
+/// The order of the `len` training pictures in an epoch: a Fisher-Yates shuffle from ChaCha8, the same on every
+/// platform.
+pub fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut random = Random::new(b"shuffle ", [seed, epoch, 0]);
+    let mut order: Vec<usize> = (0..len).collect();
+    for i in (1..len).rev() {
+        order.swap(i, random.below(i as u64 + 1) as usize);
+    }
+    order
+}
