@@ -34,5 +34,5 @@ pub mod finite_differences;
 pub mod golden;
 pub mod random;
 
-pub use shape::ImageShape;
+pub use shape::{ImageShape, Tensor};
 use shape::{check_len, rounded, tap};

@@ -1,4 +1,4 @@
-//! What the twins share: the NCHW shape, the reach of a convolution kernel, rounding.
+//! What the twins share: shapes and tensors, the reach of a convolution kernel, rounding.
 
 /// Shape of a batch of maps, `[n, c, h, w]`: images, channels, rows, columns; row-major, images outermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,15 @@ impl ImageShape {
     pub fn at(&self, n: usize, c: usize, row: usize, column: usize) -> usize {
         ((n * self.c + c) * self.h + row) * self.w + column
     }
+}
+
+/// A row-major f32 tensor on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Extents, outermost first; their product is the number of values.
+    pub shape: Vec<usize>,
+    /// The values.
+    pub values: Vec<f32>,
 }
 
 /// `start + k - padding` where that lies inside `0..len`, else `None` (the kernel reaches over the edge).
