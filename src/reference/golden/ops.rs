@@ -138,16 +138,15 @@ fn parse(op: &str, a: &Attributes, elementwise: Option<Vec<usize>>) -> Result<(O
     }
     let extents = |name: &str, shape: &Option<Vec<usize>>, rank: usize| -> Result<Vec<usize>, String> {
         let shape = need(name, shape)?;
-        // The second condition bounds every product of extents below.
-        if shape.len() != rank || shape.iter().any(|&e| e == 0 || e > 1 << 15) {
-            return Err(format!("attribute `{name}`: expected {rank} extents from 1 to 32768, found {shape:?}"));
+        if shape.len() != rank || shape.iter().any(|&e| e == 0 || e > 1 << 30) {
+            return Err(format!("attribute `{name}`: expected {rank} extents from 1 to 2^30, found {shape:?}"));
         }
         Ok(shape)
     };
     let image = || extents("x", &a.x, 4).map(|x| ImageShape::new(x[0], x[1], x[2], x[3]));
     let four = |s: ImageShape| vec![s.n, s.c, s.h, s.w];
     let kernel = || match need("k", &a.k)? {
-        k if k % 2 == 1 && k < 1 << 15 => Ok(k),
+        k if k % 2 == 1 => Ok(k),
         k => Err(format!("attribute `k`: expected an odd kernel size, found {k}")),
     };
     // x, w, b?, gy -> y, gx, gw, gb?
