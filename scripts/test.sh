@@ -56,6 +56,6 @@ fi
 
 seconds=$((SECONDS - start))
 [ ${#broken[@]} = 0 ] || echo "failed: ${broken[*]}"
-[ $ignored = 0 ] || echo "$ignored tests are marked as ignored and did not run"
+[ $ignored = 0 ] || echo "marked as ignored and not run: $ignored"
 echo "$((passed + failed)) checks ran in $((seconds / 60)) min $((seconds % 60)) s: $passed passed, $failed failed"
 [ $failed = 0 ]

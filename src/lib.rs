@@ -24,6 +24,8 @@ pub mod kernels;
 
 pub mod gpu;
 
+pub mod engine;
+
 pub mod train;
 
 pub mod trajectory;
