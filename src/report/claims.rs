@@ -54,6 +54,8 @@ pub(super) struct Claim {
 /// One of the three contrasts of the twelve-cell claim.
 pub(super) struct Contrast {
     pub title: &'static str,
+    /// "The first value exceeds the second" in words.
+    pub finding: &'static str,
     /// The two groups, in the order of the values.
     pub groups: [&'static str; 2],
     /// Published values of the four networks.
@@ -70,6 +72,7 @@ pub(super) fn contrasts(view: &View) -> [Contrast; 3] {
     [
         Contrast {
             title: "L2 norm of the representation",
+            finding: "Representations in the correct readout zone have a higher L2 norm than those not yet there",
             groups: ["in the correct zone", "not yet"],
             published: published(|n| n.norm),
             here: view.mean_norm_now_later,
@@ -78,6 +81,7 @@ pub(super) fn contrasts(view: &View) -> [Contrast; 3] {
         },
         Contrast {
             title: "Cosine to the current readout vector",
+            finding: "Representations in the correct zone are closer to their current readout vector than those not yet there",
             groups: ["in the correct zone", "not yet"],
             published: published(|n| n.cos_current),
             here: view.mean_cos_current_now_later,
@@ -85,7 +89,8 @@ pub(super) fn contrasts(view: &View) -> [Contrast; 3] {
             decimals: 3,
         },
         Contrast {
-            title: "Cosine to final classes, of those not yet there",
+            title: "Cosine to final classes",
+            finding: "Representations not yet in the correct zone point more to their own final class than to others\u{2019}",
             groups: ["own final class", "others\u{2019} final classes"],
             published: published(|n| n.cos_final),
             here: view.mean_cos_final_own_other,
@@ -107,8 +112,8 @@ impl Contrast {
             _ => format!("Timestep by timestep, the first is higher at {higher} of the {both} at which both exist."),
         };
         Claim {
-            finding: format!("{}: {} exceeds {}", self.title, self.groups[0], self.groups[1]),
-            published: pair(published.map(Some), self.decimals),
+            finding: self.finding.into(),
+            published: format!("{} ({})", pair(published.map(Some), self.decimals), comparison.network().name),
             here: pair(self.here, self.decimals),
             verdict,
             note: Some(note),
@@ -150,7 +155,7 @@ pub(super) fn accuracy(view: &View) -> Claim {
     let first = view.accuracy[0];
     let note = match view.timesteps {
         1 => Some("Undefined: there is a single timestep.".into()),
-        _ => Some("The height depends on the data; only the direction can be compared.".into()),
+        _ => Some(format!("{READING} The height depends on the data.")),
     };
     Claim {
         finding: "Accuracy is best after the first timestep".into(),
@@ -176,7 +181,7 @@ pub(super) fn groups(view: &View) -> [Claim; 2] {
             published: format!("{} (L additive)", percent(Some(published::GROUPS[0] + published::GROUPS[1]))),
             here: percent(share),
             verdict: Verdict::of(share.map(|s| s > 0.5)),
-            note: share.is_none().then(|| undefined(view)),
+            note: Some(if share.is_some() { READING.into() } else { undefined(view) }),
         },
         Claim {
             finding: "Most stable-correct images are right from the first timestep on".into(),
@@ -186,7 +191,7 @@ pub(super) fn groups(view: &View) -> [Claim; 2] {
             ),
             here: percent(at_once),
             verdict: Verdict::of(at_once.map(|s| s > 0.5)),
-            note: at_once.is_none().then(|| "Undefined: no image is stable-correct.".into()),
+            note: Some(if at_once.is_some() { READING } else { "Undefined: no image is stable-correct." }.into()),
         },
     ]
 }
@@ -204,7 +209,7 @@ pub(super) fn change(view: &View) -> [Claim; 2] {
     [
         Claim {
             finding: "The change per step falls from the first step to the last".into(),
-            published: "falls (figure only)".into(),
+            published: "falls with time (no number given)".into(),
             here: ends.map_or(UNDEFINED.into(), |(first, last)| {
                 format!("{} \u{2192} {}", significant(Some(first)), significant(Some(last)))
             }),
@@ -217,14 +222,14 @@ pub(super) fn change(view: &View) -> [Claim; 2] {
         },
         Claim {
             finding: "It is the same whatever t_stable is: groups differ less than timesteps do".into(),
-            published: "the same (figure only)".into(),
+            published: "the same (no number given)".into(),
             here: spread.zip(over_time).map_or(UNDEFINED.into(), |(s, r)| {
                 format!("{} between groups, {} over time", significant(Some(s)), significant(Some(r)))
             }),
             verdict: Verdict::of(spread.zip(over_time).map(|(s, r)| s < r)),
             note: Some(match spread {
                 Some(_) => {
-                    "Between groups: standard deviation across t_stable, images weighing equally, averaged over steps. \
+                    "Our measure. Between groups: standard deviation across t_stable, images weighing equally, averaged over steps. \
                             Over time: range of the mean."
                         .into()
                 }
@@ -254,6 +259,9 @@ fn change_spread(view: &View) -> Option<f64> {
     Some(sum / mean.len() as f64)
 }
 
+/// What the claims beside the twelve cells rest on.
+const READING: &str = "A reading of the published numbers, not a sentence of the paper.";
+
 /// What is shown for a number that does not exist.
 pub(super) const UNDEFINED: &str = "undefined";
 
@@ -269,6 +277,12 @@ pub(super) fn significant(v: Option<f64>) -> String {
     number(v, decimals as usize)
 }
 
+/// Decimals that give the largest of some numbers four significant digits, for a column or table.
+pub(super) fn common_decimals(values: impl IntoIterator<Item = Option<f64>>) -> usize {
+    let largest = values.into_iter().flatten().map(f64::abs).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    if largest > 0.0 { (3.0 - largest.log10().floor()).clamp(0.0, 9.0) as usize } else { 1 }
+}
+
 /// A number with a fixed number of decimals.
 pub(super) fn fixed(v: Option<f64>, decimals: usize) -> String {
     v.map_or(UNDEFINED.into(), |v| number(v, decimals))
@@ -277,6 +291,9 @@ pub(super) fn fixed(v: Option<f64>, decimals: usize) -> String {
 /// `first / second`, with as many more decimals as it takes to tell unequal values apart (at most six more).
 pub(super) fn pair(values: Pair, decimals: usize) -> String {
     let [a, b] = values;
+    if a.is_none() && b.is_none() {
+        return UNDEFINED.into();
+    }
     let digits = (decimals..decimals + 6).find(|d| a == b || fixed(a, *d) != fixed(b, *d)).unwrap_or(decimals + 6);
     format!("{} / {}", fixed(a, digits), fixed(b, digits))
 }
@@ -290,12 +307,14 @@ mod tests {
         assert_eq!(pair([Some(8.04), Some(7.45)], 2), "8.04 / 7.45");
         assert_eq!(pair([Some(0.10004), Some(0.10001)], 3), "0.10004 / 0.10001");
         assert_eq!(pair([Some(0.1), None], 3), "0.100 / undefined");
+        assert_eq!(pair([None, None], 3), "undefined");
     }
 
     #[test]
     fn a_tie_does_not_exceed() {
         let contrast = Contrast {
             title: "",
+            finding: "",
             groups: ["", ""],
             published: [[1.0, 0.0]; 4],
             here: [Some(0.5), Some(0.5)],

@@ -60,12 +60,11 @@ struct Line<'a> {
     dash: Option<&'static str>,
 }
 
-/// Draws lines and writes each one's name at the right, level with its last value, moved apart where they collide.
-fn labelled_lines(svg: &mut Svg, axes: &Axes, lines: &[Line]) {
+/// Writes each line's name at the right, level with its last value, moved apart where they collide.
+fn end_labels(svg: &mut Svg, axes: &Axes, lines: &[Line]) {
     const GAP: f64 = 40.0;
     let mut labels: Vec<(f64, &Line)> = Vec::new();
     for line in lines {
-        axes.series(svg, line.values, line.color, line.marker, line.dash);
         if let Some(last) = line.values.iter().rev().flatten().find(|v| v.is_finite()) {
             labels.push((axes.at(0.0, *last).1, line));
         }
@@ -74,10 +73,13 @@ fn labelled_lines(svg: &mut Svg, axes: &Axes, lines: &[Line]) {
     for i in 1..labels.len() {
         labels[i].0 = labels[i].0.max(labels[i - 1].0 + GAP);
     }
-    let overflow = labels.last().map_or(0.0, |l| (l.0 + 20.0 - axes.bottom()).max(0.0));
+    let mut lowest = axes.bottom() - 20.0;
+    for label in labels.iter_mut().rev() {
+        label.0 = label.0.min(lowest);
+        lowest = label.0 - GAP;
+    }
     let x = axes.right() + 14.0;
     for (y, line) in labels {
-        let y = y - overflow;
         svg.line((x, y), (x + 22.0, y), line.color, 2.2, line.dash);
         svg.marker((x + 11.0, y), line.marker, line.color);
         svg.label((x + 30.0, y + 4.5), line.label, Text::new(13.5, Anchor::Start).bold());
@@ -97,13 +99,13 @@ fn nothing(svg: &mut Svg, axes: &Axes, why: &str) {
 
 /// Accuracy per timestep, trained and untrained, with 95 % Wilson intervals and chance.
 fn accuracy(view: &View) -> String {
-    let mut svg = Svg::new(700.0, 400.0, "Accuracy at each timestep, trained and untrained network");
+    let mut svg = Svg::new(670.0, 400.0, "Accuracy at each timestep, trained and untrained network");
     let chance = (view.class_count() > 0).then(|| 1.0 / view.class_count() as f64);
     let bounds: Vec<_> = view.accuracy.iter().map(|a| a.map(|a| wilson(a, view.samples))).collect();
     let shown = view.accuracy.iter().chain(view.accuracy_init.iter().flatten()).copied();
     let top = shown.chain([chance]).chain(bounds.iter().map(|b| b.map(|b| b.1)));
     let top = range(top).map_or(1.0, |r| (r.1 * 1.02).clamp(0.01, 1.0));
-    let axes = Axes { left: 78.0, top: 24.0, width: 450.0, height: 310.0, x: positions(view.timesteps), y: (0.0, top) };
+    let axes = Axes { left: 78.0, top: 24.0, width: 425.0, height: 310.0, x: positions(view.timesteps), y: (0.0, top) };
     let y = ticks(axes.y, 5.0, 100.0, "");
     axes.draw(&mut svg, &whole_ticks(0, view.timesteps - 1), &y, TIMESTEP, "images classified correctly (%)");
     for (t, bound) in bounds.iter().enumerate() {
@@ -114,7 +116,7 @@ fn accuracy(view: &View) -> String {
     let flat = vec![chance; view.timesteps];
     let mut lines = vec![Line {
         label: "trained",
-        detail: "bars: 95 % interval".into(),
+        detail: "bars: 95 % CI".into(),
         values: &view.accuracy,
         color: BLUE,
         marker: Marker::Disc,
@@ -146,7 +148,10 @@ fn accuracy(view: &View) -> String {
     if view.accuracy.iter().all(Option::is_none) {
         nothing(&mut svg, &axes, "undefined: no images");
     }
-    labelled_lines(&mut svg, &axes, &lines);
+    for line in lines.iter().filter(|l| l.marker != Marker::None) {
+        axes.series(&mut svg, line.values, line.color, line.marker, line.dash);
+    }
+    end_labels(&mut svg, &axes, &lines);
     svg.finish()
 }
 
@@ -259,7 +264,8 @@ fn change(view: &View) -> String {
         svg.text((axes.left, 24.0), title, PANEL_TITLE);
         let x: Vec<_> = if steps > 0 { whole_ticks(0, steps - 1) } else { vec![] };
         let y_label = if p == 0 { "L2 norm of r(t+1) \u{2212} r(t)" } else { "" };
-        axes.draw(&mut svg, &x, &ticks(y, 5.0, 1.0, ""), "timestep t, before the step to t + 1", y_label);
+        let y_ticks = if shown.is_empty() { vec![] } else { ticks(y, 5.0, 1.0, "") };
+        axes.draw(&mut svg, &x, &y_ticks, "timestep t, before the step to t + 1", y_label);
         for &g in &shown {
             axes.series(&mut svg, &rows[g], &color(g), if steps > 1 { Marker::None } else { Marker::Disc }, None);
         }
@@ -301,7 +307,7 @@ fn change(view: &View) -> String {
 
 /// Two groups of representations over time, with the window of the published means shaded.
 fn contrast_over_time(view: &View, contrast: &Contrast) -> String {
-    let mut svg = Svg::new(700.0, 400.0, &format!("{} over time", contrast.title));
+    let mut svg = Svg::new(670.0, 400.0, &format!("{} over time", contrast.title));
     let final_classes = contrast.title.contains("final");
     let column = |c: usize| contrast.by_timestep.iter().map(|pair: &Pair| pair[c]).collect::<Vec<_>>();
     let (first, second) = (column(0), column(1));
@@ -309,7 +315,7 @@ fn contrast_over_time(view: &View, contrast: &Contrast) -> String {
     let axes = Axes {
         left: 78.0,
         top: 34.0,
-        width: 420.0,
+        width: 376.0,
         height: 300.0,
         x: positions(view.timesteps),
         y: defined.unwrap_or((0.0, 1.0)),
@@ -345,7 +351,10 @@ fn contrast_over_time(view: &View, contrast: &Contrast) -> String {
         marker,
         dash: None,
     });
-    labelled_lines(&mut svg, &axes, &lines);
+    for line in &lines {
+        axes.series(&mut svg, line.values, line.color, line.marker, line.dash);
+    }
+    end_labels(&mut svg, &axes, &lines);
     if defined.is_none() {
         let why = if view.timesteps < 2 { "undefined: a single timestep" } else { "undefined at every timestep" };
         nothing(&mut svg, &axes, why);
@@ -537,6 +546,6 @@ mod tests {
         // 10 of 40 by the formula in double precision, worked out apart from this program.
         let (low, high) = wilson(0.25, 40);
         assert!((low - 0.141_871_19).abs() < 1e-6 && (high - 0.401_939_61).abs() < 1e-6, "{low} {high}");
-        assert_eq!(wilson(0.0, 0).0, 0.0);
+        assert!(wilson(0.0, 0).0 < 1e-12, "no images, no division by zero");
     }
 }

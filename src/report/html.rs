@@ -3,7 +3,7 @@
 use askama::Template;
 use serde_json::Value;
 
-use super::claims::{self, Claim, Contrast, UNDEFINED, Verdict, fixed, pair, percent, significant};
+use super::claims::{self, Claim, Contrast, Verdict, fixed, pair, percent, significant};
 use super::figures::{self, Figure};
 use super::published::{self, Comparison};
 use super::svg::escape;
@@ -249,10 +249,11 @@ fn groups_section<'a>(view: &View) -> Section<'a> {
     let sentence = match total {
         0 => "No image is classified as stable or unstable: that takes at least two timesteps.".into(),
         _ => format!(
-            "{} of the images settle on the right class for good (stable-correct), {} on a wrong one (stable-incorrect); the rest \
-             are unstable: their class comes and goes, or changes at the last step.",
+            "{} of the images settle on the right class for good (stable-correct), {} on a wrong one (stable-incorrect); {} are \
+             unstable: their class comes and goes, or changes at the last step.",
             share(c.stable_correct),
-            share(c.stable_incorrect)
+            share(c.stable_incorrect),
+            share(c.unstable_correct + c.unstable_incorrect)
         ),
     };
     let groups = [
@@ -302,16 +303,17 @@ fn change_section<'a>(view: &View) -> Section<'a> {
     };
     let head = [String::from("t_stable")].into_iter();
     let head = head.chain((0..view.timesteps - 1).map(|t| format!("{t} \u{2192} {}", t + 1))).collect();
+    let decimals = claims::common_decimals(view.change_by_t_stable.iter().flatten().copied());
     let mut rows = Vec::new();
     for (name, table) in
         [("trained", Some(&view.change_by_t_stable)), ("untrained", view.change_by_t_stable_init.as_ref())]
     {
         let Some(table) = table else { continue };
         for (g, row) in table.iter().enumerate().filter(|(g, _)| view.t_stable_histogram[*g] > 0) {
-            rows.push((format!("{name}, {g}"), row.iter().map(|v| significant(*v)).collect()));
+            rows.push((format!("{name}, {g}"), row.iter().map(|v| cell(*v, decimals)).collect()));
         }
         let mean = view.mean_change(table);
-        rows.push((format!("{name}, all"), mean.iter().map(|v| significant(*v)).collect()));
+        rows.push((format!("{name}, all"), mean.iter().map(|v| cell(*v, decimals)).collect()));
     }
     let table = Table { caption: "Mean L2 norm of r(t+1) \u{2212} r(t) of stable-correct images".into(), head, rows };
     let mut section =
@@ -322,14 +324,18 @@ fn change_section<'a>(view: &View) -> Section<'a> {
 
 fn contrast_section<'a>(view: &View, contrast: &Contrast, comparison: &Comparison) -> Section<'a> {
     let [first, second] = contrast.groups;
-    let [a, b] = contrast.here.map(|v| significant(v));
+    let means = pair(contrast.here, contrast.decimals);
+    let decimals = match contrast.decimals {
+        2 => claims::common_decimals(contrast.by_timestep.iter().flatten().copied()),
+        cosine => cosine,
+    };
     let sentence = match (contrast.verdict(), view.timesteps_analyse) {
         (Verdict::Undefined, _) | (_, None) => "The averaged contrast is undefined here.".into(),
         (_, Some(window)) => {
-            format!("Averaged over t < {window}: {a} for \u{201c}{first}\u{201d}, {b} for \u{201c}{second}\u{201d}.")
+            format!("Averaged over t < {window}: {means} (\u{201c}{first}\u{201d} / \u{201c}{second}\u{201d}).")
         }
     };
-    let row = |c: usize| contrast.by_timestep.iter().map(|p: &Pair| table_value(p[c])).collect::<Vec<_>>();
+    let row = |c: usize| contrast.by_timestep.iter().map(|p: &Pair| cell(p[c], decimals)).collect::<Vec<_>>();
     let table = Table {
         caption: contrast.title.into(),
         head: timesteps(view),
@@ -345,7 +351,7 @@ fn readout_section<'a>(view: &View) -> Section<'a> {
         .filter_map(|(i, j)| view.similarity(i, j).map(|v| (v, i, j)))
         .collect();
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let name = |&(_, i, j): &(f64, usize, usize)| format!("{} \u{2013} {}", view.classes[i], view.classes[j]);
+    let name = |&(_, i, j): &(f64, usize, usize)| format!("{} and {}", view.classes[i], view.classes[j]);
     let sentence = match (pairs.first(), pairs.last()) {
         (Some(most), Some(least)) if pairs.len() > 1 => format!(
             "The readout vectors most alike are those of {} (cosine {}), the least alike those of {} (cosine {}).",
@@ -372,7 +378,7 @@ fn readout_section<'a>(view: &View) -> Section<'a> {
     };
     let mut section = Section::new("Similarity of the readout vectors", &sentence, vec![], table);
     section.wide = true;
-    section.remark = Some("The paper shows this as a picture; there is no published number to compare with.");
+    section.remark = Some("No published number is compared with this figure.");
     section
 }
 
@@ -384,7 +390,7 @@ fn training_section<'a>(training: Option<&Training>) -> Section<'a> {
         Some(e) => format!(
             "After epoch {} the loss on the validation split is {} nats and the accuracy {}, both at the last timestep.",
             e.epoch,
-            significant(at_end(Some(&e.loss))),
+            fixed(at_end(Some(&e.loss)), 3),
             percent(at_end(Some(&e.accuracy)))
         ),
         None => String::new(),
@@ -393,9 +399,9 @@ fn training_section<'a>(training: Option<&Training>) -> Section<'a> {
     let rows = epochs.iter().map(|e| {
         let first = |v: &[Option<f64>]| v.first().copied().flatten();
         let cells = vec![
-            table_value(e.train_loss),
-            table_value(first(&e.loss)),
-            table_value(at_end(Some(&e.loss))),
+            cell(e.train_loss, 3),
+            cell(first(&e.loss), 3),
+            cell(at_end(Some(&e.loss)), 3),
             percent(first(&e.accuracy)),
             percent(at_end(Some(&e.accuracy))),
         ];
@@ -408,7 +414,8 @@ fn training_section<'a>(training: Option<&Training>) -> Section<'a> {
     };
     let mut section = Section::new("Training", &sentence, vec![], table);
     section.wide = true;
-    section.remark = Some("The published networks were trained for 60 epochs; their curves were not published.");
+    section.remark =
+        Some("The published networks were trained for 60 epochs; no published number is compared with this figure.");
     section
 }
 
@@ -417,8 +424,9 @@ fn timesteps(view: &View) -> Vec<String> {
     [String::from("t")].into_iter().chain((0..view.timesteps).map(|t| t.to_string())).collect()
 }
 
-fn table_value(v: Option<f64>) -> String {
-    v.map_or("\u{2013}".into(), |v| significant(Some(v)))
+/// A number of a table; a dash where it is undefined.
+fn cell(v: Option<f64>, decimals: usize) -> String {
+    v.map_or("\u{2013}".into(), |v| fixed(Some(v), decimals))
 }
 
 /// A whole number with thin spaces between thousands.
@@ -440,7 +448,6 @@ fn rich(text: &str) -> String {
         .replace("t_stable", "<i>t</i><sub>stable</sub>")
         .replace(" t = ", " <i>t</i>\u{a0}=\u{a0}")
         .replace(" t &lt; ", " <i>t</i>\u{a0}&lt;\u{a0}")
-        .replace(UNDEFINED, "<b>undefined</b>")
 }
 
 /// Filters of the template.
