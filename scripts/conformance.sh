@@ -32,7 +32,6 @@ check() {
   fi
 }
 
-check "default adapter"
 for icd in "$@" "${VK_DRIVER_FILES:-}" {/etc,/usr/local/share,/usr/share,"${XDG_DATA_HOME:-$HOME/.local/share}"}/vulkan/icd.d/*.json \
   "${XDG_DATA_HOME:-$HOME/.local/share}"/recurve/vulkan/*/lvp_icd.json /usr/lib/chromium*/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json; do
   [ -e "$icd" ] || continue
@@ -41,6 +40,7 @@ for icd in "$@" "${VK_DRIVER_FILES:-}" {/etc,/usr/local/share,/usr/share,"${XDG_
   check "$icd" VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd"
   if grep -q libvulkan_lvp "$icd"; then check "$icd, subgroups of 4" VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" LP_NATIVE_VECTOR_WIDTH=128; fi
 done
+[ -e "$work/done" ] || check "default adapter" # Metal, DX12
 
 if command -v spirv-val >/dev/null; then
   "$recurve" shaders --dump "$work/spirv" --to spirv >/dev/null
