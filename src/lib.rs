@@ -26,6 +26,8 @@ pub mod gpu;
 
 pub mod engine;
 
+pub mod check;
+
 pub mod train;
 
 pub mod trajectory;
