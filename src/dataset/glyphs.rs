@@ -151,7 +151,7 @@ impl Glyphs {
 
         let mut height = size * random.range(0.75 - 0.25 * d, 0.9 - 0.25 * d);
         if occluded {
-            height *= 0.85;
+            height *= 0.9;
         }
         let shift = size * (0.05 + 0.12 * d);
         let centre = [0, 1].map(|_| size / 2.0 + random.range(-shift, shift));
@@ -167,7 +167,7 @@ impl Glyphs {
         let target = turned(&self.digits[label], random, rotation, height, centre);
         canvas.paint(&target, ink, None);
 
-        let pieces = if occluded { debris + debris.div_ceil(2) } else { debris };
+        let pieces = if occluded { debris + debris.div_ceil(4) } else { debris };
         for _ in 0..pieces {
             let digit = random.below(10) as usize;
             let place = [random.range(0.0, size), random.range(0.0, size)];
@@ -178,7 +178,7 @@ impl Glyphs {
         }
         if occluded {
             // A bar across the target, upright or level.
-            let half = size * random.range(0.04, 0.08);
+            let half = size * random.range(0.025, 0.055);
             let at = random.range(-0.25, 0.25) * height;
             let (across, bar_colour) = (usize::from(random.coin()), other(random));
             let (mut from, mut to) = ([0.0; 2], [size; 2]);

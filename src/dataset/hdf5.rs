@@ -116,7 +116,7 @@ impl Hdf5 {
         let mut selection = SliceInfo::all(4);
         selection.selections[0] = SliceInfoElem::Slice { start: first as u64, end: (first + count) as u64, step: 1 };
         let array = split.data.read_slice::<u8>(&selection).map_err(|e| self.data_error(split, e))?;
-        Ok(array.into_iter().collect())
+        Ok(array.into_raw_vec_and_offset().0)
     }
 
     fn data_error(&self, split: &Split, error: ReadError) -> Error {

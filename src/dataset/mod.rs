@@ -92,10 +92,9 @@ pub fn open(spec: &str, image_size: Option<usize>) -> Result<Arc<dyn Dataset>> {
     if image_size == Some(0) {
         return Err(Error::Config("image_size: expected at least 1, found 0".into()));
     }
-    if let Some(options) = spec.strip_prefix("glyphs") {
-        if let Some(options) = if options.is_empty() { Some("") } else { options.strip_prefix(':') } {
-            return Ok(Arc::new(Glyphs::parse(options, image_size.unwrap_or(32))?));
-        }
+    let (word, options) = spec.split_once(':').unwrap_or((spec, ""));
+    if word == "glyphs" {
+        return Ok(Arc::new(Glyphs::parse(options, image_size.unwrap_or(32))?));
     }
     let path = Path::new(spec);
     if path.is_dir() {
@@ -154,10 +153,11 @@ impl Normaliser {
         let pixels = pictures.side * pictures.side;
         let source: Vec<usize> = (0..batch).map(|i| i.min(pictures.n - 1)).collect();
         let mut x = vec![0.0; 3 * pixels * batch];
-        for c in 0..3 {
-            for p in 0..pixels {
-                let row = &mut x[(c * pixels + p) * batch..][..batch];
-                for (value, i) in row.iter_mut().zip(&source) {
+        // Sixteen images at a time: as many values as a cache line holds.
+        for (group, images) in source.chunks(16).enumerate() {
+            for (p, c) in (0..3 * pixels).map(|k| (k / 3, k % 3)) {
+                let row = &mut x[(c * pixels + p) * batch + group * 16..];
+                for (value, i) in row.iter_mut().zip(images) {
                     *value = self.value(c, pictures.data[(i * pixels + p) * 3 + c]);
                 }
             }

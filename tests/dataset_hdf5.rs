@@ -1,0 +1,456 @@
+//! HDF5 files in MiniEcoset's schema, written here (contiguous storage, superblock 2) with and without defects, and the
+//! golden files where they are at hand.
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use hdf5_reader::checksum::jenkins_lookup3;
+use recurve::Result;
+use recurve::dataset::{Normaliser, SPLITS, goldens, inspect, open};
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+
+/// A writer of just enough HDF5.
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum Type {
+    U8,
+    U16,
+    I64,
+    F32,
+    F64,
+    Text(u32),
+}
+
+impl Writer {
+    fn new() -> Writer {
+        Writer { bytes: vec![0; 48] } // room for the superblock
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> u64 {
+        let address = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(bytes);
+        address
+    }
+
+    /// A version-2 object header of these messages (type, content).
+    fn object(&mut self, messages: &[(u8, Vec<u8>)]) -> u64 {
+        let mut body = Vec::new();
+        for (kind, content) in messages {
+            body.push(*kind);
+            body.extend((content.len() as u16).to_le_bytes());
+            body.push(0);
+            body.extend(content);
+        }
+        let mut header = b"OHDR\x02\x02".to_vec();
+        header.extend((body.len() as u32).to_le_bytes());
+        header.extend(body);
+        let checksum = jenkins_lookup3(&header);
+        header.extend(checksum.to_le_bytes());
+        self.append(&header)
+    }
+
+    fn group(&mut self, members: &[(&str, u64)]) -> u64 {
+        let mut info = vec![0, 0];
+        info.extend([0xff; 16]);
+        let mut messages = vec![(0x02, info), (0x0a, vec![0, 0])];
+        for (name, address) in members {
+            let mut link = vec![1, 0, name.len() as u8];
+            link.extend(name.bytes());
+            link.extend(address.to_le_bytes());
+            messages.push((0x06, link));
+        }
+        self.object(&messages)
+    }
+
+    fn dataset(&mut self, kind: Type, shape: &[u64], content: &[u8]) -> u64 {
+        let address = self.append(content);
+        self.dataset_at(kind, shape, address)
+    }
+
+    /// A dataset whose content lies, or will lie, at an address.
+    fn dataset_at(&mut self, kind: Type, shape: &[u64], address: u64) -> u64 {
+        let mut space = vec![2, shape.len() as u8, 0, 1];
+        space.extend(shape.iter().flat_map(|d| d.to_le_bytes()));
+        let (size, class, bits, properties) = match kind {
+            Type::U8 => (1_u32, 0x10, [0, 0, 0], vec![0, 0, 8, 0]),
+            Type::U16 => (2, 0x10, [0, 0, 0], vec![0, 0, 16, 0]),
+            Type::I64 => (8, 0x10, [8, 0, 0], vec![0, 0, 64, 0]),
+            Type::F32 => (4, 0x11, [0x20, 31, 0], vec![0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0]),
+            Type::F64 => (8, 0x11, [0x20, 63, 0], vec![0, 0, 64, 0, 52, 11, 0, 52, 255, 3, 0, 0]),
+            Type::Text(size) => (size, 0x13, [1, 0, 0], vec![]),
+        };
+        let mut datatype = vec![class];
+        datatype.extend(bits);
+        datatype.extend(size.to_le_bytes());
+        datatype.extend(properties);
+        let mut layout = vec![3, 1];
+        layout.extend(address.to_le_bytes());
+        layout.extend((shape.iter().product::<u64>() * u64::from(size)).to_le_bytes());
+        self.object(&[(0x01, space), (0x03, datatype), (0x08, layout)])
+    }
+
+    /// Writes the superblock; `end` is the size that the file will have.
+    fn finish(mut self, root: u64, end: u64) -> Vec<u8> {
+        let mut superblock = b"\x89HDF\r\n\x1a\n\x02\x08\x08\x00".to_vec();
+        for address in [0, u64::MAX, end, root] {
+            superblock.extend(address.to_le_bytes());
+        }
+        let checksum = jenkins_lookup3(&superblock);
+        superblock.extend(checksum.to_le_bytes());
+        self.bytes[..48].copy_from_slice(&superblock);
+        self.bytes
+    }
+}
+
+/// What a test file holds; a defect is a change of one of these.
+#[derive(Clone)]
+struct Spec {
+    categories: Option<Vec<&'static str>>,
+    mean: Vec<f64>,
+    std: Vec<f64>,
+    splits: Vec<Split>,
+}
+
+#[derive(Clone)]
+struct Split {
+    name: &'static str,
+    shape: Vec<u64>,
+    kind: Type,
+    /// Numbers, their shape and how they are stored; none: no dataset.
+    labels: Option<(Vec<f64>, Vec<u64>, Type)>,
+    has_data: bool,
+}
+
+const SIDE: u64 = 4;
+
+fn good() -> Spec {
+    let split = |name, n: u64| Split {
+        name,
+        shape: vec![n, SIDE, SIDE, 3],
+        kind: Type::U8,
+        labels: Some(((0..n).map(|i| (i % 3) as f64).collect(), vec![n], Type::I64)),
+        has_data: true,
+    };
+    Spec {
+        categories: Some(vec!["ant", "bee", "cow"]),
+        mean: vec![100.5, 120.25, 90.125],
+        std: vec![60.0, 50.5, 70.7],
+        splits: vec![split("train", 7), split("val", 4), split("test", 3), split("testplus", 5)],
+    }
+}
+
+/// Byte `k` of a split's pictures.
+fn byte(split: &str, k: usize) -> u8 {
+    (k * 37 + k / 256 * 11 + split.len() * 5) as u8
+}
+
+fn numbers(values: &[f64], kind: Type) -> Vec<u8> {
+    let bytes = values.iter().map(|&x| match kind {
+        Type::U8 => vec![x as u8],
+        Type::U16 => (x as u16).to_le_bytes().to_vec(),
+        Type::I64 => (x as i64).to_le_bytes().to_vec(),
+        Type::F32 => (x as f32).to_le_bytes().to_vec(),
+        Type::F64 => x.to_le_bytes().to_vec(),
+        Type::Text(_) => unreachable!(),
+    });
+    bytes.flatten().collect()
+}
+
+fn encode(spec: &Spec) -> Vec<u8> {
+    let mut w = Writer::new();
+    let mut root = Vec::new();
+    if let Some(names) = &spec.categories {
+        let mut text = Vec::new();
+        names.iter().for_each(|name| text.extend(format!("{name:\0<8}").bytes()));
+        root.push(("categories", w.dataset(Type::Text(8), &[names.len() as u64], &text)));
+    }
+    for (name, values) in [("train_img_mean_channels", &spec.mean), ("train_img_std_channels", &spec.std)] {
+        let content = numbers(values, Type::F64);
+        root.push((name, w.dataset(Type::F64, &[values.len() as u64], &content)));
+    }
+    for split in &spec.splits {
+        let mut members = Vec::new();
+        if split.has_data {
+            let size = match split.kind {
+                Type::U16 => 2,
+                Type::F32 => 4,
+                _ => 1,
+            };
+            let count = split.shape.iter().product::<u64>() as usize * size;
+            let content: Vec<u8> = (0..count).map(|k| byte(split.name, k)).collect();
+            members.push(("data", w.dataset(split.kind, &split.shape, &content)));
+        }
+        if let Some((values, shape, kind)) = &split.labels {
+            members.push(("labels", w.dataset(*kind, shape, &numbers(values, *kind))));
+        }
+        let group = w.group(&members);
+        root.push((split.name, group));
+    }
+    let root = w.group(&root);
+    let end = w.bytes.len() as u64;
+    w.finish(root, end)
+}
+
+fn write(folder: &Path, name: &str, spec: &Spec) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, encode(spec)).unwrap();
+    path
+}
+
+fn message<T>(result: Result<T>) -> String {
+    match result {
+        Ok(_) => panic!("expected an error"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_good_file_reads_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = good();
+    spec.splits[1].labels.as_mut().unwrap().2 = Type::U8;
+    spec.splits[2].labels.as_mut().unwrap().2 = Type::F64;
+    let path = write(folder.path(), "good.h5", &spec);
+    let dataset = open(path.to_str().unwrap(), Some(4)).unwrap();
+    assert_eq!(dataset.classes(), ["ant", "bee", "cow"]);
+    assert_eq!(dataset.splits(), SPLITS);
+    assert_eq!((dataset.mean().to_vec(), dataset.std().to_vec()), (spec.mean, spec.std));
+    for split in &spec.splits {
+        let n = dataset.len(split.name).unwrap();
+        let indices: Vec<usize> = (0..n).rev().chain([0, 0]).collect();
+        let pictures = dataset.read(split.name, &indices).unwrap();
+        for (picture, &i) in pictures.data.chunks(48).zip(&indices) {
+            assert!(picture.iter().enumerate().all(|(k, &b)| b == byte(split.name, i * 48 + k)));
+        }
+        assert_eq!(pictures.labels, indices.iter().map(|i| (i % 3) as u32).collect::<Vec<_>>());
+    }
+    let found = inspect::inspect(path.to_str().unwrap()).unwrap();
+    assert_eq!(found.splits[0].per_class, [3, 2, 2]);
+    assert!(found.to_string().contains("testplus"));
+    let beyond = message(dataset.read("val", &[4]));
+    assert!(beyond.contains("val") && beyond.contains('4'), "{beyond}");
+}
+
+#[test]
+fn pictures_of_another_size_than_the_network_s_are_refused_with_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "good.h5", &good());
+    let error = message(open(path.to_str().unwrap(), Some(32)));
+    assert!(error.contains("4 x 4") && error.contains("32"), "{error}");
+}
+
+/// A name, a change to a good file, and words that the refusal must hold.
+type Defect = (&'static str, fn(&mut Spec), &'static [&'static str]);
+
+const DEFECTS: &[Defect] = &[
+    ("a", |s| s.splits.truncate(1), &["/val", "train"]),
+    ("b", |s| s.splits[0].labels = None, &["/train/labels"]),
+    ("c", |s| s.splits[2].has_data = false, &["/test/data"]),
+    ("d", |s| s.categories = None, &["/categories"]),
+    ("e", |s| s.mean.truncate(2), &["/train_img_mean_channels", "[2]"]),
+    ("f", |s| s.mean[1] = f64::INFINITY, &["/train_img_mean_channels", "inf"]),
+    ("g", |s| s.std[1] = 0.0, &["/train_img_std_channels", "channel 1"]),
+    ("h", |s| s.std[2] = f64::NAN, &["/train_img_std_channels", "NaN"]),
+    ("i", |s| s.splits[1].labels.as_mut().unwrap().0[2] = 3.0, &["/val/labels", "0 to 2", "3 at index 2"]),
+    ("j", |s| s.splits[1].labels.as_mut().unwrap().0[3] = -1.0, &["/val/labels", "-1 at index 3"]),
+    (
+        "k",
+        |s| s.splits[0].labels = Some((vec![0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0], vec![7], Type::F32)),
+        &["/train/labels", "0.5 at index 1"],
+    ),
+    ("l", |s| s.splits[0].labels.as_mut().unwrap().1 = vec![6], &["/train/labels", "7 labels", "found 6"]),
+    ("m", |s| s.splits[0].labels.as_mut().unwrap().1 = vec![7, 1], &["/train/labels", "[7, 1]"]),
+    ("n", |s| s.splits[0].shape = vec![7, 4, 4], &["/train/data", "[7, 4, 4]"]),
+    ("o", |s| s.splits[0].shape = vec![7, 3, 4, 4], &["/train/data", "[7, 3, 4, 4]"]),
+    ("p", |s| s.splits[0].kind = Type::F32, &["/train/data", "u8", "f32"]),
+    ("q", |s| s.splits[0].kind = Type::U16, &["/train/data", "u8", "u16"]),
+    ("r", |s| s.splits[3].shape = vec![5, 4, 6, 3], &["/testplus/data", "4 x 6"]),
+    ("s", |s| s.splits[3].shape = vec![5, 6, 6, 3], &["/testplus/data", "4 x 4", "6 x 6"]),
+    (
+        "t",
+        |s| (s.splits[0].shape[0], s.splits[0].labels) = (0, Some((vec![], vec![0], Type::I64))),
+        &["/train/data", "at least one"],
+    ),
+];
+
+#[test]
+fn broken_files_are_refused_with_file_dataset_expected_and_found() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, spoil, words) in DEFECTS {
+        let mut spec = good();
+        spoil(&mut spec);
+        let path = write(folder.path(), &format!("{name}.h5"), &spec);
+        let error = message(inspect::inspect(path.to_str().unwrap()));
+        for word in words.iter().chain([&path.to_str().unwrap(), &"expected", &"found"]) {
+            assert!(error.contains(word), "{name}: no {word:?} in: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = encode(&good());
+    let path = folder.path().join("cut.h5");
+    for cut in [0, 1, 7, 8, 20, 47, 48, 100, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let error = message(inspect::inspect(path.to_str().unwrap()));
+        assert!(error.contains("cut.h5"), "{error}");
+    }
+}
+
+#[test]
+fn changed_bytes_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = encode(&good());
+    let path = folder.path().join("changed.h5");
+    for at in (0..bytes.len()).step_by(3) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        fs::write(&path, changed).unwrap();
+        inspect::inspect(path.to_str().unwrap()).ok(); // either is right: pixels may be anything
+    }
+}
+
+#[test]
+fn training_needs_only_the_split_it_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = good();
+    spec.splits.truncate(2);
+    let path = write(folder.path(), "two.h5", &spec);
+    let dataset = open(path.to_str().unwrap(), None).unwrap();
+    assert_eq!(dataset.splits(), ["train", "val"]);
+    let error = message(dataset.len("test"));
+    assert!(error.contains("/test") && error.contains("train, val"), "{error}");
+}
+
+#[test]
+fn a_large_split_is_read_in_slices() {
+    // 300 MiB of pictures, nearly all of them a hole in the file.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.h5");
+    let (n, side) = (25_600_u64, 64_u64);
+    let size = side * side * 3;
+    let start = 1 << 20;
+    let mut w = Writer::new();
+    let mean = w.dataset(Type::F64, &[3], &numbers(&[100.0; 3], Type::F64));
+    let std = w.dataset(Type::F64, &[3], &numbers(&[50.0; 3], Type::F64));
+    let names = w.dataset(Type::Text(3), &[2], b"antbee");
+    let labels: Vec<u8> = (0..n).map(|i| (i % 2) as u8).collect();
+    let labels = w.dataset(Type::U8, &[n], &labels);
+    let data = w.dataset_at(Type::U8, &[n, side, side, 3], start);
+    let train = w.group(&[("data", data), ("labels", labels)]);
+    let root = w.group(&[
+        ("categories", names),
+        ("train_img_mean_channels", mean),
+        ("train_img_std_channels", std),
+        ("train", train),
+    ]);
+    let end = start + n * size;
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(&w.finish(root, end)).unwrap();
+    file.set_len(end).unwrap();
+    let marked = [0, 1, 77, 12_345, 25_598, 25_599];
+    for i in marked {
+        file.seek(SeekFrom::Start(start + i as u64 * size)).unwrap();
+        file.write_all(&vec![(i % 251) as u8 + 1; size as usize]).unwrap();
+    }
+    drop(file);
+
+    let dataset = open(path.to_str().unwrap(), Some(64)).unwrap();
+    let indices = [12_345, 0, 25_599, 78, 77, 77, 25_598, 1];
+    let pictures = dataset.read("train", &indices).unwrap();
+    for (picture, i) in pictures.data.chunks(size as usize).zip(indices) {
+        let wanted = if marked.contains(&i) { (i % 251) as u8 + 1 } else { 0 };
+        assert!(picture.iter().all(|&b| b == wanted), "picture {i}");
+    }
+    assert_eq!(pictures.labels, [1, 0, 1, 0, 1, 1, 0, 1]);
+}
+
+/// Writes what a golden folder holds beside good files.
+fn write_expected(folder: &Path, spec: &Spec, spoil: impl Fn(&mut Vec<f32>)) {
+    let normaliser = Normaliser::new(spec.mean[..].try_into().unwrap(), spec.std[..].try_into().unwrap());
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = vec![
+        ("train_img_mean_channels".into(), Dtype::F64, vec![3], numbers(&spec.mean, Type::F64)),
+        ("train_img_std_channels".into(), Dtype::F64, vec![3], numbers(&spec.std, Type::F64)),
+    ];
+    for split in &spec.splits {
+        let n = split.shape[0] as usize;
+        let data: Vec<u8> = (0..n * 48).map(|k| byte(split.name, k)).collect();
+        let mut normalised = Vec::new();
+        for (i, c, p) in (0..n * 48).map(|k| (k / 48, k / 16 % 3, k % 16)) {
+            normalised.push(normaliser.value(c, data[i * 48 + p * 3 + c]));
+        }
+        spoil(&mut normalised);
+        let normalised = normalised.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let labels = numbers(&split.labels.as_ref().unwrap().0, Type::I64);
+        tensors.push((format!("{}/data", split.name), Dtype::U8, vec![n, 4, 4, 3], data));
+        tensors.push((format!("{}/labels", split.name), Dtype::I64, vec![n], labels));
+        tensors.push((format!("{}/normalised", split.name), Dtype::F32, vec![n, 3, 4, 4], normalised));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, data)| (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    serialize_to_file(views, None, &folder.join("expected.safetensors")).unwrap();
+}
+
+#[test]
+fn golden_files_pass_only_if_everything_is_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "some.h5", &good());
+    write_expected(folder.path(), &good(), |_| {});
+    let golden = goldens::check_h5(&path).unwrap();
+    assert_eq!((golden.largest_error, golden.tolerance), (0.0, 0.0));
+
+    write_expected(folder.path(), &good(), |x| x[5] *= 1.000_001);
+    assert!(message(goldens::check_h5(&path)).contains("normalised"));
+    let mut other = good();
+    other.mean[0] += 1e-9;
+    write_expected(folder.path(), &other, |_| {});
+    assert!(message(goldens::check_h5(&path)).contains("mean"));
+    let mut other = good();
+    other.splits[3].labels.as_mut().unwrap().0[0] = 2.0;
+    write_expected(folder.path(), &other, |_| {});
+    assert!(message(goldens::check_h5(&path)).contains("/testplus/labels"));
+}
+
+#[test]
+fn golden_broken_files_pass_only_if_they_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = good();
+    let sound = write(folder.path(), "sound.h5", &spec);
+    spec.std[0] = -1.0;
+    let broken = write(folder.path(), "broken.h5", &spec);
+    let unlisted = write(folder.path(), "unlisted.h5", &spec);
+    assert!(message(goldens::check_h5(&broken)).contains("files.json"));
+    fs::write(folder.path().join("files.json"), r#"{"broken": "negative std", "sound": "nothing"}"#).unwrap();
+    assert!(goldens::check_h5(&broken).unwrap().compared.contains("train_img_std_channels"));
+    assert!(message(goldens::check_h5(&sound)).contains("accepted"));
+    assert!(message(goldens::check_h5(&unlisted)).contains("unlisted"));
+}
+
+/// The shared reference files, where they are: in `$RECURVE_SHARED`, or beside the project's folder.
+#[test]
+fn shared_golden_files_pass() {
+    let shared = std::env::var_os("RECURVE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    if !shared.is_dir() {
+        println!("{}: not there, so no shared golden HDF5 file was checked", shared.display());
+        return;
+    }
+    for (folder, least) in [("h5", 20), ("h5_bad", 28)] {
+        let mut checked = 0;
+        for entry in fs::read_dir(shared.join("golden").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "h5") {
+                goldens::check_h5(&path).unwrap();
+                checked += 1;
+            }
+        }
+        assert!(checked >= least, "{folder}: {checked} files");
+    }
+}
