@@ -100,7 +100,8 @@ pub fn differentiate(
     }
 
     // Gradients of parameters. Uses were met from the last timestep to the first; in time order they read better.
-    let mut evaluated: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new(); // gamma and beta share a node
+    // gamma and beta of a norm come from one node; parameters of their own get nodes of their own.
+    let mut evaluated: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
     wrt.iter()
         .map(|&parameter| {
             let Some(mut list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
@@ -112,9 +113,11 @@ pub fn differentiate(
                 let inputs: Vec<ValueId> = (0..arity).flat_map(|i| group.iter().map(move |u| u.inputs[i])).collect();
                 let (area, t) = (&group[0].area, group[0].timestep);
                 let graph = &mut tape.graph;
-                let key = (group[0].op, inputs.clone());
-                let outputs =
-                    evaluated.entry(key).or_insert_with(|| graph.node(group[0].op, &inputs, &name, area, t)).clone();
+                let mut node = || graph.node(group[0].op, &inputs, &name, area, t);
+                let outputs = match group[0].op {
+                    op @ Op::NormDAffine(_) => evaluated.entry((op, inputs.clone())).or_insert_with(node).clone(),
+                    _ => node(),
+                };
                 tape.contributions.entry(parameter).or_default().push(outputs[group[0].output]);
             }
             tape.total(parameter)
