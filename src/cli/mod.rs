@@ -1,0 +1,79 @@
+//! Commands. Exit code 0: done; 1: a check failed or the input is bad; 2: wrong usage (clap). Results go to stdout,
+//! errors and progress to stderr.
+
+mod analyse;
+mod bench;
+mod check;
+mod data;
+mod demo;
+mod devices;
+mod plan;
+mod shaders;
+mod train;
+
+use clap::{Parser, Subcommand};
+use recurve::gpu::{Gpu, Options};
+use std::process::ExitCode;
+
+/// Trains recurrent vision networks (BLT) with hand-written WGSL on any GPU that wgpu reaches, and shows how their
+/// representations move through readout zones.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Arguments {
+    /// Adapter to use: part of its name or driver, or its index in `recurve devices`. Default: the fastest kind found.
+    #[arg(long, global = true, value_name = "TEXT")]
+    adapter: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network, or go on with an interrupted run.
+    Train(train::Arguments),
+    /// Measure a trained network's trajectories and write the report.
+    Analyse(analyse::Arguments),
+    /// Train a small network on the built-in stimuli and write its report: everything once, in minutes.
+    Demo(demo::Arguments),
+    /// Look at a data set: verify it, or draw a contact sheet.
+    Data(data::Arguments),
+    /// List the adapters and what they can do.
+    Devices(devices::Arguments),
+    /// Check every kernel on this adapter against plain loops, or against golden files.
+    Check(check::Arguments),
+    /// Show the graph, what each pass does, dispatches and memory, without touching a device.
+    Plan(plan::Arguments),
+    /// List or dump the kernels, as WGSL, SPIR-V, MSL or HLSL.
+    Shaders(shaders::Arguments),
+    /// Measure training steps, convolutions and matrix products.
+    Bench(bench::Arguments),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What went wrong, for people.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let adapter = Adapter(arguments.adapter);
+    match arguments.command {
+        Command::Train(a) => train::run(&a, &adapter),
+        Command::Analyse(a) => analyse::run(&a, &adapter),
+        Command::Demo(a) => demo::run(&a, &adapter),
+        Command::Data(a) => data::run(&a),
+        Command::Devices(a) => devices::run(&a, &adapter),
+        Command::Check(a) => check::run(&a, &adapter),
+        Command::Plan(a) => plan::run(&a, &adapter),
+        Command::Shaders(a) => shaders::run(&a, &adapter),
+        Command::Bench(a) => bench::run(&a, &adapter),
+    }
+}
+
+/// The user's choice of adapter.
+pub struct Adapter(Option<String>);
+
+impl Adapter {
+    /// Opens it: `checked` with wgpu's injected checks in the shaders, for `check`; without, for everything measured.
+    fn open(&self, checked: bool) -> recurve::Result<Gpu> {
+        Gpu::open(&Options { adapter: self.0.clone(), checked })
+    }
+}
