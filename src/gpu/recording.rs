@@ -108,10 +108,14 @@ impl Recording {
 
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
+        self.submit(gpu, &self.steps);
+    }
+
+    fn submit(&self, gpu: &Gpu, steps: &[Step]) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for step in &self.steps {
+            for step in steps {
                 pass.set_pipeline(&step.pipeline);
                 pass.set_bind_group(0, &step.bind_group, &[]);
                 pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
@@ -177,4 +181,24 @@ pub fn read<T: bytemuck::AnyBitPattern>(
     drop(mapped);
     staging.unmap();
     Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+}
+
+impl Recording {
+    /// Wall time of each launch alone, in seconds: the least of `repeats` runs, each submitted and waited for. The cost of
+    /// submitting is in every figure.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
+        let mut least = vec![f64::INFINITY; self.steps.len()];
+        for _ in 0..repeats {
+            for (step, least) in self.steps.iter().zip(&mut least) {
+                let start = std::time::Instant::now();
+                self.submit(gpu, std::slice::from_ref(step));
+                gpu.wait()?;
+                *least = least.min(start.elapsed().as_secs_f64());
+            }
+        }
+        Ok(least)
+    }
 }

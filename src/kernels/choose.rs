@@ -1,7 +1,7 @@
 //! Which variant serves which shape: the table of sensible choices, and the list of all variants for `check`.
 
 use super::Target;
-use super::conv::{ConvShape, Source, Tile, WeightTile};
+use super::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
 
 /// Variants forced by a test or a benchmark; `None` leaves the choice to the table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,20 +33,36 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows) }
 }
 
-/// The tile for weight gradients.
-pub fn weight_tile(target: &Target, shape: &ConvShape) -> WeightTile {
-    let (r, c) = match shape.k {
-        1 => (8, 8),
-        3 => (8, 1),
-        _ => (4, 1),
+/// The tile for weight gradients of `steps` timesteps.
+///
+/// Splits fill the machine, and bound the number of terms that one accumulator adds up in f32.
+pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTile {
+    const MOST_TERMS: usize = 1 << 16;
+    const MOST_PARTIAL_WORDS: usize = 1 << 24;
+    let tile = if target.cpu && target.subgroup > 0 {
+        let (r, c) = match shape.k {
+            1 => (4, 32),
+            3 => (2, 8),
+            5 => (1, 4),
+            _ => (1, 2),
+        };
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes: target.subgroup as usize, r, c, splits: 1 }
+    } else {
+        let (r, c) = match shape.k {
+            1 => (8, 8),
+            3 => (8, 1),
+            5 => (4, 1),
+            _ => (1, 1),
+        };
+        let lanes = if target.cpu { 8 } else { 64 };
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, splits: 1 }
     };
-    let lanes = if target.cpu { target.subgroup.max(4) as usize } else { 64 };
-    let subgroup = target.subgroup > 0 && lanes == target.subgroup as usize;
-    let lanes = if subgroup || !target.cpu { lanes } else { 8 };
-    // Enough groups to fill the machine; more would only add partial sums.
-    let wanted = if target.cpu { 8 } else { 512 };
-    let groups = shape.cin.div_ceil(c) * shape.cout.div_ceil(r);
-    WeightTile { subgroup, lanes, r, c, splits: usize::max(1, wanted / groups) }
+    let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
+    let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
+    let wanted: usize = if target.cpu { 8 } else { 512 };
+    let terms = steps * shape.out_h * shape.out_w * shape.n;
+    let most = (MOST_PARTIAL_WORDS / (shape.cin * shape.cout * shape.k * shape.k)).max(1);
+    WeightTile { splits: wanted.div_ceil(groups).max(terms.div_ceil(MOST_TERMS)).min(most), ..tile }
 }
 
 /// Every conv2d tile that `check` runs on this adapter.
@@ -84,10 +100,13 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     };
     for &(r, c) in shapes {
         for splits in [1, 3] {
-            list.push(WeightTile { subgroup: false, lanes: 64, r, c, splits });
-            list.push(WeightTile { subgroup: false, lanes: 8, r, c, splits });
+            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r, c, splits });
+            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, splits });
+            list.push(WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c: c * 4, splits });
             if target.subgroup > 0 {
-                list.push(WeightTile { subgroup: true, lanes: target.subgroup as usize, r, c, splits });
+                let lanes = target.subgroup as usize;
+                list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, splits });
+                list.push(WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 2, c: c * 4, splits });
             }
         }
     }

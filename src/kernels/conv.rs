@@ -65,10 +65,22 @@ pub struct Tile {
     pub nv: usize,
 }
 
-/// A variant of conv2d_d_weight.
+/// Along what the lanes of a weight gradient run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lanes {
+    /// Pixels and images: conv2d_d_weight.
+    Pixels,
+    /// Output channels: conv2d_d_weight_channels.
+    Channels,
+}
+
+/// A variant of the weight gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct WeightTile {
-    /// Subgroup sums at the end, or sums through workgroup memory.
+    /// Along what the lanes run.
+    pub along: Lanes,
+    /// Whether subgroup operations are used (sums at the end; broadcasts of x). A workgroup is then one subgroup.
     pub subgroup: bool,
     /// Invocations of a workgroup.
     pub lanes: usize,
@@ -91,7 +103,7 @@ pub struct Start {
 
 /// How the weights of a convolution lie in the parameter: `w[co * out_step + ci * in_step + ky * k + kx]`, turned by
 /// 180 degrees if `flip`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightOrder {
     /// Distance between output channels.
     pub out_step: usize,
@@ -115,7 +127,12 @@ fn packed_count(cin: usize, cout: usize, k: usize, r: usize) -> usize {
     cout.div_ceil(r) * r * cin * k * k + 64
 }
 
+/// Packs a weight for a tile, once for all launches of the program that want it so.
 fn pack(p: &mut Program, shape: &ConvShape, r: usize, w: View, order: WeightOrder, site: Site) -> Result<View> {
+    let key = (w, order, r);
+    if let Some((_, packed)) = p.packed.iter().find(|(k, _)| *k == key) {
+        return Ok(*packed);
+    }
     let settings = Settings::new().set("K", shape.k as u32).set("R", r as u32).set("L", 64).flag("FLIP", order.flip);
     let kernel = Kernel::new("pack_weight", &settings)?;
     let packed = p.scratch("packed", site.area, packed_count(shape.cin, shape.cout, shape.k, r));
@@ -127,6 +144,7 @@ fn pack(p: &mut Program, shape: &ConvShape, r: usize, w: View, order: WeightOrde
     ];
     let grid = [shape.cin, shape.cout.div_ceil(r), 1];
     p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
+    p.packed.push((key, packed));
     Ok(packed)
 }
 
@@ -229,27 +247,16 @@ pub fn conv2d_d_weight(
     site: Site,
 ) -> Result<()> {
     let k = shape.k;
-    let new = shape.stride.min(k);
-    let mut settings = Settings::new()
+    let settings = Settings::new()
         .set("K", k as u32)
         .set("L", tile.lanes as u32)
-        .set("R", tile.r as u32)
         .set("C", tile.c as u32)
         .set("STRIDE", shape.stride as u32)
-        .set("NEW", new as u32)
-        .set("KEPT_ROWS", (k - new) as u32)
         .set("COUNT", (tile.r * tile.c * k * k) as u32)
-        .flag("WINDOW", k > new)
         .flag("SUBGROUP", tile.subgroup);
-    if tile.subgroup {
-        settings = settings.set("S", target.subgroup);
-    }
-    let kernel = Kernel::new("conv2d_d_weight", &settings)?;
     let count = shape.cout * shape.cin * k * k;
-    let blocks = (shape.out_w * shape.n).div_ceil(tile.lanes);
-    let splits = tile.splits.min(blocks);
-    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
-    let params: &[(&str, Param)] = &[
+    let columns = shape.out_w * shape.n;
+    let mut params: Vec<(&str, Param)> = vec![
         ("n", shape.n.into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
@@ -260,11 +267,38 @@ pub fn conv2d_d_weight(
         ("steps", steps.into()),
         ("x_step", x_step.into()),
         ("dy_step", dy_step.into()),
-        ("blocks", blocks.into()),
-        ("splits", splits.into()),
     ];
-    let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(tile.r), splits];
-    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], params, grid, site.label, site.area);
+    let (kernel, splits, channels) = match tile.along {
+        Lanes::Pixels => {
+            let blocks = columns.div_ceil(tile.lanes);
+            let splits = tile.splits.min(blocks);
+            params.extend([("blocks", blocks.into()), ("splits", splits.into())]);
+            let kept = k - shape.stride.min(k);
+            let settings = settings
+                .set("R", tile.r as u32)
+                .set("NEW", (k - kept) as u32)
+                .set("KEPT_ROWS", kept as u32)
+                .flag("WINDOW", kept > 0);
+            (Kernel::new("conv2d_d_weight", &settings)?, splits, tile.r)
+        }
+        Lanes::Channels => {
+            let per_split = columns.div_ceil(tile.splits);
+            params.push(("per_split", per_split.into()));
+            // Rows of dy, relative to the row of x they meet, run from -above to below.
+            let above = (k / 2).div_ceil(shape.stride);
+            let below = (shape.stride - 1 + k / 2) / shape.stride;
+            let settings = settings
+                .set("NV", tile.r as u32)
+                .set("ABOVE", above as u32)
+                .set("ROWS", (above + below + 1) as u32)
+                .set("TAPS", (k * k) as u32)
+                .set("LOADS", tile.c.div_ceil(tile.lanes) as u32);
+            (Kernel::new("conv2d_d_weight_channels", &settings)?, columns.div_ceil(per_split), tile.r * tile.lanes)
+        }
+    };
+    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
+    let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
+    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site.label, site.area);
     if splits > 1 {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }

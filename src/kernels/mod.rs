@@ -25,6 +25,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "channel_sum",
     "conv2d",
     "conv2d_d_weight",
+    "conv2d_d_weight_channels",
     "conv_transpose2d",
     "max_pool",
     "max_pool_d_input",

@@ -3,7 +3,7 @@
 use super::{NORM_EPS, Norm, Op};
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::choose::{Choice, tile, weight_tile};
-use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder, WeightTile};
+use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder};
 use crate::kernels::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
 
@@ -237,13 +237,11 @@ fn d_weight(
     dw: ValueId,
     site: Site,
 ) -> Result<()> {
-    let tile = c.choice.weight.unwrap_or_else(|| weight_tile(c.target, shape));
     let shape = *shape;
     folded(c, &[xs, dys], &[dw], site, move |c, run, outs, site| {
         let (x, x_step, steps) = run[0];
         let (dy, dy_step, _) = run[1];
-        // Without rows to walk along, a step is short: let time take the place of further splits.
-        let tile = WeightTile { splits: tile.splits, ..tile };
+        let tile = c.choice.weight.unwrap_or_else(|| weight_tile(c.target, &shape, steps));
         conv::conv2d_d_weight(c.program, c.target, &tile, &shape, (x, x_step, dy, dy_step, steps), outs[0], site)
     })
 }
