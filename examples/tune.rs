@@ -19,7 +19,7 @@ fn main() {
     if what == "d" {
         let dy = buf(&mut p, "dy", dys.len(), Role::Input); second = dy; data = &dys;
         out = buf(&mut p, "dw", ws.len(), Role::Output);
-        let tile = WeightTile { along: if a[11] == 1 { Lanes::Channels } else { Lanes::Pixels }, subgroup: a[6] == 1, lanes: a[7], r: a[8], c: a[9], splits: a[10] };
+        let tile = WeightTile { along: if a[11] == 1 { Lanes::Channels } else { Lanes::Pixels }, subgroup: a[6] == 1, lanes: a[7], r: a[8], c: a[9], splits: a[10], unroll: *a.get(12).unwrap_or(&1) };
         conv2d_d_weight(&mut p, &gpu.target, &tile, &shape, (x, 0, dy, 0, 1), out, site).unwrap();
     } else {
         let wv = buf(&mut p, "w", ws.len(), Role::Input); second = wv; data = &ws;

@@ -46,30 +46,34 @@ fn main(
       let xo = q / p.n;
       let image = q - xo * p.n;
       let dy_at = t * p.dy_step + q;
-      // window[o * NV + j] = dy of row m + o - ABOVE, where m counts steps of STRIDE rows of x.
-      var window: array<f32, ROWS * NV>;
-//#for o in 1..ROWS
-      { let yo = $ou - 1u - ABOVE; let ok = yo < p.out_h;      // as if m were -1; wraps, then exceeds out_h
+      // window[o * NV + j] = dy of row m + o - ABOVE, where m counts steps of STRIDE rows of x; U steps at a time, so that
+      // an accumulator takes part in several products before it is written back.
+      var window: array<f32, WINDOW * NV>;
+//#for o in 0..KEPT
+      { let yo = $ou - ABOVE; let ok = yo < p.out_h;         // what the first U steps find; wraps, then exceeds out_h
 //#for j in 0..NV
-        window[$o * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
+        window[($o + U) * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
       }
 //#end
-      for (var m = 0u; m * STRIDE < p.in_h; m++) {
-//#for o in 1..ROWS
+      for (var m = 0u; m * STRIDE < p.in_h; m += U) {
+//#for o in 0..KEPT
 //#for j in 0..NV
-        window[($o - 1) * NV + $j] = window[$o * NV + $j];
+        window[$o * NV + $j] = window[($o + U) * NV + $j];
 //#end
 //#end
-        let newest = m + ROWS - 1u - ABOVE;
-        let exists = newest < p.out_h;
+//#for o in KEPT..WINDOW
+        { let yo = m + $ou - ABOVE; let ok = yo < p.out_h;
 //#for j in 0..NV
-        window[(ROWS - 1) * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, newest, exists) * columns], exists);
+          window[$o * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
+        }
+//#end
+//#for u in 0..U
 //#for s in 0..STRIDE
 //#for h in 0..K
         {
-          let yi = m * STRIDE + $su;
+          let yi = (m + $uu) * STRIDE + $su;
           let xi = xo * STRIDE + $hu - K / 2u;               // wraps below 0, then exceeds in_w
           let ok = xi < p.in_w && yi < p.in_h;
           let spot = t * p.x_step + select(0u, yi * pitch + xi * p.n, ok) + image;
@@ -89,13 +93,14 @@ fn main(
 //#for k in 0..K
             if (($su + K / 2u + $ku) % STRIDE == 0u) {           // the row of dy that meets this row of x through tap k
 //#for j in 0..NV
-              acc[(($j * C + $c) * K + $k) * K + $h] = fma(window[(($su + K / 2u + STRIDE * K - $ku) / STRIDE - K + ABOVE) * NV + $j], v, acc[(($j * C + $c) * K + $k) * K + $h]);
+              acc[(($j * C + $c) * K + $k) * K + $h] = fma(window[(($su + K / 2u + STRIDE * K - $ku) / STRIDE - K + ABOVE + $uu) * NV + $j], v, acc[(($j * C + $c) * K + $k) * K + $h]);
 //#end
             }
 //#end
           }
 //#end
         }
+//#end
 //#end
 //#end
       }

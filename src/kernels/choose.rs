@@ -40,13 +40,13 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     const MOST_TERMS: usize = 1 << 16;
     const MOST_PARTIAL_WORDS: usize = 1 << 24;
     let tile = if target.cpu && target.subgroup > 0 {
-        let (r, c) = match shape.k {
-            1 => (4, 32),
-            3 => (2, 8),
-            5 => (1, 4),
-            _ => (1, 2),
+        let (r, c, unroll) = match shape.k {
+            1 => (4, 32, 1),
+            3 => (2, 8, 2),
+            5 => (1, 4, 2),
+            _ => (1, 2, 1),
         };
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes: target.subgroup as usize, r, c, splits: 1 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes: target.subgroup as usize, r, c, unroll, splits: 1 }
     } else {
         let (r, c) = match shape.k {
             1 => (8, 8),
@@ -55,7 +55,7 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
             _ => (1, 1),
         };
         let lanes = if target.cpu { 8 } else { 64 };
-        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, splits: 1 }
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, splits: 1 }
     };
     let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
     let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
@@ -100,13 +100,13 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     };
     for &(r, c) in shapes {
         for splits in [1, 3] {
-            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r, c, splits });
-            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, splits });
-            list.push(WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c: c * 4, splits });
+            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r, c, unroll: 1, splits });
+            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, unroll: 1, splits });
+            list.push(WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c: c * 4, unroll: 2, splits });
             if target.subgroup > 0 {
                 let lanes = target.subgroup as usize;
-                list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, splits });
-                list.push(WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 2, c: c * 4, splits });
+                list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, unroll: 1, splits });
+                list.push(WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 2, c: c * 4, unroll: 2, splits });
             }
         }
     }

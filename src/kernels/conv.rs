@@ -88,6 +88,8 @@ pub struct WeightTile {
     pub r: usize,
     /// Input channels per invocation.
     pub c: usize,
+    /// Rows of x per turn of the loop (only with lanes along channels).
+    pub unroll: usize,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
 }
@@ -290,7 +292,9 @@ pub fn conv2d_d_weight(
             let settings = settings
                 .set("NV", tile.r as u32)
                 .set("ABOVE", above as u32)
-                .set("ROWS", (above + below + 1) as u32)
+                .set("U", tile.unroll as u32)
+                .set("KEPT", (above + below) as u32)
+                .set("WINDOW", (above + below + tile.unroll) as u32)
                 .set("TAPS", (k * k) as u32)
                 .set("LOADS", tile.c.div_ceil(tile.lanes) as u32);
             (Kernel::new("conv2d_d_weight_channels", &settings)?, columns.div_ceil(per_split), tile.r * tile.lanes)
