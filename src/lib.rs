@@ -34,4 +34,6 @@ pub mod trajectory;
 
 pub mod report;
 
+pub mod bench;
+
 pub use error::{Error, Result};
