@@ -24,8 +24,7 @@ impl Adam {
     /// What `shaders/adam.wgsl` takes for the `step`-th step (the first is 1).
     pub fn hyper(&self, step: u64) -> [f32; 5] {
         let (c1, c2) = (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64));
-        let numbers =
-            [self.learning_rate / c1, 1.0 - self.beta1, 1.0 - self.beta2, 1.0 / c2.sqrt(), self.epsilon];
+        let numbers = [self.learning_rate / c1, 1.0 - self.beta1, 1.0 - self.beta2, 1.0 / c2.sqrt(), self.epsilon];
         numbers.map(|x| x as f32)
     }
 }
@@ -99,8 +98,7 @@ impl<'g> Engine<'g> {
     }
 
     fn read_arenas(&self, arenas: &[View], unused: impl Fn(usize) -> Vec<f32>) -> Result<Vec<Vec<f32>>> {
-        let whole: Vec<Vec<f32>> =
-            arenas.iter().map(|&a| self.recording.read(self.gpu, a)).collect::<Result<_>>()?;
+        let whole: Vec<Vec<f32>> = arenas.iter().map(|&a| self.recording.read(self.gpu, a)).collect::<Result<_>>()?;
         let mut all: Vec<Vec<f32>> = (0..self.specs.len()).map(unused).collect();
         for (range, &i) in self.compiled.used.iter().enumerate() {
             let (arena, offset, bytes) = self.compiled.arenas.ranges[range];
@@ -165,7 +163,11 @@ impl<'g> Engine<'g> {
             raw[start..start + images].iter().map(|&x| f64::from(x)).sum::<f64>()
         };
         let steps = self.config.timesteps;
-        Ok(Scores { loss: (0..steps).map(|t| sum(t, 0)).collect(), correct: (0..steps).map(|t| sum(t, 1)).collect(), images })
+        Ok(Scores {
+            loss: (0..steps).map(|t| sum(t, 0)).collect(),
+            correct: (0..steps).map(|t| sum(t, 1)).collect(),
+            images,
+        })
     }
 
     /// Copies back any view of the program.

@@ -193,11 +193,9 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
     let plan = Plan::new(&program, true);
     plan.fits(&program, target)?;
     let recording = Recording::new(gpu, &program, &plan, &mut Store::default())?;
-    for (view, data, wrote) in [
-        (x_view, &x, Product::DInput),
-        (w_view, &weight, Product::DWeight),
-        (y_view, &y, Product::Forward),
-    ] {
+    for (view, data, wrote) in
+        [(x_view, &x, Product::DInput), (w_view, &weight, Product::DWeight), (y_view, &y, Product::Forward)]
+    {
         if product != wrote {
             recording.write(gpu, view, data);
         }

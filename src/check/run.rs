@@ -113,7 +113,9 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choice: Choice) -> Result<Results> {
     let mut g = OpGraph { case, n, graph: Graph::default(), inputs: Vec::new(), outputs: Vec::new() };
     match &case.op {
         Case::Conv2d(shape) => linear_map(&mut g, |bias| Op::Conv2d { k: shape.k, bias, base: false }),
-        Case::ConvTranspose2d(shape) => linear_map(&mut g, |bias| Op::ConvTranspose2d { k: shape.k, bias, base: false }),
+        Case::ConvTranspose2d(shape) => {
+            linear_map(&mut g, |bias| Op::ConvTranspose2d { k: shape.k, bias, base: false })
+        }
         Case::Linear(_) => linear_map(&mut g, |bias| Op::Conv2d { k: 1, bias, base: false }),
         Case::Norm(kind) => {
             let (groups, per_channel) = match kind.kind {
@@ -133,9 +135,8 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choice: Choice) -> Result<Results> {
             let y = match (kind, l, t) {
                 (_, None, None) => g.node(Op::Add, &[b], "y")[0],
                 (mix::Interaction::Additive, ..) => g.node(Op::Add, &[b, l, t], "y")[0],
-                (mix::Interaction::Multiplicative, Some(s), None) | (mix::Interaction::Multiplicative, None, Some(s)) => {
-                    g.node(Op::Modulate, &[b, Some(s)], "y")[0]
-                }
+                (mix::Interaction::Multiplicative, Some(s), None)
+                | (mix::Interaction::Multiplicative, None, Some(s)) => g.node(Op::Modulate, &[b, Some(s)], "y")[0],
                 (mix::Interaction::Multiplicative, ..) => {
                     let s = g.node(Op::Add, &[l, t], "s")[0];
                     g.node(Op::Modulate, &[b, Some(s)], "y")[0]

@@ -64,7 +64,8 @@ pub fn driver(info: &wgpu::AdapterInfo) -> String {
 fn choose(selector: Option<&str>) -> Result<wgpu::Adapter> {
     let mut found = adapters();
     let list = |found: &[wgpu::Adapter]| {
-        let names = found.iter().enumerate().map(|(i, a)| format!("  {i}: {} ({})", a.get_info().name, driver(&a.get_info())));
+        let names =
+            found.iter().enumerate().map(|(i, a)| format!("  {i}: {} ({})", a.get_info().name, driver(&a.get_info())));
         names.collect::<Vec<_>>().join("\n")
     };
     if found.is_empty() {
@@ -181,7 +182,10 @@ impl Gpu {
         let buffer = self.device.create_buffer(&descriptor);
         if let Some(error) = pollster::block_on(scope.pop()) {
             let asked = size as f64 / (1 << 20) as f64;
-            return Err(Error::Gpu(format!("out of memory: {asked:.1} MiB for `{label}` on {}: {error}", self.info.name)));
+            return Err(Error::Gpu(format!(
+                "out of memory: {asked:.1} MiB for `{label}` on {}: {error}",
+                self.info.name
+            )));
         }
         self.allocated.fetch_add(size, Ordering::Relaxed);
         Ok(buffer)
@@ -201,11 +205,8 @@ impl Gpu {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
         };
-        let module = if self.checked {
-            self.device.create_shader_module(descriptor)
-        } else {
-            trusted(&self.device, descriptor)
-        };
+        let module =
+            if self.checked { self.device.create_shader_module(descriptor) } else { trusted(&self.device, descriptor) };
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: None,
@@ -237,8 +238,11 @@ impl Gpu {
 }
 
 /// A shader module without injected checks.
-#[expect(unsafe_code, reason = "the only one: our own kernels, whose loops end and whose indices stay in bounds; the \
-                                tests run every variant with all checks on")]
+#[expect(
+    unsafe_code,
+    reason = "the only one: our own kernels, whose loops end and whose indices stay in bounds; the \
+                                tests run every variant with all checks on"
+)]
 fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
     // SAFETY: the text comes from `shaders/` alone, never from a user.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }

@@ -167,7 +167,12 @@ pub fn read<T: bytemuck::AnyBitPattern>(
         Some(staging) if staging.size() >= bytes => staging,
         _ => {
             let label = Some("read");
-            own = gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false });
+            own = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label,
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            });
             &own
         }
     };

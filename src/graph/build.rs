@@ -68,9 +68,7 @@ impl Builder<'_> {
         let name = format!("{area}.z");
         match (self.config.interaction, &present[..]) {
             (_, []) => b,
-            (Interaction::Additive, _) => {
-                self.graph.node(Op::Add, &[vec![b], present].concat(), &name, area, t)[0]
-            }
+            (Interaction::Additive, _) => self.graph.node(Op::Add, &[vec![b], present].concat(), &name, area, t)[0],
             (Interaction::Multiplicative, [one]) => self.graph.node(Op::Modulate, &[b, *one], &name, area, t)[0],
             (Interaction::Multiplicative, _) => {
                 let s = self.graph.node(Op::Add, &present, &format!("{area}.s"), area, t)[0];

@@ -75,7 +75,13 @@ impl Compiled {
 }
 
 /// One buffer for a value of every timestep, `step` bytes apart.
-fn series(program: &mut Program, name: &str, values: &[ValueId], step: u64, bytes: u64) -> (View, Vec<(ValueId, View)>) {
+fn series(
+    program: &mut Program,
+    name: &str,
+    values: &[ValueId],
+    step: u64,
+    bytes: u64,
+) -> (View, Vec<(ValueId, View)>) {
     let total = align(step * values.len() as u64);
     let (name, area) = (name.to_string(), "outputs".to_string());
     let buffer = program.buffer(BufferSpec { name, bytes: total, role: Role::Output, area, timestep: None });

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 /// Writes the graph in the DOT language: a box per operation, grouped by timestep; parameters and inputs as ellipses.
 pub fn dot(graph: &Graph) -> String {
-    let mut out = String::from("digraph recurve {\n  rankdir = TB;\n  node [fontname = \"sans-serif\", fontsize = 10];\n");
+    let mut out =
+        String::from("digraph recurve {\n  rankdir = TB;\n  node [fontname = \"sans-serif\", fontsize = 10];\n");
     let producers = graph.producers();
     let mut leaves = vec![false; graph.values.len()];
     let last = graph.nodes.iter().map(|n| n.timestep).max().unwrap_or(0);

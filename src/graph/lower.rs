@@ -38,7 +38,8 @@ impl Arenas {
         let mut arenas = Arenas::default();
         for &count in counts {
             let bytes = 4 * count as u64;
-            let room = arenas.bytes.last().is_some_and(|used| used + bytes <= target.max_binding.min(target.max_buffer));
+            let room =
+                arenas.bytes.last().is_some_and(|used| used + bytes <= target.max_binding.min(target.max_buffer));
             if !room {
                 arenas.bytes.push(0);
             }
@@ -141,8 +142,5 @@ pub fn lower(
 /// Whether the inputs are lists over timesteps.
 fn is_folded(op: &ops::Op) -> bool {
     use ops::Op;
-    matches!(
-        op,
-        Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } | Op::ChannelSum | Op::NormDAffine(_)
-    )
+    matches!(op, Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } | Op::ChannelSum | Op::NormDAffine(_))
 }

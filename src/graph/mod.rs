@@ -98,7 +98,13 @@ impl Graph {
                 self.value(&name, shape, Origin::Node, area, Some(timestep))
             })
             .collect();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), area: area.to_string(), timestep });
+        self.nodes.push(Node {
+            op,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            area: area.to_string(),
+            timestep,
+        });
         outputs
     }
 

@@ -119,9 +119,8 @@ pub fn fuse_add(graph: &mut Graph) {
         let mut fused: Vec<usize> = Vec::new();
         let mut rest: Vec<ValueId> = Vec::new();
         for &term in &sum.inputs {
-            let producer = producers[term.0].filter(|&p| {
-                uses[term.0] == 1 && slots[p].as_ref().is_some_and(|n| with_base(n.op).is_some())
-            });
+            let producer = producers[term.0]
+                .filter(|&p| uses[term.0] == 1 && slots[p].as_ref().is_some_and(|n| with_base(n.op).is_some()));
             match producer {
                 Some(p) if !fused.contains(&p) => fused.push(p),
                 _ => rest.push(term),

@@ -59,7 +59,8 @@ impl Plan {
                 continue; // nothing touches it
             }
             let free = slots.iter().enumerate().filter(|(_, slot)| reuse && slot.1 < first);
-            let chosen = free.min_by_key(|(_, slot)| if slot.0 >= bytes { (0, slot.0 - bytes) } else { (1, bytes - slot.0) });
+            let chosen =
+                free.min_by_key(|(_, slot)| if slot.0 >= bytes { (0, slot.0 - bytes) } else { (1, bytes - slot.0) });
             let slot = match chosen.map(|(s, _)| s) {
                 Some(s) => s,
                 None => {

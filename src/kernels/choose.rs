@@ -102,11 +102,27 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
         for splits in [1, 3] {
             list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r, c, unroll: 1, splits });
             list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, unroll: 1, splits });
-            list.push(WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c: c * 4, unroll: 2, splits });
+            list.push(WeightTile {
+                along: Lanes::Channels,
+                subgroup: false,
+                lanes: 64,
+                r: 1,
+                c: c * 4,
+                unroll: 2,
+                splits,
+            });
             if target.subgroup > 0 {
                 let lanes = target.subgroup as usize;
                 list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, unroll: 1, splits });
-                list.push(WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 2, c: c * 4, unroll: 2, splits });
+                list.push(WeightTile {
+                    along: Lanes::Channels,
+                    subgroup: true,
+                    lanes,
+                    r: 2,
+                    c: c * 4,
+                    unroll: 2,
+                    splits,
+                });
             }
         }
     }

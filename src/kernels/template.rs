@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn directives() {
-        let text = "//#if A\na\n//#else\nb\n//#endif\n//#for i in 0..N\nx$i\n//#if !A\ny$i\n//#endif\n//#end\n//#include h\n";
+        let text =
+            "//#if A\na\n//#else\nb\n//#endif\n//#for i in 0..N\nx$i\n//#if !A\ny$i\n//#endif\n//#end\n//#include h\n";
         let settings = Settings::new().set("N", 2);
         assert_eq!(expand(text, &settings, &|_| "h\n"), "const N: u32 = 2u;\nb\nx0\ny0\nx1\ny1\nh\n");
         let settings = settings.flag("A", true);

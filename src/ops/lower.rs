@@ -1,11 +1,11 @@
 //! From an operation to its launches.
 
 use super::{NORM_EPS, Norm, Op};
+use crate::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::choose::{Choice, tile, weight_tile};
 use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder};
 use crate::kernels::{Kernel, Param, Program, Settings, Target, View};
-use crate::Result;
 
 /// What lowering needs to know and what it extends.
 pub struct Context<'a> {
@@ -145,7 +145,8 @@ pub fn lower(c: &mut Context, node: &Node) -> Result<()> {
         }
         Op::ModulateDDrives => {
             let (db, ds) = (c.view(y), c.view(node.outputs[1]));
-            let operands = [("b", c.view(x)), ("s", c.view(input(1))), ("dy", c.view(input(2))), ("db", db), ("ds", ds)];
+            let operands =
+                [("b", c.view(x)), ("s", c.view(input(1))), ("dy", c.view(input(2))), ("db", db), ("ds", ds)];
             c.each("modulate_d_drives", Settings::new(), &operands, c.count(x), site)
         }
         Op::MaxPool => {

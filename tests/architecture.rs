@@ -1,0 +1,43 @@
+//! Rules of ARCHITECTURE.md that the compiler does not check.
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn all() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("readable"))).collect()
+}
+
+#[test]
+fn pure_modules_never_name_wgpu() {
+    let mut seen = 0;
+    for (path, text) in all() {
+        let pure = ["graph", "ops", "kernels", "reference", "network", "dataset", "report"];
+        if path.components().any(|c| pure.iter().any(|p| c.as_os_str() == *p)) {
+            seen += 1;
+            let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+            assert!(code.clone().all(|l| !l.contains("wgpu::")), "{} names wgpu", path.display());
+        }
+    }
+    assert!(seen > 20, "only {seen} files seen");
+}
+
+#[test]
+fn one_unsafe_block() {
+    let files = all();
+    let with: Vec<_> = files.iter().filter(|(_, text)| text.contains("unsafe {")).collect();
+    assert_eq!(with.len(), 1, "{:?}", with.iter().map(|f| &f.0).collect::<Vec<_>>());
+    assert!(with[0].0.ends_with("gpu/device.rs"));
+    assert_eq!(with[0].1.matches("unsafe {").count(), 1);
+}
