@@ -1,13 +1,91 @@
 //! `recurve train`.
 
 use super::Adapter;
+use recurve::graph::passes::Passes;
+use recurve::network::{Preset, RunConfig};
+use recurve::train::Run;
+use recurve::train::run::describe;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `recurve train`.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
+    #[arg(long, value_name = "PATH|glyphs")]
+    data: Option<String>,
+    /// Network and training to start from: tiny, blt64 or blt128
+    #[arg(long, required_unless_present_any = ["config", "resume"])]
+    preset: Option<Preset>,
+    /// Configuration file (TOML) instead of a preset
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    config: Option<PathBuf>,
+    /// Folder of the new run
+    #[arg(long, value_name = "RUN", required_unless_present = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with an interrupted run; `--epochs` or `--steps` may raise its length
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed"])]
+    resume: Option<PathBuf>,
+    /// Length in passes over the training split
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    epochs: Option<u64>,
+    /// Length in batches
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Pictures per step
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Seed of initialisation and of the order of the pictures
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Adam's step size
+    #[arg(long, value_name = "X")]
+    learning_rate: Option<f64>,
+    /// Steps between checkpoints; 0: only the first and the last
+    #[arg(long, value_name = "STEPS")]
+    checkpoint_every: Option<u64>,
+    /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
+    #[arg(long, value_name = "NAME")]
+    no_pass: Vec<String>,
+}
+
+impl Arguments {
+    /// Flags win over what the configuration says.
+    fn apply(&self, config: &mut RunConfig) {
+        let training = &mut config.training;
+        self.epochs.inspect(|&n| training.set_epochs(n));
+        self.steps.inspect(|&n| training.set_steps(n));
+        training.batch = self.batch.unwrap_or(training.batch);
+        training.seed = self.seed.unwrap_or(training.seed);
+        training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
+        training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);
+        if self.data.is_some() {
+            config.data.path = self.data.clone();
+        }
+    }
+}
 
 /// Runs `recurve train`.
-pub fn run(_arguments: &Arguments, _adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let passes = Passes::without(&arguments.no_pass)?;
+    let (run, root) = match (&arguments.resume, &arguments.out) {
+        (Some(root), _) => (Run::resume(root, |config| arguments.apply(config))?, root),
+        (None, Some(out)) => {
+            let mut config = match (&arguments.config, arguments.preset) {
+                (Some(file), _) => RunConfig::read(file)?,
+                (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
+            };
+            arguments.apply(&mut config);
+            (Run::create(config, out)?, out)
+        }
+        (None, None) => unreachable!("clap demands one of them"),
+    };
+    if run.step() > 0 && run.step() == run.total_steps() {
+        println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = run.train(&adapter.open(false)?, passes)?;
+    println!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
+    println!("{}", root.display());
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,368 @@
+//! One training run: prepared and checked without a device, then trained on one.
+//!
+//! Each step feeds a batch, runs the recorded program (forward, backward, Adam) and reads the scores back, so that a loss
+//! that is not finite stops the run at its step. What a step computes is a function of the configuration, the seed and
+//! the step's number, so a run that goes on from a checkpoint gives the bytes of one that never stopped.
+
+use super::checkpoint::{Checkpoint, CheckpointState, DataState};
+use super::metrics::Event;
+use super::progress::Progress;
+use super::run_folder::{Resumed, RunFolder};
+use crate::dataset::{self, Batch, Dataset, Loader};
+use crate::engine::{Adam, Engine, Scores};
+use crate::gpu::{Gpu, Store, driver};
+use crate::graph::compile::{Compiled, Request, compile};
+use crate::graph::passes::Passes;
+use crate::kernels::choose::Choice;
+use crate::network::{RunConfig, TrainingConfig, parameters};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Steps between `step` events of the log; the first and every saved step have one too.
+const LOG_EVERY: u64 = 10;
+
+/// A run that is ready to start or to go on: configuration, data and folder are in order.
+pub struct Run {
+    folder: RunFolder,
+    config: RunConfig,
+    dataset: Arc<dyn Dataset>,
+    loader: Loader,
+    /// Where it starts; for a new run the freshly drawn network.
+    start: Checkpoint,
+    resumed: bool,
+}
+
+/// What training has led to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done in all.
+    pub step: u64,
+    /// Scores on the whole evaluation split, at the end.
+    pub evaluation: Scores,
+    /// The split.
+    pub split: String,
+}
+
+impl Run {
+    /// Checks configuration and data, takes the number of classes from the data set, and makes the run folder.
+    ///
+    /// # Errors
+    /// Whatever is wrong with one of the three.
+    pub fn create(mut config: RunConfig, out: &Path) -> Result<Run> {
+        config.validate()?;
+        let (dataset, loader) = open_data(&mut config, 0)?;
+        let start = Checkpoint::initial(&config, data_state(&*dataset));
+        let folder = RunFolder::create(out, &config)?;
+        Ok(Run { folder, config, dataset, loader, start, resumed: false })
+    }
+
+    /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
+    /// change its learning rate, its interval of checkpoints and where its data lie.
+    ///
+    /// # Errors
+    /// No usable checkpoint; a configuration or data set that is not the run's; a length that is already behind.
+    pub fn resume(root: &Path, change: impl FnOnce(&mut RunConfig)) -> Result<Run> {
+        let Resumed { folder, mut config, checkpoint, warnings } = RunFolder::resume(root)?;
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let before = config.clone();
+        change(&mut config);
+        config.validate()?;
+        let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
+        let (dataset, loader) = open_data(&mut config, step)?;
+        let data = data_state(&*dataset);
+        if let Some(changed) = checkpoint.as_ref().and_then(|c| data_change(&data, &c.state.data)) {
+            let (name, root) = (dataset.name(), root.display());
+            return Err(Error::Checkpoint(format!(
+                "run folder {root}: {name} is not the data set that the run was trained on: {changed}; give the right \
+                 one by --data, or start a new run"
+            )));
+        }
+        let total = config.training.total_steps(loader.steps_per_epoch());
+        if total < step {
+            return Err(Error::Config(format!(
+                "run folder {}: {step} steps are done already, more than the {total} asked for; raise --steps or --epochs",
+                root.display()
+            )));
+        }
+        if config != before {
+            folder.set_config(&config)?;
+        }
+        let start = checkpoint.unwrap_or_else(|| Checkpoint::initial(&config, data));
+        Ok(Run { folder, config, dataset, loader, start, resumed: true })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Steps done so far.
+    pub fn step(&self) -> u64 {
+        self.start.state.step
+    }
+
+    /// Its length in steps.
+    pub fn total_steps(&self) -> u64 {
+        self.config.training.total_steps(self.loader.steps_per_epoch())
+    }
+
+    /// Trains to the end: prints the plan, allocates, and writes events and checkpoints into the run folder.
+    ///
+    /// # Errors
+    /// What does not fit the adapter, before anything is allocated; a lost device; data that cannot be read; a folder
+    /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
+    pub fn train(self, gpu: &Gpu, passes: Passes) -> Result<Outcome> {
+        let (first, total) = (self.step(), self.total_steps());
+        let Run { folder, config, dataset, mut loader, start, resumed } = self;
+        let request = Request {
+            config: &config.network,
+            batch: config.training.batch,
+            target: &gpu.target,
+            passes,
+            choice: Choice::default(),
+            train: true,
+            inspect: false,
+            trajectory: false,
+        };
+        let forward = Request { train: false, ..request.clone() };
+        let (planned, learned) = announce(&compile(&request)?, &compile(&forward)?, &config, gpu);
+
+        let before = gpu.allocated();
+        let mut store = Store::default();
+        let mut engine = Engine::new(gpu, &request, &mut store)?;
+        let evaluator = Engine::new(gpu, &forward, &mut store)?;
+        engine.set_parameters(&start.parameters);
+        engine.set_moments(&start.adam_m, &start.adam_v);
+        let adam = adam(&config.training);
+
+        let last_good = folder.root().join("checkpoint.safetensors");
+        let steps_per_epoch = loader.steps_per_epoch();
+        let data = start.state.data.clone();
+        let mut session = Session { engine, evaluator, folder, config: &config, data, steps_per_epoch, last_good };
+        session.folder.log(&Event::Start {
+            step: first,
+            seed: config.training.seed,
+            adapter: gpu.info.name.clone(),
+            driver: driver(&gpu.info),
+            planned_bytes: planned,
+            allocated_bytes: gpu.allocated() - before,
+            parameters: learned,
+        })?;
+        if !resumed || first == 0 {
+            session.last_good = session.folder.save(&start)?;
+        }
+
+        let begun = Instant::now();
+        let mut progress = Progress::new(first, total, config.training.batch);
+        let mut epoch_scores: Option<Scores> = None;
+        let mut evaluation = None;
+        for step in first + 1..=total {
+            let (_, batch) = loader.next().expect("training batches never end")?;
+            session.engine.feed(&batch);
+            session.engine.set_step(&adam, step);
+            session.engine.run();
+            let scores = session.engine.scores(batch.n)?;
+            let loss = session.finite(&scores, step)?;
+            add(&mut epoch_scores, scores);
+
+            let images_per_s = progress.step(step, loss);
+            let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
+            let every = config.training.checkpoint_every;
+            let saves = run_ends || (every > 0 && step % every == 0);
+            if step == first + 1 || step % LOG_EVERY == 0 || saves {
+                let epoch = (step - 1) / steps_per_epoch;
+                session.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
+            }
+            if epoch_ends || run_ends {
+                let trained = epoch_scores.take().expect("at least this step's");
+                session.log_epoch(step, &config.data.train_split, &trained)?;
+                let evaluated = session.evaluate(&dataset, step)?;
+                session.log_epoch(step, &config.data.eval_split, &evaluated)?;
+                let epoch = step as f64 / steps_per_epoch as f64;
+                progress.note(&format!("epoch {epoch:.1}, {}: {}", config.data.eval_split, describe(&evaluated)));
+                evaluation = Some(evaluated);
+            }
+            if saves {
+                session.save(step, &batch)?;
+            }
+            if epoch_ends || saves {
+                progress.pause_over();
+            }
+        }
+        progress.finish();
+        let evaluation = match evaluation {
+            Some(evaluation) => evaluation,
+            None => session.evaluate(&dataset, total)?, // the run was over already
+        };
+        let (epoch, seconds) = (total / steps_per_epoch, begun.elapsed().as_secs_f64());
+        session.folder.log(&Event::End { step: total, epoch, seconds })?;
+        Ok(Outcome { step: total, evaluation, split: config.data.eval_split.clone() })
+    }
+}
+
+/// A run on a device.
+struct Session<'a> {
+    engine: Engine<'a>,
+    /// The same parameters, forward only.
+    evaluator: Engine<'a>,
+    folder: RunFolder,
+    config: &'a RunConfig,
+    data: DataState,
+    steps_per_epoch: u64,
+    last_good: PathBuf,
+}
+
+impl Session<'_> {
+    /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
+    fn finite(&self, scores: &Scores, step: u64) -> Result<f64> {
+        let loss = scores.loss.iter().sum::<f64>() / scores.images as f64;
+        if loss.is_finite() {
+            return Ok(loss);
+        }
+        let (root, rate) = (self.folder.root().display(), self.config.training.learning_rate);
+        Err(Error::Training(format!(
+            "step {step}: the loss is {loss}, training has diverged. The last good checkpoint is {}; go on from it with a \
+             smaller learning rate (now {rate}): recurve train --resume {root} --learning-rate {:e}",
+            self.last_good.display(),
+            rate / 10.0
+        )))
+    }
+
+    /// Scores on the whole evaluation split.
+    fn evaluate(&self, dataset: &Arc<dyn Dataset>, step: u64) -> Result<Scores> {
+        let mut sums = None;
+        for item in Loader::eval(dataset, &self.config.data.eval_split, self.config.training.batch)? {
+            let scores = self.forward(&item?.1)?;
+            self.finite(&scores, step)?;
+            add(&mut sums, scores);
+        }
+        sums.ok_or_else(|| Error::Data(format!("split {} holds no picture", self.config.data.eval_split)))
+    }
+
+    fn forward(&self, batch: &Batch) -> Result<Scores> {
+        self.evaluator.feed(batch);
+        self.evaluator.run();
+        self.evaluator.scores(batch.n)
+    }
+
+    fn log_epoch(&mut self, step: u64, split: &str, scores: &Scores) -> Result<()> {
+        self.folder.log(&Event::Epoch {
+            epoch: step / self.steps_per_epoch,
+            step,
+            split: split.into(),
+            loss: scores.mean_loss(),
+            accuracy: scores.accuracy(),
+            images: scores.images as u64,
+        })
+    }
+
+    /// Saves the run after `step` steps. The loss of a step is that before its update, so the updated network is tried
+    /// once more on the step's `batch`: a checkpoint is always one with which training can go on.
+    fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
+        self.finite(&self.forward(batch)?, step)?;
+        let (adam_m, adam_v) = self.engine.moments()?;
+        let state = CheckpointState {
+            step,
+            adam_step: step,
+            epoch: step / self.steps_per_epoch,
+            batch_in_epoch: step % self.steps_per_epoch,
+            data: self.data.clone(),
+            network: self.config.network.clone(),
+            training: self.config.training.clone(),
+        };
+        let checkpoint = Checkpoint { state, parameters: self.engine.parameters()?, adam_m, adam_v };
+        self.last_good = self.folder.save(&checkpoint)?;
+        Ok(())
+    }
+}
+
+/// Opens the data set at the network's size, takes its classes, and starts to prepare batches.
+fn open_data(config: &mut RunConfig, step: u64) -> Result<(Arc<dyn Dataset>, Loader)> {
+    let path = config.data.path.as_deref().ok_or_else(|| {
+        Error::Config("no data set is given: use --data with a file, a folder or glyphs, or [data] path".into())
+    })?;
+    let dataset = dataset::open(path, Some(config.network.image_size))?;
+    config.set_classes(dataset.classes().len())?;
+    dataset.len(&config.data.eval_split)?;
+    let loader = Loader::train(&dataset, &config.data.train_split, config.training.batch, config.training.seed, step)?;
+    Ok((dataset, loader))
+}
+
+fn data_state(dataset: &dyn Dataset) -> DataState {
+    DataState {
+        channel_mean: dataset.mean(),
+        channel_std: dataset.std(),
+        class_names: dataset.classes().to_vec(),
+    }
+}
+
+/// What differs between the data set found and the one a checkpoint was trained on.
+fn data_change(now: &DataState, then: &DataState) -> Option<String> {
+    if now.class_names != then.class_names {
+        return Some(format!("its classes are {}; expected {}", now.class_names.join(", "), then.class_names.join(", ")));
+    }
+    for (what, now, then) in [
+        ("means", now.channel_mean, then.channel_mean),
+        ("standard deviations", now.channel_std, then.channel_std),
+    ] {
+        if now != then {
+            return Some(format!("its channel {what} are {now:?}; expected {then:?}"));
+        }
+    }
+    None
+}
+
+/// Prints what will be allocated; returns the bytes and the number of learned values. The two programs share the
+/// parameters, which count once.
+fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64) {
+    let shared = evaluation.plan.persistent_bytes;
+    let planned = training.peak_bytes() + evaluation.peak_bytes() - shared;
+    let specs = parameters(&config.network);
+    let learned = specs.iter().filter(|s| s.used).map(|s| s.len() as u64).sum();
+    let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+    eprintln!(
+        "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}",
+        gpu.describe(),
+        training.lowered.program.launches.len(),
+        mib(planned),
+        mib(training.peak_bytes()),
+        mib(evaluation.peak_bytes() - shared)
+    );
+    (planned, learned)
+}
+
+fn adam(training: &TrainingConfig) -> Adam {
+    let TrainingConfig { learning_rate, beta1, beta2, epsilon, .. } = *training;
+    Adam { learning_rate, beta1, beta2, epsilon }
+}
+
+fn add(sums: &mut Option<Scores>, scores: Scores) {
+    let Some(sums) = sums else {
+        *sums = Some(scores);
+        return;
+    };
+    let plus = |a: &mut Vec<f64>, b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    plus(&mut sums.loss, &scores.loss);
+    plus(&mut sums.correct, &scores.correct);
+    sums.images += scores.images;
+}
+
+impl Scores {
+    /// Mean loss at each timestep.
+    pub fn mean_loss(&self) -> Vec<f64> {
+        self.loss.iter().map(|sum| sum / self.images as f64).collect()
+    }
+
+    /// Fraction of pictures classified correctly at each timestep.
+    pub fn accuracy(&self) -> Vec<f64> {
+        self.correct.iter().map(|count| count / self.images as f64).collect()
+    }
+}
+
+/// Loss and accuracy over the timesteps, for people.
+pub fn describe(scores: &Scores) -> String {
+    let list = |values: &[f64]| values.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(" ");
+    format!("loss {}  accuracy {}", list(&scores.mean_loss()), list(&scores.accuracy()))
+}
