@@ -45,7 +45,7 @@ fn main(
   var row: array<u32, ROWS>;
   var has: array<bool, ROWS>;
 //#for j in 0..ROWS
-  has[$j] = inside && y0 * STRIDE + $ju >= K / 2u && y0 * STRIDE + $ju - K / 2u < p.in_h;
+  has[$j] = y0 * STRIDE + $ju >= K / 2u && y0 * STRIDE + $ju - K / 2u < p.in_h;
   row[$j] = (y0 * STRIDE + $ju - K / 2u) * pitch + image;
 //#end
 
@@ -71,20 +71,30 @@ fn main(
 //#endif
 
   let weights = group.z * p.cin * K * TAPS;
-  for (var ci = 0u; ci < p.cin; ci++) {
-    let plane = ci * p.in_h * pitch;
+  // CU input channels per turn: with few taps, an accumulator should still take part in several products per turn.
+  for (var first_ci = 0u; first_ci < p.cin; first_ci += CU) {
 //#if SHARED
-    if (ci % CT == 0u) {
+    if (first_ci % CT == 0u) {
       workgroupBarrier();
-      let count = min(CT, p.cin - ci) * K * TAPS;
-      for (var e = lane; e < count; e += L) { tile[e] = w[weights + ci * K * TAPS + e]; }
+      let count = min(CT, p.cin - first_ci) * K * TAPS;
+      for (var e = lane; e < count; e += L) { tile[e] = w[weights + first_ci * K * TAPS + e]; }
       workgroupBarrier();
     }
 //#endif
+//#for u in 0..CU
+    {
+//#if SEVERAL
+    let ci = min(first_ci + $u, p.cin - 1u);
+    let real = inside && first_ci + $u < p.cin;
+//#else
+    let ci = first_ci;
+    let real = inside;
+//#endif
+    let plane = ci * p.in_h * pitch;
     for (var kx = 0u; kx < K; kx++) {
       let xi = xo * STRIDE + kx - K / 2u;     // wraps below 0, then exceeds in_w
       let column = xi * p.n;
-      let exists = xi < p.in_w;
+      let exists = real && xi < p.in_w;
       var v: array<f32, ROWS>;
 //#for j in 0..ROWS
       { let ok = exists && has[$j]; v[$j] = select(0.0, x[select(0u, plane + row[$j] + column, ok)], ok); }
@@ -119,6 +129,8 @@ fn main(
 //#end
 //#end
     }
+    }
+//#end
   }
 
 //#for r in 0..R

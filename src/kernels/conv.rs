@@ -185,10 +185,12 @@ pub fn conv2d(
     let packed = pack(p, shape, tile.r, w, order, site)?;
     let mut settings = tile_settings(tile, shape.k, start, target)
         .set("STRIDE", shape.stride as u32)
-        .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32);
+        .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32)
+        .set("CU", if shape.k == 1 { 4 } else { 1 })
+        .flag("SEVERAL", shape.k == 1);
     if tile.source == Source::Shared {
         let per_channel = shape.k * shape.k * tile.r;
-        settings = settings.set("CT", (2048 / per_channel).clamp(1, 16) as u32);
+        settings = settings.set("CT", if shape.k == 1 { 16 } else { (2048 / per_channel).clamp(1, 16) as u32 });
     }
     let kernel = Kernel::new("conv2d", &settings)?;
     let params: &[(&str, Param)] = &[

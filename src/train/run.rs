@@ -291,22 +291,21 @@ fn open_data(config: &mut RunConfig, step: u64) -> Result<(Arc<dyn Dataset>, Loa
 }
 
 fn data_state(dataset: &dyn Dataset) -> DataState {
-    DataState {
-        channel_mean: dataset.mean(),
-        channel_std: dataset.std(),
-        class_names: dataset.classes().to_vec(),
-    }
+    DataState { channel_mean: dataset.mean(), channel_std: dataset.std(), class_names: dataset.classes().to_vec() }
 }
 
 /// What differs between the data set found and the one a checkpoint was trained on.
 fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     if now.class_names != then.class_names {
-        return Some(format!("its classes are {}; expected {}", now.class_names.join(", "), then.class_names.join(", ")));
+        return Some(format!(
+            "its classes are {}; expected {}",
+            now.class_names.join(", "),
+            then.class_names.join(", ")
+        ));
     }
-    for (what, now, then) in [
-        ("means", now.channel_mean, then.channel_mean),
-        ("standard deviations", now.channel_std, then.channel_std),
-    ] {
+    for (what, now, then) in
+        [("means", now.channel_mean, then.channel_mean), ("standard deviations", now.channel_std, then.channel_std)]
+    {
         if now != then {
             return Some(format!("its channel {what} are {now:?}; expected {then:?}"));
         }
