@@ -218,16 +218,17 @@ impl Session<'_> {
     /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
     fn finite(&self, scores: &Scores, step: u64) -> Result<f64> {
         let loss = scores.loss.iter().sum::<f64>() / scores.images as f64;
-        if loss.is_finite() {
-            return Ok(loss);
-        }
+        if loss.is_finite() { Ok(loss) } else { Err(self.diverged(step, &format!("the loss is {loss}"))) }
+    }
+
+    fn diverged(&self, step: u64, what: &str) -> Error {
         let (root, rate) = (self.folder.root().display(), self.config.training.learning_rate);
-        Err(Error::Training(format!(
-            "step {step}: the loss is {loss}, training has diverged. The last good checkpoint is {}; go on from it with a \
-             smaller learning rate (now {rate}): recurve train --resume {root} --learning-rate {:e}",
+        Error::Training(format!(
+            "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
+             learning rate (now {rate:e}): recurve train --resume {root} --learning-rate {:.1e}",
             self.last_good.display(),
             rate / 10.0
-        )))
+        ))
     }
 
     /// Scores on the whole evaluation split.
@@ -262,7 +263,17 @@ impl Session<'_> {
     /// once more on the step's `batch`: a checkpoint is always one with which training can go on.
     fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
         self.finite(&self.forward(batch)?, step)?;
+        let parameters = self.engine.parameters()?;
         let (adam_m, adam_v) = self.engine.moments()?;
+        for (what, tensors) in
+            [("", &parameters), ("Adam's mean gradient of ", &adam_m), ("Adam's mean square of ", &adam_v)]
+        {
+            for (spec, values) in self.engine.specs.iter().zip(tensors) {
+                if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                    return Err(self.diverged(step, &format!("{what}{} holds {value}", spec.name)));
+                }
+            }
+        }
         let state = CheckpointState {
             step,
             adam_step: step,
@@ -272,7 +283,7 @@ impl Session<'_> {
             network: self.config.network.clone(),
             training: self.config.training.clone(),
         };
-        let checkpoint = Checkpoint { state, parameters: self.engine.parameters()?, adam_m, adam_v };
+        let checkpoint = Checkpoint { state, parameters, adam_m, adam_v };
         self.last_good = self.folder.save(&checkpoint)?;
         Ok(())
     }
