@@ -4,15 +4,19 @@ struct Params { length: u32, steps: u32, step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+const BLOCK = 1024u;      // terms of a partial sum: bounds loops, and the growth of rounding
 var<workgroup> tile: array<f32, L>;
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   var sum = 0.0;
   for (var t = 0u; t < p.steps; t++) {
-    var part = 0.0;
-    for (var i = lane; i < p.length; i += L) { part += x[t * p.step + group.x * p.length + i]; }
-    sum += part;
+    for (var start = 0u; start < p.length; start += L * BLOCK) {
+      let end = min(start + L * BLOCK, p.length);
+      var part = 0.0;
+      for (var i = start + lane; i < end; i += L) { part += x[t * p.step + group.x * p.length + i]; }
+      sum += part;
+    }
   }
   tile[lane] = sum;
   workgroupBarrier();

@@ -2,7 +2,8 @@
 
 use super::template::{Settings, expand};
 use crate::{Error, Result};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +92,22 @@ pub fn capabilities() -> naga::valid::Capabilities {
 }
 
 impl Kernel {
-    /// Expands, parses, validates and reflects a variant of the kernel file `name`.
+    /// A variant of the kernel file `name`: expanded, parsed, validated and reflected once per process.
     ///
     /// # Errors
     /// When naga refuses the text; the message holds the place in the expanded text.
     pub fn new(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
+        static KNOWN: Mutex<BTreeMap<(&str, Settings), Arc<Kernel>>> = Mutex::new(BTreeMap::new());
+        let key = (name, settings.clone());
+        if let Some(kernel) = KNOWN.lock().expect("no panic while held").get(&key) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Kernel::reflect(name, settings)?;
+        KNOWN.lock().expect("no panic while held").insert(key, kernel.clone());
+        Ok(kernel)
+    }
+
+    fn reflect(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
         let source = expand(super::text(name), settings, &super::shared_text);
         let fail = |what: String| Error::Gpu(format!("kernel {name} ({}): {what}", settings.label()));
         let module = naga::front::wgsl::parse_str(&source).map_err(|e| fail(e.emit_to_string(&source)))?;

@@ -23,6 +23,8 @@ pub struct Context<'a> {
 
 /// Invocations of the workgroups of elementwise and row kernels.
 const LANES: usize = 64;
+/// Most rows that a lane of a row kernel walks along: some lavapipe versions stop loops beyond 30,000 turns.
+const MOST_ROWS: usize = 16_384;
 /// Most terms of one `add` launch: with its output they stay within 8 storage buffers.
 const MOST_TERMS: usize = 7;
 
@@ -374,7 +376,7 @@ impl Rows {
         let lanes_n = n.min(LANES);
         let slots = LANES / lanes_n;
         let wanted = if target.cpu { 8 } else { 64 };
-        let chunk = rows.div_ceil(wanted).max(16);
+        let chunk = rows.div_ceil(wanted).clamp(16, MOST_ROWS);
         Rows { n, groups: norm.groups, rows, pixels, chunk, chunks: rows.div_ceil(chunk), lanes_n, slots }
     }
 
