@@ -40,6 +40,9 @@ pub struct Scores {
     pub images: usize,
 }
 
+/// One vector per parameter, in the order of [`parameters`].
+pub type Tensors = Vec<Vec<f32>>;
+
 /// A compiled network on a device.
 pub struct Engine<'g> {
     /// The device.
@@ -120,7 +123,7 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn moments(&self) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    pub fn moments(&self) -> Result<(Tensors, Tensors)> {
         let zeros = |i: usize| vec![0.0; self.specs[i].len()];
         Ok((self.read_arenas(&self.compiled.adam_m, zeros)?, self.read_arenas(&self.compiled.adam_v, zeros)?))
     }

@@ -288,15 +288,14 @@ pub fn conv2d_d_weight(
         Lanes::Channels => {
             let per_split = columns.div_ceil(tile.splits);
             params.push(("per_split", per_split.into()));
-            // Rows of dy, relative to the row of x they meet, run from -above to below.
-            let above = (k / 2).div_ceil(shape.stride);
-            let below = (shape.stride - 1 + k / 2) / shape.stride;
+            // Rows of dy, relative to the row of x that they meet, run from -reach to reach.
+            let reach = (k / 2).div_ceil(shape.stride);
             let settings = settings
                 .set("NV", tile.r as u32)
-                .set("ABOVE", above as u32)
+                .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
-                .set("KEPT", (above + below) as u32)
-                .set("WINDOW", (above + below + tile.unroll) as u32)
+                .set("KEPT", 2 * reach as u32)
+                .set("WINDOW", (2 * reach + tile.unroll) as u32)
                 .set("TAPS", (k * k) as u32)
                 .set("LOADS", tile.c.div_ceil(tile.lanes) as u32);
             (Kernel::new("conv2d_d_weight_channels", &settings)?, columns.div_ceil(per_split), tile.r * tile.lanes)
