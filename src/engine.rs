@@ -40,7 +40,7 @@ pub struct Scores {
     pub images: usize,
 }
 
-/// One vector per parameter, in the order of [`parameters`].
+/// One vector per parameter, in the order of [`parameters()`].
 pub type Tensors = Vec<Vec<f32>>;
 
 /// A compiled network on a device.
@@ -81,14 +81,14 @@ impl<'g> Engine<'g> {
         Ok(Engine { gpu, config, specs, compiled, batch: request.batch, recording, unused: Vec::new() })
     }
 
-    /// Sets all parameters, in the order of [`parameters`].
+    /// Sets all parameters, in the order of [`parameters()`].
     pub fn set_parameters(&mut self, values: &[Vec<f32>]) {
         self.write_arenas(&self.compiled.values.clone(), values);
         let unused = (0..self.specs.len()).filter(|i| !self.compiled.used.contains(i));
         self.unused = unused.map(|i| (i, values[i].clone())).collect();
     }
 
-    /// Sets Adam's moments, in the order of [`parameters`].
+    /// Sets Adam's moments, in the order of [`parameters()`].
     pub fn set_moments(&mut self, m: &[Vec<f32>], v: &[Vec<f32>]) {
         self.write_arenas(&self.compiled.adam_m.clone(), m);
         self.write_arenas(&self.compiled.adam_v.clone(), v);
@@ -110,7 +110,7 @@ impl<'g> Engine<'g> {
         Ok(all)
     }
 
-    /// All parameters, in the order of [`parameters`].
+    /// All parameters, in the order of [`parameters()`].
     ///
     /// # Errors
     /// A lost device.
@@ -119,7 +119,7 @@ impl<'g> Engine<'g> {
         self.read_arenas(&self.compiled.values, unused)
     }
 
-    /// Adam's moments, in the order of [`parameters`]; zeros for those that take no part.
+    /// Adam's moments, in the order of [`parameters()`]; zeros for those that take no part.
     ///
     /// # Errors
     /// A lost device.
@@ -128,7 +128,7 @@ impl<'g> Engine<'g> {
         Ok((self.read_arenas(&self.compiled.adam_m, zeros)?, self.read_arenas(&self.compiled.adam_v, zeros)?))
     }
 
-    /// Gradients of the last step, in the order of [`parameters`]; empty for those that take no part.
+    /// Gradients of the last step, in the order of [`parameters()`]; empty for those that take no part.
     ///
     /// # Errors
     /// A lost device.

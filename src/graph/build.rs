@@ -13,9 +13,9 @@ pub struct Network {
     pub graph: Graph,
     /// Pictures [3, rows, columns, images], normalised.
     pub x: ValueId,
-    /// Labels [images], `u32`.
+    /// Labels \[images\], `u32`.
     pub labels: ValueId,
-    /// Parameters in the order of [`parameters`]; `None` for those that take no part.
+    /// Parameters in the order of [`parameters()`]; `None` for those that take no part.
     pub parameters: Vec<Option<ValueId>>,
     /// Activations after ReLU by area (`retina`, `v1` … `it`, `gap`), one per timestep.
     pub activations: BTreeMap<String, Vec<ValueId>>,

@@ -45,7 +45,7 @@ pub struct Compiled {
     pub plan: Plan,
     /// Places of the used parameters: values, and (when training) gradients and Adam's moments.
     pub arenas: Arenas,
-    /// Index into [`parameters`] of each range of the arenas.
+    /// Index into [`parameters()`] of each range of the arenas.
     pub used: Vec<usize>,
     /// Arenas of parameter values.
     pub values: Vec<View>,

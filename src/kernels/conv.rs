@@ -236,7 +236,7 @@ pub fn conv_transpose2d(
     Ok(())
 }
 
-/// dw[co, ci, ky, kx] = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
+/// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
 /// maps, `x_step` and `dy_step` words apart.
 ///
 /// # Errors
@@ -310,7 +310,7 @@ pub fn conv2d_d_weight(
     Ok(())
 }
 
-/// y[i] = sum over s of partial[s, i].
+/// `y[i]` = sum over s of `partial[s, i]`.
 ///
 /// # Errors
 /// When naga refuses the variant.
