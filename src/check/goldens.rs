@@ -1,0 +1,161 @@
+//! Golden files, recognised by content and metadata: operations, networks, analyses, HDF5 files.
+
+use super::network::run_network;
+use super::run::run_case;
+use super::{CaseReport, repeated};
+use crate::dataset::goldens::check_h5;
+use crate::gpu::Gpu;
+use crate::graph::passes::Passes;
+use crate::kernels::choose::Choice;
+use crate::reference::golden::{Comparison, Golden, Results, read, worst};
+use crate::trajectory::goldens as analyses;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// What a file turned out to be.
+pub enum Found {
+    /// A golden file and what came of it.
+    Checked(CaseReport),
+    /// A file that is not checked, and why.
+    Left(String),
+    /// A file that belongs to another one.
+    Partner,
+}
+
+/// All files under `folder`, in order of their paths.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut list = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() { list.extend(files(&path)?) } else { list.push(path) }
+    }
+    list.sort();
+    Ok(list)
+}
+
+/// Checks one file on the device, `repeat` times where the device takes part.
+pub fn check_file(gpu: &Gpu, path: &Path, name: &str, repeat: usize) -> Found {
+    match examine(gpu, path, repeat) {
+        Ok(Some((kind, outcome))) => Found::Checked(CaseReport { name: name.to_string(), kind, ..outcome }),
+        Ok(None) if is_partner(path) => Found::Partner,
+        Ok(None) => Found::Left("not a golden file of a known kind".into()),
+        Err(Error::Config(why)) if why == PICKLED => Found::Left(why),
+        Err(error) => {
+            let (name, kind, detail) = (name.to_string(), "damaged".to_string(), error.to_string());
+            Found::Checked(CaseReport { name, kind, passed: false, error: f64::INFINITY, detail, equal_bits: None })
+        }
+    }
+}
+
+const PICKLED: &str = "a pickled checkpoint: not checked";
+
+/// npz files belong to their JSON, `files.json` and `expected.safetensors` to the HDF5 files beside them.
+fn is_partner(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let json = path.with_file_name(name.trim_end_matches(".npz").trim_end_matches("_init").to_string() + ".json");
+    let hdf5_beside = || {
+        let beside = path.parent().and_then(|p| std::fs::read_dir(p).ok()).into_iter().flatten().flatten();
+        beside.into_iter().any(|e| e.path().extension().is_some_and(|e| e == "h5"))
+    };
+    name.ends_with(".npz") && json.exists() || matches!(name, "files.json" | "expected.safetensors") && hdf5_beside()
+}
+
+type Outcome = Option<(String, CaseReport)>;
+
+fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    match extension {
+        "h5" | "hdf5" => hdf5(path).map(Some),
+        "safetensors" => tensors(gpu, path, repeat),
+        "json" | "npz" => analysis(gpu, path, repeat),
+        "pth" | "pt" => Err(Error::Config(PICKLED.into())),
+        _ => Ok(None),
+    }
+}
+
+fn report(passed: bool, error: f64, detail: String, equal_bits: Option<bool>) -> CaseReport {
+    let passed = passed && equal_bits != Some(false);
+    let detail = if equal_bits == Some(false) { format!("bits differ on repetition; {detail}") } else { detail };
+    CaseReport { name: String::new(), kind: String::new(), passed, error, detail, equal_bits }
+}
+
+fn hdf5(path: &Path) -> Result<(String, CaseReport)> {
+    let found = check_h5(path)?;
+    let error = if found.tolerance > 0.0 { found.largest_error / found.tolerance } else { found.largest_error };
+    Ok(("hdf5".into(), report(true, error, found.compared, None)))
+}
+
+/// Results that are bit-identical, NaN included.
+#[derive(Debug)]
+struct Bits(Results);
+
+impl PartialEq for Bits {
+    fn eq(&self, other: &Self) -> bool {
+        let bits =
+            |r: &Results| -> Vec<Vec<u32>> { r.values().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect() };
+        bits(&self.0) == bits(&other.0)
+    }
+}
+
+fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, String) {
+    let failed: Vec<&Comparison> = comparisons.iter().filter(|c| !c.passes()).collect();
+    match worst(comparisons) {
+        Some(c) => {
+            let more = if failed.len() > 1 { format!(" ({} tensors fail)", failed.len()) } else { String::new() };
+            let text = format!(
+                "{prefix}{}[{}]: {:e} where {:e} is expected, error {:.1e}, {:.1e} allowed{more}",
+                c.tensor, c.position, c.found, c.expected, c.error, c.allowed
+            );
+            (failed.is_empty(), c.ratio(), text)
+        }
+        None => (false, f64::INFINITY, "holds nothing to compare".into()),
+    }
+}
+
+fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+    match read(path)? {
+        None => Ok(None),
+        Some(Golden::Ops(op, cases)) => {
+            let (mut passed, mut error, mut detail, mut equal) = (!cases.is_empty(), 0.0, String::new(), None);
+            for case in &cases {
+                let (found, bits) = repeated(repeat, || run_case(gpu, case, Choice::default()).map(Bits))?;
+                let (ok, ratio, text) = judge(&case.compare(&found.0), &format!("{}/", case.name));
+                if ratio >= error || !ok {
+                    (error, detail) = (ratio, text);
+                }
+                passed &= ok;
+                equal = bits.map(|b| b && equal.unwrap_or(true));
+            }
+            Ok(Some((format!("op {op}, {} cases", cases.len()), report(passed, error, detail, equal))))
+        }
+        Some(Golden::Network(golden)) => {
+            let once = || run_network(gpu, &golden, Passes::default(), Choice::default()).map(Bits);
+            let (found, equal) = repeated(repeat, once)?;
+            let (passed, error, detail) = judge(&golden.compare(&found.0), "");
+            Ok(Some(("network".into(), report(passed, error, detail, equal))))
+        }
+    }
+}
+
+fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+    let Some(golden) = analyses::Golden::open(path)? else { return Ok(None) };
+    let exact = golden.check_exact()?;
+    let (streamed, equal) = on_device(gpu, &golden, repeat)?;
+    let text = |what: &str, c: &analyses::Comparison| match &c.offence {
+        Some((message, count)) => format!("{what}: {message} ({count} numbers differ)"),
+        None => format!("{what}: largest error {:.1e} at {}", c.largest_error, c.largest_at),
+    };
+    let passed = exact.offence.is_none() && streamed.offence.is_none();
+    let detail = format!("{}; {}", text("f32", &streamed), text("f64", &exact));
+    let error = streamed.largest_error / analyses::TOLERANCE_F32;
+    Ok(Some(("analysis".into(), report(passed, error, detail, equal))))
+}
+
+/// The streamed statistics of a golden analysis.
+fn on_device(_gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Comparison, Option<bool>)> {
+    let (found, equal) = repeated(repeat, || golden.streamed(64))?;
+    Ok((golden.check(&found)?, equal))
+}
