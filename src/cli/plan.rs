@@ -1,13 +1,237 @@
 //! `recurve plan`.
 
 use super::Adapter;
+use anyhow::Context;
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use recurve::gpu::{adapters, target};
+use recurve::graph::compile::{Compiled, Request, compile, largest_batch};
+use recurve::graph::dot::dot;
+use recurve::graph::passes::Passes;
+use recurve::kernels::choose::Choice;
+use recurve::kernels::{Role, Target};
+use recurve::network::{Preset, RunConfig};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `recurve plan`.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// tiny, blt64 or blt128.
+    #[arg(long, required_unless_present = "config", conflicts_with = "config")]
+    preset: Option<Preset>,
+    /// A configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Images per batch.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Timesteps.
+    #[arg(long)]
+    timesteps: Option<usize>,
+    /// Plan the forward pass alone.
+    #[arg(long)]
+    inference: bool,
+    /// Switch a graph pass off (hoist, fuse, fold, reuse); may be repeated.
+    #[arg(long, value_name = "NAME")]
+    no_pass: Vec<String>,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Write the graph in Graphviz's language.
+    #[arg(long, value_name = "FILE")]
+    dot: Option<PathBuf>,
+}
 
 /// Runs `recurve plan`.
-pub fn run(_arguments: &Arguments, _adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let mut config = match (&arguments.config, arguments.preset) {
+        (Some(path), _) => RunConfig::read(path)?,
+        (None, Some(preset)) => preset.run(),
+        (None, None) => unreachable!("clap demands one of the two"),
+    };
+    if let Some(batch) = arguments.batch {
+        config.training.batch = batch;
+    }
+    if let Some(timesteps) = arguments.timesteps {
+        config.network.timesteps = timesteps;
+    }
+    config.validate()?;
+    let target = match adapters().first() {
+        Some(first) if adapter.0.is_none() => target(first),
+        None if adapter.0.is_none() => Target::minimum(),
+        _ => adapter.open(false)?.target.clone(),
+    };
+    let request = |passes: Passes| Request {
+        config: &config.network,
+        batch: config.training.batch,
+        target: &target,
+        passes,
+        choice: Choice::default(),
+        train: !arguments.inference,
+        inspect: false,
+        trajectory: false,
+    };
+    let passes = Passes::without(&arguments.no_pass)?;
+    let compiled = compile(&request(passes))?;
+    let fits = compiled.plan.fits(&compiled.lowered.program, &target);
+    let mut effects = Vec::new();
+    for name in Passes::NAMES.iter().filter(|name| !arguments.no_pass.iter().any(|n| n == *name)) {
+        let mut off = arguments.no_pass.clone();
+        off.push(name.to_string());
+        effects.push((*name, compile(&request(Passes::without(&off)?))?));
+    }
+    if let Some(path) = &arguments.dot {
+        std::fs::write(path, dot(&compiled.network.graph)).with_context(|| path.display().to_string())?;
+    }
+    let parameters: usize = compiled.arenas.ranges.iter().map(|r| r.2 as usize / 4).sum();
+    let dispatches = compiled.lowered.program.launches.len();
+    let nodes = compiled.network.graph.nodes.len();
+    let advice = match &fits {
+        Ok(()) => None,
+        Err(error) => Some(format!("{error}; the largest batch that fits is {}", largest_batch(&request(passes))?)),
+    };
+    let memory = memory(&compiled);
+    if arguments.json {
+        let effects: BTreeMap<&str, _> = effects
+            .iter()
+            .map(|(name, c)| {
+                let (nodes, dispatches) = (c.network.graph.nodes.len(), c.lowered.program.launches.len());
+                (*name, json!({ "nodes": nodes, "dispatches": dispatches, "peak_bytes": c.peak_bytes() }))
+            })
+            .collect();
+        let rows: Vec<_> =
+            memory.iter().map(|((area, t), bytes)| json!({ "area": area, "timestep": t, "bytes": bytes })).collect();
+        let plan = json!({
+            "peak_bytes": compiled.peak_bytes(),
+            "parameters": parameters,
+            "dispatches": dispatches,
+            "nodes": nodes,
+            "nodes_unrolled": compiled.nodes_unrolled,
+            "batch": config.training.batch,
+            "timesteps": config.network.timesteps,
+            "adapter": target.name,
+            "fits": advice.is_none(),
+            "why_not": advice,
+            "without_pass": effects,
+            "memory": rows,
+            "persistent_bytes": compiled.plan.persistent_bytes,
+            "slots": compiled.plan.slots,
+        });
+        println!("{plan}");
+        return Ok(ExitCode::from(u8::from(advice.is_some())));
+    }
+    let what = if arguments.inference { "forward" } else { "training step" };
+    println!(
+        "{what}, batch {}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB\n",
+        config.training.batch,
+        config.network.timesteps,
+        target.name,
+        mib(compiled.peak_bytes())
+    );
+    nodes_table(&compiled);
+    println!(
+        "\nWhat each pass does: the figures without it, against {nodes} nodes, {dispatches} dispatches with all asked for"
+    );
+    let mut table = table(&["without", "nodes", "dispatches", "peak MiB"]);
+    for (name, c) in &effects {
+        let (nodes, dispatches) = (c.network.graph.nodes.len(), c.lowered.program.launches.len());
+        table.add_row([
+            name.to_string(),
+            nodes.to_string(),
+            dispatches.to_string(),
+            format!("{:.1}", mib(c.peak_bytes())),
+        ]);
+    }
+    println!("{table}");
+    memory_tables(&compiled, &memory);
+    if let Some(advice) = advice {
+        anyhow::bail!("batch {}: {advice}", config.training.batch);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 20) as f64
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+    table
+}
+
+/// The graph: operations by area, with how often each stands in it.
+fn nodes_table(compiled: &Compiled) {
+    let mut rows: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for node in &compiled.network.graph.nodes {
+        *rows.entry((node.area.clone(), node.op.name())).or_default() += 1;
+    }
+    let order = ["retina", "v1", "v2", "v4", "it", "gap", "readout"];
+    println!(
+        "Operations by area ({} nodes unrolled, {} after all passes)",
+        compiled.nodes_unrolled,
+        compiled.network.graph.nodes.len()
+    );
+    let mut table = table(&["area", "operations"]);
+    for area in order {
+        let list: Vec<String> =
+            rows.iter().filter(|((a, _), _)| a == area).map(|((_, op), n)| format!("{n} x {op}")).collect();
+        table.add_row([area.to_string(), list.join(", ")]);
+    }
+    println!("{table}");
+}
+
+/// Bytes that values ask for by area and timestep, before slots are shared; stacks of timesteps count at `None`.
+fn memory(compiled: &Compiled) -> BTreeMap<(String, Option<usize>), u64> {
+    let mut rows: BTreeMap<(String, Option<usize>), u64> = BTreeMap::new();
+    for (spec, life) in compiled.lowered.program.buffers.iter().zip(&compiled.plan.lifetime) {
+        if life.0 != usize::MAX {
+            *rows.entry((spec.area.clone(), spec.timestep)).or_default() += spec.bytes;
+        }
+    }
+    rows
+}
+
+fn memory_tables(compiled: &Compiled, memory: &BTreeMap<(String, Option<usize>), u64>) {
+    let steps: Vec<usize> = (0..compiled.network.scores.len()).collect();
+    println!("\nBytes asked for by area and timestep, MiB (\"all\": kept for all timesteps together, or timeless)");
+    let mut header = vec!["area".to_string(), "all".to_string()];
+    header.extend(steps.iter().map(|t| format!("t={t}")));
+    let mut areas: Vec<&String> = memory.keys().map(|k| &k.0).collect();
+    areas.dedup();
+    let mut by_area = Table::new();
+    by_area.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    let mut total = 0;
+    for area in areas {
+        let cell = |t: Option<usize>| memory.get(&(area.clone(), t)).copied().unwrap_or(0);
+        total += cell(None) + steps.iter().map(|&t| cell(Some(t))).sum::<u64>();
+        let mut row = vec![area.clone(), format!("{:.2}", mib(cell(None)))];
+        row.extend(steps.iter().map(|&t| format!("{:.2}", mib(cell(Some(t))))));
+        by_area.add_row(row);
+    }
+    println!("{by_area}");
+    let plan = &compiled.plan;
+    println!(
+        "asked for {:.1} MiB in all; {:.1} MiB in {} slots, {:.1} MiB persistent, {:.2} MiB parameters of launches and staging",
+        mib(total),
+        mib(plan.slots.iter().sum()),
+        plan.slots.len(),
+        mib(plan.persistent_bytes),
+        mib(plan.params_bytes + plan.staging_bytes)
+    );
+    println!("\nLargest buffers");
+    let mut largest: Vec<_> = compiled.lowered.program.buffers.iter().collect();
+    largest.sort_by_key(|b| std::cmp::Reverse(b.bytes));
+    let mut list = table(&["buffer", "area", "kept", "MiB"]);
+    for spec in largest.iter().take(10) {
+        let kept = match spec.role {
+            Role::Temporary => "while needed",
+            Role::Persistent => "from step to step",
+            Role::Input | Role::Output => "for the host",
+        };
+        list.add_row([spec.name.clone(), spec.area.clone(), kept.to_string(), format!("{:.2}", mib(spec.bytes))]);
+    }
+    println!("{list}");
 }
