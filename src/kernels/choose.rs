@@ -17,12 +17,20 @@ fn cover(n: usize, limit: usize) -> usize {
     n.next_power_of_two().min(limit)
 }
 
+/// SwiftShader (subgroups of 4): the time it takes to compile grows fast with the length of the text.
+fn slow_compiler(target: &Target) -> bool {
+    target.cpu && target.subgroup == 4
+}
+
 /// The tile for conv2d and conv_transpose2d.
 ///
 /// On a CPU a workgroup is one subgroup, and loads are the limit: large register tiles, weights broadcast. On a GPU the
 /// weights lie in workgroup memory and smaller tiles keep enough groups in flight.
 pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     let rows = if shape.stride == 2 { 2 } else { 4 };
+    if slow_compiler(target) {
+        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r: 4, nv: cover(shape.out_h, 2) };
+    }
     if target.cpu && target.subgroup > 0 {
         let r = if shape.k >= 5 { 8 } else { 16 };
         return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r, nv: cover(shape.out_h, rows) };
@@ -39,7 +47,11 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
 pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTile {
     const MOST_TERMS: usize = 1 << 16;
     const MOST_PARTIAL_WORDS: usize = 1 << 24;
-    let tile = if target.cpu && target.subgroup > 0 {
+    let tile = if slow_compiler(target) {
+        let c = if shape.k <= 3 { 4 } else { 1 };
+        let lanes = target.subgroup as usize;
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, splits: 1 }
+    } else if target.cpu && target.subgroup > 0 {
         let (r, c, unroll) = match shape.k {
             1 => (4, 32, 1),
             3 => (2, 8, 2),
