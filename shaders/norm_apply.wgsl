@@ -7,6 +7,7 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> beta: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
+//#include positive
 //#include rows
 
 @compute @workgroup_size(L)
@@ -25,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
     let value = fma((x[e * p.n + at.image] - mean) * rstd, gamma[a], beta[a]);
 //#if RELU
-    y[e * p.n + at.image] = max(value, 0.0);
+    y[e * p.n + at.image] = select(0.0, value, positive(value));
 //#else
     y[e * p.n + at.image] = value;
 //#endif

@@ -12,6 +12,7 @@ struct Params {
 //#endif
 @group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
+//#include positive
 
 @compute @workgroup_size(L)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -25,7 +26,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       let i = e * p.n + image;
       var g = dy[t * p.dy_step + i];
 //#if RELU
-      g = select(0.0, g, y[t * p.y_step + i] > 0.0);
+      g = select(0.0, g, positive(y[t * p.y_step + i]));
 //#endif
       let s = t * p.stats_step + cell + image;
       sum += g;

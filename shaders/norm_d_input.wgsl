@@ -11,6 +11,7 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 //#endif
 @group(0) @binding(6) var<storage, read> sums: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+//#include positive
 //#include rows
 
 @compute @workgroup_size(L)
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
     var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(0.0, g, y[i] > 0.0);
+    g = select(0.0, g, positive(y[i]));
 //#endif
     let h = (x[i] - mean) * rstd;
     dx[i] = rstd * (g - mean_g - h * mean_gh);

@@ -10,6 +10,7 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 @group(0) @binding(5) var<storage, read> y: array<f32>;
 //#endif
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>;
+//#include positive
 //#include rows
 
 @compute @workgroup_size(L)
@@ -31,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
     var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(0.0, g, y[i] > 0.0);
+    g = select(0.0, g, positive(y[i]));
 //#endif
     sum += g;
     sum_h = fma(g, (x[i] - mean) * rstd, sum_h);

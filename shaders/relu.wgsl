@@ -3,6 +3,7 @@ struct Params { count: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+//#include positive
 //#include each
 
 @compute @workgroup_size(L)
@@ -10,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      y[i] = max(x[i], 0.0);
+      y[i] = select(0.0, x[i], positive(x[i]));
     }
   }
 }

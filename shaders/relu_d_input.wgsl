@@ -4,6 +4,7 @@ struct Params { count: u32 }
 @group(0) @binding(1) var<storage, read> y: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+//#include positive
 //#include each
 
 @compute @workgroup_size(L)
@@ -11,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      dx[i] = select(0.0, dy[i], y[i] > 0.0);
+      dx[i] = select(0.0, dy[i], positive(y[i]));
     }
   }
 }

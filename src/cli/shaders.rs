@@ -1,13 +1,71 @@
 //! `recurve shaders`.
 
 use super::Adapter;
+use anyhow::Context;
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use recurve::check::shaders::{Language, all_kernels, translate};
+use recurve::gpu::{adapters, target};
+use recurve::kernels::{Access, Target};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `recurve shaders`.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Write one file per kernel variant into this folder.
+    #[arg(long, value_name = "DIR")]
+    dump: Option<PathBuf>,
+    /// The language of the files.
+    #[arg(long, value_enum, default_value = "wgsl", requires = "dump")]
+    to: To,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum To {
+    Wgsl,
+    Spirv,
+    Msl,
+    Hlsl,
+}
 
 /// Runs `recurve shaders`.
-pub fn run(_arguments: &Arguments, _adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let target = match adapters().first() {
+        Some(first) if adapter.0.is_none() => target(first),
+        None if adapter.0.is_none() => Target { subgroup: 8, ..Target::minimum() },
+        _ => adapter.open(false)?.target.clone(),
+    };
+    let kernels = all_kernels(&target)?;
+    let language = match arguments.to {
+        To::Wgsl => Language::Wgsl,
+        To::Spirv => Language::Spirv,
+        To::Msl => Language::Msl,
+        To::Hlsl => Language::Hlsl,
+    };
+    if let Some(folder) = &arguments.dump {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        for kernel in &kernels {
+            let path = folder.join(format!("{}.{}", kernel.label().replace('/', "-"), language.extension()));
+            std::fs::write(&path, translate(kernel, language)?).with_context(|| path.display().to_string())?;
+        }
+        println!("{} files in {}", kernels.len(), folder.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["kernel", "variant", "invocations", "buffers", "workgroup memory", "subgroups"]);
+    for kernel in &kernels {
+        let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+        table.add_row([
+            kernel.name.to_string(),
+            kernel.variant.clone(),
+            kernel.workgroup.iter().product::<u32>().to_string(),
+            buffers.to_string(),
+            kernel.workgroup_memory.to_string(),
+            if kernel.subgroups { "yes" } else { "no" }.to_string(),
+        ]);
+    }
+    println!("{table}");
+    println!("{} kernel variants for {}", kernels.len(), target.name);
+    Ok(ExitCode::SUCCESS)
 }

@@ -45,7 +45,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "sum_partials",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "each", "rows");
+const SHARED: &[(&str, &str)] = texts!("shared/": "each", "positive", "rows");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1
