@@ -77,26 +77,22 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     WeightTile { splits: wanted.div_ceil(groups).max(terms.div_ceil(MOST_TERMS)).min(most), ..tile }
 }
 
-/// Every conv2d tile that `check` runs on this adapter.
+/// Every conv2d tile that `check` runs on this adapter; `transposed`: those that conv_transpose2d knows.
 pub fn tiles(target: &Target, transposed: bool) -> Vec<Tile> {
-    let mut list = Vec::new();
-    let mut sources = vec![Source::Uniform];
+    let tile = |source, lanes, r, nv| Tile { source, lanes, r, nv };
+    let mut list = vec![tile(Source::Uniform, 8, 8, 1), tile(Source::Uniform, 64, 8, 4)];
     if !transposed {
-        sources.push(Source::Shared);
+        list.extend([tile(Source::Shared, 64, 8, 4), tile(Source::Shared, 64, 16, 2)]);
     }
     if target.subgroup > 0 {
-        sources.push(Source::Subgroup);
+        let lanes = target.subgroup as usize;
+        list.extend([tile(Source::Subgroup, lanes, 8, 1), tile(Source::Subgroup, 64, 16, 2)]);
     }
-    for source in sources {
-        let lanes = match source {
-            Source::Subgroup => vec![target.subgroup as usize, 64],
-            Source::Shared => vec![64],
-            Source::Uniform => vec![8, 64],
-        };
-        for lanes in lanes {
-            for (r, nv) in [(8, 1), (8, 4), (16, 2), (16, 4)] {
-                list.push(Tile { source, lanes, r, nv });
-            }
+    // What the table chooses here.
+    for (rows, k) in [(1, 1), (4, 3), (4, 5)] {
+        let chosen = self::tile(target, &ConvShape::same(1, 1, 1, rows, rows, k));
+        if !(list.contains(&chosen) || transposed && chosen.source == Source::Shared) {
+            list.push(chosen);
         }
     }
     list
@@ -112,31 +108,17 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     };
     for &(r, c) in shapes {
         for splits in [1, 3] {
-            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r, c, unroll: 1, splits });
             list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, unroll: 1, splits });
-            list.push(WeightTile {
-                along: Lanes::Channels,
-                subgroup: false,
-                lanes: 64,
-                r: 1,
-                c: c * 4,
-                unroll: 2,
-                splits,
-            });
+            let across = WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c, unroll: 2, splits };
+            list.push(across);
             if target.subgroup > 0 {
                 let lanes = target.subgroup as usize;
                 list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, unroll: 1, splits });
-                list.push(WeightTile {
-                    along: Lanes::Channels,
-                    subgroup: true,
-                    lanes,
-                    r: 2,
-                    c: c * 4,
-                    unroll: 2,
-                    splits,
-                });
+                list.push(WeightTile { lanes, subgroup: true, ..across });
             }
         }
     }
+    list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r: 4, c: 1, unroll: 1, splits: 2 });
+    list.push(WeightTile { splits: 2, ..weight_tile(target, &ConvShape::same(1, 1, 1, 4, 4, k), 1) });
     list
 }
