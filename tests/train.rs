@@ -202,7 +202,11 @@ fn every_pass_may_be_switched_off_and_memory_stays_as_planned() {
 fn divergence_is_reported_and_never_saved() {
     let bench = Bench::new();
     let flags = ["--learning-rate", "1e38", "--checkpoint-every", "1"];
-    refused(bench.train("run", &flags), 1, &["diverged", "step ", "last good checkpoint", "--resume", "--learning-rate"]);
+    refused(
+        bench.train("run", &flags),
+        1,
+        &["diverged", "step ", "last good checkpoint", "--resume", "--learning-rate"],
+    );
     let saved = checkpoints(&bench.path("run")).unwrap();
     assert!(!saved.is_empty() && saved.len() < 15, "{saved:?}");
     for (_, path) in saved {

@@ -9,8 +9,12 @@ use recurve::train::run::describe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The built-in stimuli, easier than they are by default, so that minutes on a CPU suffice.
-const DATA: &str = "glyphs:difficulty=0.15,val=200";
+/// The built-in stimuli, a little easier than by default, fresh ones in every epoch.
+const DATA: &str = "glyphs:difficulty=0.2,train=1600,val=400";
+
+/// Pictures per step. The network learns per update more than per picture: with batches of 32 it is still at chance
+/// after 9600 pictures, with batches of 8 nine in ten are right.
+const BATCH: usize = 8;
 
 /// Arguments of `recurve demo`.
 #[derive(clap::Args)]
@@ -21,8 +25,8 @@ pub struct Arguments {
     /// Seed of initialisation and of the order of the pictures
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Length in batches of 32 pictures
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    /// Length in batches of 8 pictures
+    #[arg(long, value_name = "N", default_value_t = 1600)]
     steps: u64,
 }
 
@@ -30,9 +34,10 @@ impl Arguments {
     fn config(&self) -> recurve::Result<RunConfig> {
         let mut config = Preset::Tiny.run();
         config.data.path = Some(DATA.into());
+        config.training.batch = BATCH;
         config.training.seed = self.seed;
         config.training.set_steps(self.steps);
-        config.training.checkpoint_every = 50;
+        config.training.checkpoint_every = 200;
         config.set_classes(10)?;
         Ok(config)
     }
@@ -43,7 +48,11 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let (out, config) = (&arguments.out, arguments.config()?);
     let run = if out.join("config.toml").exists() {
         let run = Run::resume(out, |_| ())?;
-        anyhow::ensure!(*run.config() == config, "{} holds another run than this demo; give another --out", out.display());
+        anyhow::ensure!(
+            *run.config() == config,
+            "{} holds another run than this demo; give another --out",
+            out.display()
+        );
         run
     } else {
         Run::create(config, out)?
