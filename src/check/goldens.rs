@@ -10,6 +10,7 @@ use crate::kernels::choose::Choice;
 use crate::reference::golden::{Comparison, Golden, Results, read, worst};
 use crate::trajectory::goldens as analyses;
 use crate::{Error, Result};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What a file turned out to be.
@@ -65,14 +66,28 @@ fn is_partner(path: &Path) -> bool {
 
 type Outcome = Option<(String, CaseReport)>;
 
+/// What a file is, by its first bytes. A name counts only where it promises what the bytes do not hold: such a file is
+/// damaged, or one of the HDF5 files that must be refused.
 fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    match extension {
-        "h5" | "hdf5" => hdf5(path).map(Some),
-        "safetensors" => tensors(gpu, path, repeat),
-        "json" | "npz" => analysis(gpu, path, repeat),
-        "pth" | "pt" => Err(Error::Config(PICKLED.into())),
-        _ => Ok(None),
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    file.take(16).read_to_end(&mut start).map_err(Error::io(path))?;
+    let named = |extensions: &[&str]| path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x));
+    // A safetensors file starts with the length of its header, a JSON object.
+    let header = start.first_chunk().is_some_and(|&n| u64::from_le_bytes(n) < 1 << 32) && start.get(8) == Some(&b'{');
+    if start.starts_with(b"\x89HDF\r\n\x1a\n") || named(&["h5", "hdf5"]) {
+        hdf5(path).map(Some)
+    } else if header || named(&["safetensors"]) {
+        tensors(gpu, path, repeat)
+    } else if named(&["pth", "pt"]) {
+        Err(Error::Config(PICKLED.into()))
+    } else {
+        if named(&["json"]) {
+            let text = std::fs::read(path).map_err(Error::io(path))?;
+            serde_json::from_slice::<serde::de::IgnoredAny>(&text)
+                .map_err(|e| Error::Data(format!("{}: expected JSON, found damage: {e}", path.display())))?;
+        }
+        analysis(gpu, path, repeat)
     }
 }
 

@@ -13,8 +13,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     goldens: Option<PathBuf>,
     /// Run each case N times and demand equal bits.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    repeat: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     json: bool,
@@ -23,6 +23,7 @@ pub struct Arguments {
 /// Runs `recurve check`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let gpu = adapter.open(true)?;
+    let repeat = arguments.repeat as usize;
     if !arguments.json {
         println!("{}", gpu.describe());
     }
@@ -34,11 +35,11 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         cases.push(case);
     };
     match &arguments.goldens {
-        None => recurve::check::cases::run_cases(&gpu, arguments.repeat, &mut take)?,
+        None => recurve::check::cases::run_cases(&gpu, repeat, &mut take)?,
         Some(folder) => {
             for path in files(folder)? {
                 let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
-                match check_file(&gpu, &path, &name, arguments.repeat) {
+                match check_file(&gpu, &path, &name, repeat) {
                     Found::Checked(case) => take(case),
                     Found::Left(why) if !arguments.json => println!("     {name}: {why}"),
                     Found::Left(_) | Found::Partner => {}

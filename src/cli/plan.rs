@@ -88,10 +88,8 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let parameters: usize = compiled.arenas.ranges.iter().map(|r| r.2 as usize / 4).sum();
     let dispatches = compiled.lowered.program.launches.len();
     let nodes = compiled.network.graph.nodes.len();
-    let advice = match &fits {
-        Ok(()) => None,
-        Err(error) => Some(format!("{error}; the largest batch that fits is {}", largest_batch(&request(passes))?)),
-    };
+    let why_not = fits.err().map(|error| error.to_string());
+    let largest = largest_batch(&request(passes))?;
     let memory = memory(&compiled);
     if arguments.json {
         let effects: BTreeMap<&str, _> = effects
@@ -112,15 +110,16 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             "batch": config.training.batch,
             "timesteps": config.network.timesteps,
             "adapter": target.name,
-            "fits": advice.is_none(),
-            "why_not": advice,
+            "fits": why_not.is_none(),
+            "why_not": why_not,
+            "largest_batch": largest,
             "without_pass": effects,
             "memory": rows,
             "persistent_bytes": compiled.plan.persistent_bytes,
             "slots": compiled.plan.slots,
         });
         println!("{plan}");
-        return Ok(ExitCode::from(u8::from(advice.is_some())));
+        return Ok(ExitCode::SUCCESS);
     }
     let what = if arguments.inference { "forward" } else { "training step" };
     println!(
@@ -146,8 +145,14 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     }
     println!("{table}");
     memory_tables(&compiled, &memory);
-    if let Some(advice) = advice {
-        anyhow::bail!("batch {}: {advice}", config.training.batch);
+    let batch = config.training.batch;
+    match why_not {
+        None => println!("\nBatch {batch} fits {}", target.name),
+        Some(why) => println!("\nBatch {batch} does not fit: {why}"),
+    }
+    match largest {
+        0 => println!("Not even a batch of 1 fits: use a smaller network"),
+        _ => println!("The largest batch whose buffers and bindings are within the adapter's limits is {largest}"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,10 +6,10 @@ use super::lower::{Arenas, Lowered, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::Plan;
 use super::{Origin, ValueId};
-use crate::Result;
 use crate::kernels::choose::Choice;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
-use crate::network::{NetworkConfig, parameters};
+use crate::network::{AREAS, IMAGE_CHANNELS, NetworkConfig, parameters};
+use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// What is compiled and how.
@@ -92,9 +92,14 @@ fn series(
 /// Compiles a network for a batch size: unroll, pass, differentiate, pass, lower, plan. Pure: nothing is allocated.
 ///
 /// # Errors
-/// When a kernel variant is refused by naga.
+/// A batch beyond what 32-bit indices reach; a kernel variant that naga refuses.
 pub fn compile(request: &Request) -> Result<Compiled> {
     let Request { config, batch, target, passes, .. } = *request;
+    let most = indexable_batch(config);
+    if batch > most {
+        let allowed = format!("32-bit indices reach the maps of at most {most} images of this network");
+        return Err(Error::Config(format!("batch = {batch} is not possible: {allowed}")));
+    }
     let mut network = unroll(config, batch);
     let specs = parameters(config);
     let used: Vec<usize> = (0..specs.len()).filter(|&i| network.parameters[i].is_some()).collect();
@@ -211,19 +216,37 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     })
 }
 
-/// The largest batch at most `batch` for which `request` fits the adapter.
+/// The largest batch whose maps 32-bit indices can reach.
+fn indexable_batch(config: &NetworkConfig) -> usize {
+    let areas = (0..AREAS.len()).map(|a| config.area_channels[a] * config.area_side(a).pow(2));
+    let pixels = config.image_size.pow(2);
+    let largest = areas.chain([config.stem_channels * pixels, IMAGE_CHANNELS * pixels, config.classes]).max();
+    u32::MAX as usize / largest.expect("a list that is not empty")
+}
+
+fn fits(request: &Request, batch: usize) -> Result<bool> {
+    if batch > indexable_batch(request.config) {
+        return Ok(false);
+    }
+    let compiled = compile(&Request { batch, ..request.clone() })?;
+    Ok(compiled.plan.fits(&compiled.lowered.program, request.target).is_ok())
+}
+
+/// The largest batch for which `request` fits the adapter, whatever its own batch; 0 when not even one image fits (with
+/// `trajectory`: 64 images).
 ///
 /// # Errors
-/// When not even one image fits, or a kernel variant is refused.
+/// When a kernel variant is refused.
 pub fn largest_batch(request: &Request) -> Result<usize> {
-    let fits = |batch: usize| -> Result<bool> {
-        let compiled = compile(&Request { batch, ..request.clone() })?;
-        Ok(compiled.plan.fits(&compiled.lowered.program, request.target).is_ok())
-    };
-    let (mut low, mut high) = (0, request.batch);
-    while low < high {
-        let middle = (low + high).div_ceil(2);
-        if fits(middle)? { low = middle } else { high = middle - 1 }
+    let unit = if request.trajectory { 64 } else { 1 };
+    let mut high = 1; // in units; does not fit, once the loop is done
+    while fits(request, high * unit)? {
+        high *= 2;
     }
-    Ok(low)
+    let mut low = high / 2; // fits
+    while low + 1 < high {
+        let middle = (low + high) / 2;
+        if fits(request, middle * unit)? { low = middle } else { high = middle }
+    }
+    Ok(low * unit)
 }

@@ -483,9 +483,10 @@ fn normalise_d_affine(c: &mut Context, node: &Node, norm: Norm, site: Site) -> R
             ("y_step", run.get(3).map_or(0, |r| r.1).into()),
             ("dy_step", run[2].1.into()),
         ];
-        let settings = Settings::new().set("L", 8).flag("RELU", norm.relu);
-        let operands_of: Vec<_> = operands;
-        c.launch("norm_d_affine", &settings, &operands_of, params, [rows.div_ceil(8), 1, 1], site)?;
+        // Large maps have more rows than 8 lanes could cover in one dimension of the grid.
+        let lanes = if c.target.cpu && rows <= 8 * c.target.max_grid as usize { 8 } else { 64 };
+        let settings = Settings::new().set("L", lanes as u32).flag("RELU", norm.relu);
+        c.launch("norm_d_affine", &settings, &operands, params, [rows.div_ceil(lanes), 1, 1], site)?;
         if norm.per_channel {
             channel_sum(c, d_gamma, map[0], pixels, (0, 1), outs[0], site)?;
             channel_sum(c, d_beta, map[0], pixels, (0, 1), outs[1], site)?;
