@@ -1,29 +1,124 @@
-//! Every kernel variant that the project can launch on an adapter, and their translation to other shading languages.
+//! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
 use crate::graph::compile::{Request, compile};
+use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
+use crate::graph::{Graph, Origin};
 use crate::kernels::choose::{Choice, tiles, weight_tiles};
-use crate::kernels::{Kernel, Target, capabilities};
+use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Norm, Preset};
+use crate::ops::Op;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// A shading language that naga writes.
+/// Every kernel variant that can run on `target`, in order of their labels: those of the presets, of networks with every kind of norm and
+/// interaction, passes on and off, and every tile of the convolutions with every start of their sums.
+///
+/// # Errors
+/// A variant that naga refuses.
+pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
+    let mut all: BTreeMap<String, Arc<Kernel>> = BTreeMap::new();
+    let mut take = |program: &Program| {
+        all.extend(program.launches.iter().map(|l| (l.kernel.label(), l.kernel.clone())));
+    };
+    for preset in Preset::ALL {
+        take(&network(target, &preset.network(), preset.training().batch, Passes::default())?);
+    }
+    for (norm, interaction) in [
+        (Norm::Layer, Interaction::Additive),
+        (Norm::Group, Interaction::Multiplicative),
+        (Norm::None, Interaction::Additive),
+    ] {
+        let tiny = Preset::Tiny.network();
+        let config = NetworkConfig { norm, interaction, topdown: true, groups: 4, ..tiny };
+        for passes in [Passes::default(), Passes { fuse: false, fold: false, ..Passes::default() }] {
+            take(&network(target, &config, 3, passes)?);
+        }
+    }
+    for terms in 1..=7 {
+        take(&operation(target, Choice::default(), Op::Add, &vec![vec![4, 4, 4, 2]; terms])?);
+    }
+    for k in [1, 3, 5, 7] {
+        convolutions(target, k, &mut take)?;
+    }
+    for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
+        let kernel = Kernel::new(name, &Settings::new())?;
+        all.insert(kernel.label(), kernel);
+    }
+    Ok(all.into_values().collect())
+}
+
+/// The launches of a training step.
+fn network(target: &Target, config: &NetworkConfig, batch: usize, passes: Passes) -> Result<Program> {
+    let choice = Choice::default();
+    let request = Request { config, batch, target, passes, choice, train: true, inspect: false, trajectory: false };
+    Ok(compile(&request)?.lowered.program)
+}
+
+/// The launches of one operation on inputs of the given shapes.
+fn operation(target: &Target, choice: Choice, op: Op, inputs: &[Vec<usize>]) -> Result<Program> {
+    let mut graph = Graph::default();
+    let inputs: Vec<_> = inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+    graph.outputs = graph.node(op, &inputs, "y", "op", 0);
+    Ok(lower(&graph, target, choice, Program::default(), &HashMap::new())?.program)
+}
+
+/// Every tile of every convolution and gradient of kernel size `k`, with every start of its sums.
+fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> Result<()> {
+    let (small, large, weight) = (vec![8, 4, 4, 64], vec![8, 8, 8, 64], vec![8, 8, k, k]);
+    for base in [false, true] {
+        let with_base = |mut inputs: Vec<Vec<usize>>, map: &Vec<usize>| {
+            inputs.extend(base.then(|| map.clone()));
+            inputs
+        };
+        for bias in [false, true] {
+            let mut inputs = vec![small.clone(), weight.clone()];
+            inputs.extend(bias.then(|| vec![8]));
+            for tile in tiles(target, k, false) {
+                let choice = Choice { tile: Some(tile), weight: None };
+                let op = Op::Conv2d { k, bias, base };
+                take(&operation(target, choice, op, &with_base(inputs.clone(), &small))?);
+            }
+            for tile in tiles(target, k, true) {
+                let choice = Choice { tile: Some(tile), weight: None };
+                let op = Op::ConvTranspose2d { k, bias, base };
+                take(&operation(target, choice, op, &with_base(inputs.clone(), &large))?);
+            }
+        }
+        for tile in tiles(target, k, false) {
+            let choice = Choice { tile: Some(tile), weight: None };
+            let inputs = with_base(vec![small.clone(), weight.clone()], &small);
+            take(&operation(target, choice, Op::Conv2dDInput { k, base }, &inputs)?);
+            let inputs = with_base(vec![large.clone(), weight.clone()], &small);
+            take(&operation(target, choice, Op::ConvTranspose2dDInput { k, base }, &inputs)?);
+        }
+    }
+    for tile in weight_tiles(target, k) {
+        let choice = Choice { tile: None, weight: Some(tile) };
+        let same = [small.clone(), small.clone()];
+        take(&operation(target, choice, Op::Conv2dDWeight { k, linear: false }, &same)?);
+        let doubled = [small.clone(), large.clone()];
+        take(&operation(target, choice, Op::ConvTranspose2dDWeight { k }, &doubled)?);
+    }
+    Ok(())
+}
+
+/// A shading language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// As written, expanded.
+    /// What the kernels are written in.
     Wgsl,
-    /// Vulkan.
+    /// Vulkan's: version 1.3, as Vulkan 1.1 takes it.
     Spirv,
-    /// Metal.
+    /// Metal's: version 2.4.
     Msl,
-    /// DX12.
+    /// Direct3D 12's: shader model 6.0.
     Hlsl,
 }
 
 impl Language {
-    /// The ending of files in it.
+    /// Extension of a file in this language.
     pub fn extension(self) -> &'static str {
         match self {
             Language::Wgsl => "wgsl",
@@ -34,103 +129,40 @@ impl Language {
     }
 }
 
-/// Every kernel variant that networks of any configuration, with any tile of [`tiles`] and [`weight_tiles`], and the
-/// trajectory statistics launch on `target`: collected by compiling networks that together use every operation and flag.
+/// The kernel in another language, with wgpu's checks of bounds and loops.
 ///
 /// # Errors
-/// A variant that naga refuses.
-pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
-    let mut found: BTreeMap<String, Arc<Kernel>> = BTreeMap::new();
-    let mut collect =
-        |config: &NetworkConfig, batch: usize, train: bool, passes: Passes, choice: Choice| -> Result<()> {
-            let request = Request { config, batch, target, passes, choice, train, inspect: false, trajectory: false };
-            for launch in compile(&request)?.lowered.program.launches {
-                found.entry(launch.kernel.label()).or_insert(launch.kernel);
-            }
-            Ok(())
-        };
-    // What the presets run with the table's choices.
-    for preset in Preset::ALL {
-        for train in [true, false] {
-            collect(&preset.network(), 4, train, Passes::default(), Choice::default())?;
-        }
-    }
-    // Every operation and flag, with every tile.
-    let small = NetworkConfig {
-        image_size: 16,
-        stem_channels: 4,
-        area_channels: [4, 8, 16, 32],
-        lateral: true,
-        topdown: true,
-        timesteps: 3,
-        classes: 5,
-        ..Preset::Tiny.network()
-    };
-    let configs = [
-        small.clone(),
-        NetworkConfig { interaction: Interaction::Multiplicative, norm: Norm::Group, groups: 2, ..small.clone() },
-        NetworkConfig { norm: Norm::None, ..small.clone() },
-    ];
-    let without: Vec<Passes> = std::iter::once(Ok(Passes::default()))
-        .chain(Passes::NAMES.map(|n| Passes::without(&[n])))
-        .collect::<Result<_>>()?;
-    for config in &configs {
-        for passes in &without {
-            collect(config, 3, true, *passes, Choice::default())?;
-        }
-    }
-    for tile in tiles(target, false) {
-        let choice = Choice { tile: Some(tile), weight: None };
-        for config in &configs {
-            // Workgroup memory serves conv2d alone; the transposed convolution ignores it.
-            collect(config, 3, true, Passes::default(), choice)?;
-        }
-    }
-    for tile in weight_tiles(target, 3) {
-        collect(&small, 3, true, Passes::default(), Choice { tile: None, weight: Some(tile) })?;
-    }
-    Ok(found.into_values().collect())
-}
-
-/// Translates a kernel.
-///
-/// # Errors
-/// When the back end refuses it.
-pub fn translate(kernel: &Kernel, to: Language) -> Result<Vec<u8>> {
-    let fail = |what: String| Error::Gpu(format!("{} to {}: {what}", kernel.label(), to.extension()));
-    if to == Language::Wgsl {
-        return Ok(kernel.source.clone().into_bytes());
-    }
-    let module = naga::front::wgsl::parse_str(&kernel.source).map_err(|e| fail(e.to_string()))?;
-    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
-    validator
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all());
-    let info = validator.validate(&module).map_err(|e| fail(e.to_string()))?;
-    match to {
-        Language::Wgsl => unreachable!("above"),
+/// When naga cannot translate it.
+pub fn translate(kernel: &Kernel, language: Language) -> Result<Vec<u8>> {
+    use naga::back::{hlsl, msl, spv};
+    let fail = |what: String| Error::Gpu(format!("kernel {}: {what}", kernel.label()));
+    let entry = || Some((naga::ShaderStage::Compute, "main".to_string()));
+    let (module, info) = kernel.module();
+    let restrict = naga::proc::BoundsCheckPolicy::Restrict;
+    let bounds = naga::proc::BoundsCheckPolicies { index: restrict, buffer: restrict, ..Default::default() };
+    match language {
+        Language::Wgsl => Ok(kernel.source.clone().into_bytes()),
         Language::Spirv => {
-            let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
-            let words = naga::back::spv::write_vec(&module, &info, &options, None).map_err(|e| fail(e.to_string()))?;
-            Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
+            let options = spv::Options { lang_version: (1, 3), bounds_check_policies: bounds, ..Default::default() };
+            let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".to_string());
+            let pipeline = spv::PipelineOptions { shader_stage, entry_point };
+            let words =
+                spv::write_vec(&module, &info, &options, Some(&pipeline)).map_err(|e| fail(format!("SPIR-V: {e}")))?;
+            Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
         }
         Language::Msl => {
-            let options =
-                naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-            let (text, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default())
-                .map_err(|e| fail(e.to_string()))?;
+            let options = msl::Options { lang_version: (2, 4), bounds_check_policies: bounds, ..Default::default() };
+            let pipeline = msl::PipelineOptions { entry_point: entry(), ..Default::default() };
+            let (text, _) =
+                msl::write_string(&module, &info, &options, &pipeline).map_err(|e| fail(format!("MSL: {e}")))?;
             Ok(text.into_bytes())
         }
         Language::Hlsl => {
-            let options = naga::back::hlsl::Options {
-                shader_model: naga::back::hlsl::ShaderModel::V6_0,
-                fake_missing_bindings: true,
-                ..Default::default()
-            };
+            let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
+            let pipeline = hlsl::PipelineOptions { entry_point: entry() };
             let mut text = String::new();
-            naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
-                .write(&module, &info, None)
-                .map_err(|e| fail(e.to_string()))?;
+            let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
+            writer.write(&module, &info, None).map_err(|e| fail(format!("HLSL: {e}")))?;
             Ok(text.into_bytes())
         }
     }

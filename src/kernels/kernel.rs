@@ -91,6 +91,17 @@ pub fn capabilities() -> naga::valid::Capabilities {
     naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
 }
 
+/// Parses and validates a text; the error holds the place in it.
+fn validated(source: &str) -> std::result::Result<(naga::Module, naga::valid::ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
+    validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
+}
+
 impl Kernel {
     /// A variant of the kernel file `name`: expanded, parsed, validated and reflected once per process.
     ///
@@ -110,12 +121,7 @@ impl Kernel {
     fn reflect(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
         let source = expand(super::text(name), settings, &super::shared_text);
         let fail = |what: String| Error::Gpu(format!("kernel {name} ({}): {what}", settings.label()));
-        let module = naga::front::wgsl::parse_str(&source).map_err(|e| fail(e.emit_to_string(&source)))?;
-        let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
-        validator
-            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
-        validator.validate(&module).map_err(|e| fail(e.emit_to_string(&source)))?;
+        let (module, _) = validated(&source).map_err(fail)?;
 
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).map_err(|e| fail(e.to_string()))?;
@@ -163,6 +169,11 @@ impl Kernel {
             params_size,
             workgroup_memory,
         }))
+    }
+
+    /// The text as naga's module, for translation to other languages.
+    pub fn module(&self) -> (naga::Module, naga::valid::ModuleInfo) {
+        validated(&self.source).expect("validated when the kernel was made")
     }
 
     /// `name/variant`, for messages, tables and profiles.

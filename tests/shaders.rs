@@ -1,0 +1,56 @@
+//! Every kernel variant of every kind of adapter is portable: within WebGPU's default limits, and accepted by the writers of
+//! SPIR-V, MSL and HLSL.
+
+use recurve::check::shaders::{Language, all_kernels, translate};
+use recurve::kernels::{Access, Kernel, TEXTS, Target};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All variants for adapters without subgroups and with each size, on CPUs and GPUs.
+fn everywhere() -> BTreeMap<String, Arc<Kernel>> {
+    let mut all = BTreeMap::new();
+    for subgroup in [0, 4, 8, 32, 64] {
+        for cpu in [false, true] {
+            let target = Target { subgroup, cpu, ..Target::minimum() };
+            let kernels = all_kernels(&target).unwrap_or_else(|e| panic!("subgroup {subgroup}, cpu {cpu}: {e}"));
+            let has = kernels.iter().any(|k| k.subgroups);
+            assert_eq!(has, subgroup > 0, "subgroup operations on an adapter with subgroups of {subgroup}");
+            for (name, _) in TEXTS {
+                assert!(kernels.iter().any(|k| k.name == *name), "no variant of {name} is listed");
+            }
+            all.extend(kernels.into_iter().map(|k| (k.label(), k)));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_variant_is_portable() {
+    let all = everywhere();
+    println!("{} variants", all.len());
+    let all: Vec<Arc<Kernel>> = all.into_values().collect();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for part in all.chunks(all.len().div_ceil(threads)) {
+            scope.spawn(|| part.iter().for_each(|kernel| check(kernel)));
+        }
+    });
+}
+
+fn check(kernel: &Kernel) {
+    let label = kernel.label();
+    let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+    assert!(storage <= 8, "{label}: {storage} storage buffers");
+    let invocations: u32 = kernel.workgroup.iter().product();
+    assert!(invocations <= 256, "{label}: {invocations} invocations");
+    assert!(kernel.workgroup[2] <= 64, "{label}: {:?}", kernel.workgroup);
+    assert!(kernel.workgroup_memory <= 16 << 10, "{label}: {} bytes of workgroup memory", kernel.workgroup_memory);
+    assert!(kernel.params_size <= 64 << 10, "{label}");
+    let bytes = |to| translate(kernel, to).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(bytes(Language::Spirv)[..4], 0x0723_0203_u32.to_le_bytes(), "{label}: SPIR-V's magic number");
+    for (to, entry) in [(Language::Msl, "kernel void"), (Language::Hlsl, "[numthreads(")] {
+        let text = String::from_utf8(bytes(to)).expect("text");
+        assert!(text.contains(entry), "{label}: no entry point in {to:?}");
+    }
+    assert_eq!(kernel.subgroups, kernel.source.contains("subgroup_invocation_id"), "{label}");
+}
