@@ -41,6 +41,17 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows) }
 }
 
+/// Output channels, input channels and rows per turn of a weight gradient for kernel size `k`: with lanes along pixels, and
+/// with lanes along channels. The accumulators of all taps must fit into registers.
+fn weight_sizes(k: usize) -> ((usize, usize, usize), (usize, usize, usize)) {
+    match k {
+        1 => ((8, 8, 1), (4, 32, 1)),
+        3 => ((8, 1, 1), (2, 8, 2)),
+        5 => ((4, 1, 1), (1, 4, 2)),
+        _ => ((1, 1, 1), (1, 2, 1)),
+    }
+}
+
 /// The tile for weight gradients of `steps` timesteps.
 ///
 /// Splits fill the machine, and bound the number of terms that one accumulator adds up in f32.
@@ -52,22 +63,12 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
         let lanes = target.subgroup as usize;
         WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, splits: 1 }
     } else if target.cpu && target.subgroup > 0 {
-        let (r, c, unroll) = match shape.k {
-            1 => (4, 32, 1),
-            3 => (2, 8, 2),
-            5 => (1, 4, 2),
-            _ => (1, 2, 1),
-        };
+        let (r, c, unroll) = weight_sizes(shape.k).1;
         WeightTile { along: Lanes::Channels, subgroup: true, lanes: target.subgroup as usize, r, c, unroll, splits: 1 }
     } else {
-        let (r, c) = match shape.k {
-            1 => (8, 8),
-            3 => (8, 1),
-            5 => (4, 1),
-            _ => (1, 1),
-        };
+        let (r, c, unroll) = weight_sizes(shape.k).0;
         let lanes = if target.cpu { 8 } else { 64 };
-        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, splits: 1 }
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll, splits: 1 }
     };
     let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
     let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
@@ -77,48 +78,50 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     WeightTile { splits: wanted.div_ceil(groups).max(terms.div_ceil(MOST_TERMS)).min(most), ..tile }
 }
 
-/// Every conv2d tile that `check` runs on this adapter; `transposed`: those that conv_transpose2d knows.
-pub fn tiles(target: &Target, transposed: bool) -> Vec<Tile> {
-    let tile = |source, lanes, r, nv| Tile { source, lanes, r, nv };
-    let mut list = vec![tile(Source::Uniform, 8, 8, 1), tile(Source::Uniform, 64, 8, 4)];
-    if !transposed {
-        list.extend([tile(Source::Shared, 64, 8, 4), tile(Source::Shared, 64, 16, 2)]);
+/// Every tile of conv2d or conv_transpose2d that this adapter can run: what [`tile`] chooses anywhere, and others worth
+/// measuring. Large kernels get small tiles: their text is unrolled, and long texts compile slowly.
+pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
+    let slow = slow_compiler(target);
+    let mut list = Vec::new();
+    let mut add = |source, lanes, shapes: &[(usize, usize)]| {
+        list.extend(shapes.iter().map(|&(r, nv)| Tile { source, lanes, r, nv }));
+    };
+    let chosen: &[(usize, usize)] = if slow { &[(4, 2)] } else { &[(8, 1), (8, 2), (8, 4)] };
+    add(Source::Uniform, 8, chosen);
+    add(Source::Uniform, 64, &[(4, 2)]);
+    if !transposed || !target.cpu {
+        add(Source::Shared, 64, chosen); // the transposed convolution then loads its weights uniformly
     }
     if target.subgroup > 0 {
-        let lanes = target.subgroup as usize;
-        list.extend([tile(Source::Subgroup, lanes, 8, 1), tile(Source::Subgroup, 64, 16, 2)]);
-    }
-    // What the table chooses here.
-    for (rows, k) in [(1, 1), (4, 3), (4, 5)] {
-        let chosen = self::tile(target, &ConvShape::same(1, 1, 1, rows, rows, k));
-        if !(list.contains(&chosen) || transposed && chosen.source == Source::Shared) {
-            list.push(chosen);
-        }
+        let chosen: &[(usize, usize)] = match k {
+            _ if slow => &[(4, 1), (4, 2)],
+            1 | 3 => &[(16, 1), (16, 2), (16, 4)],
+            _ => &[(8, 1), (8, 2), (8, 4)],
+        };
+        add(Source::Subgroup, target.subgroup as usize, chosen);
+        add(Source::Subgroup, 64, &[(4, 2)]);
     }
     list
 }
 
-/// Every weight-gradient tile that `check` runs on this adapter.
+/// Every weight-gradient tile that this adapter can run: what [`weight_tile`] chooses for this kernel size, and others worth
+/// measuring.
 pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
+    let slow = slow_compiler(target);
     let mut list = Vec::new();
-    let shapes: &[(usize, usize)] = match k {
-        1 => &[(8, 8), (4, 4)],
-        3 => &[(8, 1), (4, 2)],
-        _ => &[(4, 1), (2, 1)],
+    let mut add = |along, subgroup, lanes, (r, c, unroll)| {
+        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, splits: 1 });
     };
-    for &(r, c) in shapes {
-        for splits in [1, 3] {
-            list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 8, r, c, unroll: 1, splits });
-            let across = WeightTile { along: Lanes::Channels, subgroup: false, lanes: 64, r: 1, c, unroll: 2, splits };
-            list.push(across);
-            if target.subgroup > 0 {
-                let lanes = target.subgroup as usize;
-                list.push(WeightTile { along: Lanes::Pixels, subgroup: true, lanes, r, c, unroll: 1, splits });
-                list.push(WeightTile { lanes, subgroup: true, ..across });
-            }
-        }
+    let (pixels, channels) = weight_sizes(k);
+    let pixels = if slow { (2, 1, 1) } else { pixels };
+    add(Lanes::Pixels, false, 8, pixels);
+    add(Lanes::Pixels, false, 64, pixels);
+    add(Lanes::Channels, false, 64, (1, 2, 1));
+    if target.subgroup > 0 {
+        let lanes = target.subgroup as usize;
+        add(Lanes::Pixels, true, lanes, (2, if k > 3 { 1 } else { 2 }, 1));
+        add(Lanes::Channels, true, lanes, if slow { (1, if k <= 3 { 4 } else { 1 }, 1) } else { channels });
     }
-    list.push(WeightTile { along: Lanes::Pixels, subgroup: false, lanes: 64, r: 4, c: 1, unroll: 1, splits: 2 });
-    list.push(WeightTile { splits: 2, ..weight_tile(target, &ConvShape::same(1, 1, 1, 4, 4, k), 1) });
-    list
+    // Splitting adds a second launch.
+    list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile })).collect()
 }
