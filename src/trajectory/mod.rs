@@ -16,6 +16,7 @@
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accumulator;
+pub mod analyse;
 pub mod definitions;
 pub mod exact;
 pub mod goldens;
