@@ -91,7 +91,7 @@ fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
     }
 }
 
-fn report(passed: bool, error: f64, detail: String, equal_bits: Option<bool>) -> CaseReport {
+pub(super) fn report(passed: bool, error: f64, detail: String, equal_bits: Option<bool>) -> CaseReport {
     let passed = passed && equal_bits != Some(false);
     let detail = if equal_bits == Some(false) { format!("bits differ on repetition; {detail}") } else { detail };
     CaseReport { name: String::new(), kind: String::new(), passed, error, detail, equal_bits }
@@ -105,7 +105,7 @@ fn hdf5(path: &Path) -> Result<(String, CaseReport)> {
 
 /// Results that are bit-identical, NaN included.
 #[derive(Debug)]
-struct Bits(Results);
+pub(super) struct Bits(pub(super) Results);
 
 impl PartialEq for Bits {
     fn eq(&self, other: &Self) -> bool {
@@ -115,7 +115,7 @@ impl PartialEq for Bits {
     }
 }
 
-fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, String) {
+pub(super) fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, String) {
     let failed: Vec<&Comparison> = comparisons.iter().filter(|c| !c.passes()).collect();
     match worst(comparisons) {
         Some(c) => {

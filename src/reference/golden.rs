@@ -84,7 +84,7 @@ impl Comparison {
     }
 
     /// Finds the worst element. All three have the same length.
-    fn of(tensor: &str, expected: &[f32], found: &[f32], allowed: &[f64]) -> Self {
+    pub(crate) fn of(tensor: &str, expected: &[f32], found: &[f32], allowed: &[f64]) -> Self {
         let at = |position: usize| {
             let (expected, found) = (expected[position] as f64, found[position] as f64);
             let error = if found.is_finite() { (found - expected).abs() } else { f64::INFINITY };

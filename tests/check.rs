@@ -1,0 +1,27 @@
+//! The built-in cases of `recurve check`, on the adapter that is found.
+
+use recurve::check::CaseReport;
+use recurve::check::cases::run_cases;
+use recurve::gpu::{Gpu, Options};
+
+#[test]
+fn every_kernel_agrees_with_its_twin() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true })
+        .unwrap_or_else(|e| panic!("the kernels can only be tested on an adapter: {e}"));
+    println!("{}", gpu.describe());
+    let mut cases: Vec<CaseReport> = Vec::new();
+    run_cases(&gpu, 2, &mut |case| cases.push(case)).unwrap();
+    let failed: Vec<String> = cases
+        .iter()
+        .filter(|c| !c.passed || c.equal_bits != Some(true))
+        .map(|c| format!("{} [{}]: {}", c.name, c.kind, c.detail))
+        .collect();
+    let worst = cases.iter().map(|c| c.error).fold(0.0, f64::max);
+    println!("{} cases, worst error {worst:.3} of its tolerance", cases.len());
+    assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    assert!(cases.len() > 200, "only {} cases", cases.len());
+    let operations = "conv2d conv_transpose2d linear norm relu max_pool avg_pool mix softmax_ce adam fused";
+    for operation in operations.split(' ') {
+        assert!(cases.iter().any(|c| c.kind.split(' ').next() == Some(operation)), "no case of {operation}");
+    }
+}
