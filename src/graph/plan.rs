@@ -100,9 +100,10 @@ impl Plan {
     /// The first figure that does not fit, beside the figure allowed.
     pub fn fits(&self, program: &Program, target: &Target) -> Result<()> {
         let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        let floor = |bytes: u64| (10.0 * mib(bytes)).floor() / 10.0; // 2^31 - 1 is not shown as 2048.0
         for spec in &program.buffers {
             if spec.bytes > target.max_buffer {
-                let (asked, allowed) = (mib(spec.bytes), mib(target.max_buffer));
+                let (asked, allowed) = (mib(spec.bytes), floor(target.max_buffer));
                 return Err(Error::Gpu(format!(
                     "`{}` needs a buffer of {asked:.1} MiB; {} allows {allowed:.1} MiB",
                     spec.name, target.name
@@ -112,7 +113,7 @@ impl Plan {
         for launch in &program.launches {
             for (name, view) in &launch.operands {
                 if view.bytes > target.max_binding {
-                    let (asked, allowed) = (mib(view.bytes), mib(target.max_binding));
+                    let (asked, allowed) = (mib(view.bytes), floor(target.max_binding));
                     return Err(Error::Gpu(format!(
                         "{}: `{name}` binds {asked:.1} MiB; {} allows {allowed:.1} MiB",
                         launch.label, target.name
