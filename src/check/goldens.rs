@@ -158,19 +158,23 @@ fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
 fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
     let Some(golden) = analyses::Golden::open(path)? else { return Ok(None) };
     let exact = golden.check_exact()?;
-    let (streamed, equal) = on_device(gpu, &golden, repeat)?;
+    let (streamed, equal) = check_analysis(gpu, &golden, repeat)?;
     let text = |what: &str, c: &analyses::Comparison| match &c.offence {
         Some((message, count)) => format!("{what}: {message} ({count} numbers differ)"),
         None => format!("{what}: largest error {:.1e} at {}", c.largest_error, c.largest_at),
     };
     let passed = exact.offence.is_none() && streamed.offence.is_none();
     let detail = format!("{}; {}", text("f32", &streamed), text("f64", &exact));
-    let error = streamed.largest_error / analyses::TOLERANCE_F32;
-    Ok(Some(("analysis".into(), report(passed, error, detail, equal))))
+    let error = (streamed.largest_error / analyses::TOLERANCE_F32).max(exact.largest_error / analyses::TOLERANCE_F64);
+    Ok(Some(("analysis, on the host".into(), report(passed, error, detail, equal))))
 }
 
-/// The streamed statistics of a golden analysis.
-fn on_device(_gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Comparison, Option<bool>)> {
-    let (found, equal) = repeated(repeat, || golden.streamed(64))?;
-    Ok((golden.check(&found)?, equal))
+/// The statistics as streamed in f32, and whether repetitions gave equal bits. They are computed on the host: no device
+/// takes part, and nothing is said about repetition.
+fn check_analysis(
+    _gpu: &Gpu,
+    golden: &analyses::Golden,
+    _repeat: usize,
+) -> Result<(analyses::Comparison, Option<bool>)> {
+    Ok((golden.check(&golden.streamed(64)?)?, None))
 }
