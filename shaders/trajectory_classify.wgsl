@@ -1,15 +1,18 @@
 // For each image: the group of its trajectory, and since when it is stable or when it was first correct. The rules are
 // those of src/trajectory/definitions.rs.
 
+//#include trajectory
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> class_at: array<u32>;       // [T][width]
-@group(0) @binding(2) var<storage, read> labels: array<u32>;         // [width]
-@group(0) @binding(3) var<storage, read_write> records: array<u32>;  // [4][samples]
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> class_at: array<u32>;       // [T][width]
+@group(0) @binding(3) var<storage, read> labels: array<u32>;         // [width]
+@group(0) @binding(4) var<storage, read_write> records: array<u32>;  // [4][samples]
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = id.x;
-    if n >= p.images {
+    if n >= batch.images {
         return;
     }
     let final_class = class_at[(p.timesteps - 1u) * p.width + n];
@@ -45,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         group = UNSTABLE_CORRECT;
     }
 
-    let sample = p.first + n;
+    let sample = batch.first + n;
     records[GROUP * p.samples + sample] = group;
     records[T_STABLE * p.samples + sample] = select(NO_STEP, run_start, group <= STABLE_INCORRECT);
     records[T_UNSTABLE_CORRECT * p.samples + sample] = select(NO_STEP, first_label, group == UNSTABLE_CORRECT);

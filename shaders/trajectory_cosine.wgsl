@@ -1,11 +1,14 @@
 // Cosine of each representation with each readout vector; UNDEFINED for an all-zero representation. A thread takes
 // TILE classes of one image and timestep, so that it reads the representation once for all of them.
 
+//#include trajectory
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> representations: array<f32>;  // [T][D][width]
-@group(0) @binding(2) var<storage, read> readout: array<f32>;          // [K][D], each vector of length 1
-@group(0) @binding(3) var<storage, read> values: array<f32>;           // [2][T][width]: norm, change
-@group(0) @binding(4) var<storage, read_write> cosines: array<f32>;    // [T][K][width]
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> representations: array<f32>;  // [T][D][width]
+@group(0) @binding(3) var<storage, read> readout: array<f32>;          // [K][D], each vector of length 1
+@group(0) @binding(4) var<storage, read> values: array<f32>;           // [2][T][width]: norm, change
+@group(0) @binding(5) var<storage, read_write> cosines: array<f32>;    // [T][K][width]
 
 const TILE: u32 = 4u;
 
@@ -15,7 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = id.x;
     let t = id.y / tiles;
     let first_class = id.y % tiles * TILE;
-    if n >= p.images {
+    if n >= batch.images {
         return;
     }
 

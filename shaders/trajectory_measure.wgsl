@@ -1,17 +1,20 @@
 // For each image and timestep: its class (first arg-max), the norm of its representation, and the norm of the change to
 // the next timestep.
 
+//#include trajectory
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;           // [T][K][width]
-@group(0) @binding(2) var<storage, read> representations: array<f32>;  // [T][D][width]
-@group(0) @binding(3) var<storage, read_write> class_at: array<u32>;   // [T][width]
-@group(0) @binding(4) var<storage, read_write> values: array<f32>;     // [2][T][width]: norm, change
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;           // [T][K][width]
+@group(0) @binding(3) var<storage, read> representations: array<f32>;  // [T][D][width]
+@group(0) @binding(4) var<storage, read_write> class_at: array<u32>;   // [T][width]
+@group(0) @binding(5) var<storage, read_write> values: array<f32>;     // [2][T][width]: norm, change
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = id.x;
     let t = id.y;
-    if n >= p.images {
+    if n >= batch.images {
         return;
     }
 

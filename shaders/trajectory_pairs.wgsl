@@ -5,14 +5,17 @@
 //   own            the same sum over those with label k
 // A thread owns one timestep and k, and takes the images in order.
 
+//#include trajectory
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> cosines: array<f32>;           // [T][K][width]
-@group(0) @binding(2) var<storage, read> class_at: array<u32>;          // [T][width]
-@group(0) @binding(3) var<storage, read> records: array<u32>;           // [4][samples]
-@group(0) @binding(4) var<storage, read_write> later: array<u32>;       // [T][K: class][K]
-@group(0) @binding(5) var<storage, read_write> voiced: array<u32>;      // [T][K: class][K]
-@group(0) @binding(6) var<storage, read_write> all: array<vec2<f32>>;   // [T][K: class][K], compensated
-@group(0) @binding(7) var<storage, read_write> own: array<vec2<f32>>;   // [T][K: class][K], compensated
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> cosines: array<f32>;           // [T][K][width]
+@group(0) @binding(3) var<storage, read> class_at: array<u32>;          // [T][width]
+@group(0) @binding(4) var<storage, read> records: array<u32>;           // [4][samples]
+@group(0) @binding(5) var<storage, read_write> later: array<u32>;       // [T][K: class][K]
+@group(0) @binding(6) var<storage, read_write> voiced: array<u32>;      // [T][K: class][K]
+@group(0) @binding(7) var<storage, read_write> all: array<vec2<f32>>;   // [T][K: class][K], compensated
+@group(0) @binding(8) var<storage, read_write> own: array<vec2<f32>>;   // [T][K: class][K], compensated
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -21,8 +24,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if t >= p.timesteps {
         return;
     }
-    for (var n = 0u; n < p.images; n++) {
-        let sample = p.first + n;
+    for (var n = 0u; n < batch.images; n++) {
+        let sample = batch.first + n;
         let t_stable = records[T_STABLE * p.samples + sample];
         if records[GROUP * p.samples + sample] != STABLE_CORRECT || t_stable <= t {
             continue;

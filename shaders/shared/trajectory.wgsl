@@ -6,11 +6,15 @@ struct Params {
     classes: u32,   // K
     features: u32,  // D
     width: u32,     // images for which the batch has room
-    images: u32,    // images it holds: the first of them; the others are padding
-    first: u32,     // number of the batch's first image among all samples
     samples: u32,   // all samples
     measures: u32,  // number of tables of a tally
     all_ones: u32,  // 0xffffffff, unknown to the compiler: see `opaque`
+}
+
+// What changes from batch to batch.
+struct Batch {
+    first: u32,   // number of its first image among all samples
+    images: u32,  // images it holds: the first of `width`; the others are padding
 }
 
 // A measure that does not exist: the cosine of an all-zero representation, the change after the last step.

@@ -9,6 +9,7 @@ use crate::graph::passes::Passes;
 use crate::kernels::choose::Choice;
 use crate::reference::golden::{Comparison, Golden, Results, read, worst};
 use crate::trajectory::goldens as analyses;
+use crate::trajectory::gpu::{accumulate, check_golden};
 use crate::{Error, Result};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -166,15 +167,11 @@ fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
     let passed = exact.offence.is_none() && streamed.offence.is_none();
     let detail = format!("{}; {}", text("f32", &streamed), text("f64", &exact));
     let error = (streamed.largest_error / analyses::TOLERANCE_F32).max(exact.largest_error / analyses::TOLERANCE_F64);
-    Ok(Some(("analysis, on the host".into(), report(passed, error, detail, equal))))
+    Ok(Some(("analysis".into(), report(passed, error, detail, equal))))
 }
 
-/// The statistics as streamed in f32, and whether repetitions gave equal bits. They are computed on the host: no device
-/// takes part, and nothing is said about repetition.
-fn check_analysis(
-    _gpu: &Gpu,
-    golden: &analyses::Golden,
-    _repeat: usize,
-) -> Result<(analyses::Comparison, Option<bool>)> {
-    Ok((golden.check(&golden.streamed(64)?)?, None))
+/// The statistics through the kernels, and whether the tables of repetitions had equal bits.
+fn check_analysis(gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Comparison, Option<bool>)> {
+    let (_, equal) = repeated(repeat, || accumulate(gpu, golden, 64).map(|tables| format!("{tables:?}")))?;
+    Ok((check_golden(gpu, golden)?, equal))
 }

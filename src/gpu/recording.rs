@@ -106,6 +106,17 @@ impl Recording {
         gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, bytes);
     }
 
+    /// Copies a view of another recording into one of the same size here, on the device. Takes effect after what was
+    /// submitted before.
+    pub fn copy(&self, gpu: &Gpu, from: (&Recording, View), to: View) {
+        let (source, view) = from;
+        assert!(view.bytes == to.bytes, "copy of {} bytes into a view of {}", view.bytes, to.bytes);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let (source, target) = (&source.buffers[view.buffer.0], &self.buffers[to.buffer.0]);
+        encoder.copy_buffer_to_buffer(source, view.offset, target, to.offset, to.bytes);
+        gpu.queue.submit([encoder.finish()]);
+    }
+
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
         self.submit(gpu, &self.steps);

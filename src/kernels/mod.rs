@@ -43,9 +43,16 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "softmax_ce",
     "softmax_ce_d_logits",
     "sum_partials",
+    "trajectory_classify",
+    "trajectory_cosine",
+    "trajectory_count",
+    "trajectory_measure",
+    "trajectory_pairs",
+    "trajectory_pick",
+    "trajectory_tally",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "each", "positive", "rows");
+const SHARED: &[(&str, &str)] = texts!("shared/": "each", "positive", "rows", "trajectory");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

@@ -1,8 +1,8 @@
 //! From a run folder to its report: the trained and the untrained network over one split, batch by batch.
 
 use super::Statistics;
+use super::gpu::GpuStream;
 use super::readout::Readout;
-use super::streaming::{Activity, Batch, Stream};
 use crate::dataset::{self, Normaliser};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
@@ -103,21 +103,16 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
     let weight = trained.parameter("readout.weight").expect("every network has a readout");
     let weight = weight.iter().map(|&w| f64::from(w)).collect();
     let readout = Readout::new(weight, network.classes, network.gap_channels())?;
-    let mut stream = Stream::new(readout, images, network.timesteps);
+    let mut stream = GpuStream::new(gpu, readout, images, network.timesteps, BATCH)?;
     let (begun, mut said) = (Instant::now(), Instant::now());
     for start in (0..images).step_by(BATCH) {
         let indices: Vec<usize> = (start..images.min(start + BATCH)).collect();
         let batch = normaliser.batch(&data.read(options.split, &indices)?, BATCH);
-        let mut activity = Vec::new();
         for engine in [&after, &before] {
             engine.feed(&batch);
             engine.run();
-            let (logits, representations) = engine.compiled.trajectory.expect("asked for");
-            activity.push((engine.read(logits)?, engine.read(representations)?));
         }
-        let of = |i: usize| Activity { logits: &activity[i].0, representations: &activity[i].1 };
-        let labels = &batch.labels;
-        stream.add(&Batch { width: BATCH, images: batch.n, labels, trained: of(0), untrained: of(1) });
+        stream.add_run(&after, &before, &batch.labels, batch.n)?;
         let done = start + batch.n;
         if said.elapsed().as_secs_f64() > 5.0 || done == images {
             let rate = done as f64 / begun.elapsed().as_secs_f64();

@@ -108,25 +108,44 @@ impl Golden {
         compare(found, &expected, TOLERANCE_F32)
     }
 
-    /// The statistics as streamed on the CPU, in batches of `width` of which the last may be padded.
-    pub fn streamed(&self, width: usize) -> Result<Statistics> {
-        let Extraction { timesteps, samples, classes, features, .. } = self.trained;
-        let readout = Readout::new(self.trained.readout_weight.clone(), classes, features)?;
-        let mut stream = Stream::new(readout, samples, timesteps);
+    /// Samples and timesteps.
+    pub fn extent(&self) -> (usize, usize) {
+        (self.trained.samples, self.trained.timesteps)
+    }
+
+    /// The trained network's readout.
+    pub fn readout(&self) -> Result<Readout> {
+        let Extraction { classes, features, .. } = self.trained;
+        Readout::new(self.trained.readout_weight.clone(), classes, features)
+    }
+
+    /// Hands on all samples in batches of `width`, of which the last may be padded.
+    pub fn batches(&self, width: usize, mut take: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+        let samples = self.trained.samples;
         for first in (0..samples).step_by(width) {
             let batch = first..(first + width).min(samples);
             let trained = image_innermost(&self.trained, batch.clone(), width);
             let untrained = image_innermost(&self.untrained, batch.clone(), width);
             let mut labels: Vec<u32> = self.trained.labels[batch.clone()].iter().map(|&label| label as u32).collect();
             labels.resize(width, 0);
-            stream.add(&Batch {
+            take(&Batch {
                 width,
                 images: batch.len(),
                 labels: &labels,
                 trained: Activity { logits: &trained.0, representations: &trained.1 },
                 untrained: Activity { logits: &untrained.0, representations: &untrained.1 },
-            });
+            })?;
         }
+        Ok(())
+    }
+
+    /// The statistics as streamed on the CPU, in batches of `width`.
+    pub fn streamed(&self, width: usize) -> Result<Statistics> {
+        let mut stream = Stream::new(self.readout()?, self.trained.samples, self.trained.timesteps);
+        self.batches(width, |batch| {
+            stream.add(batch);
+            Ok(())
+        })?;
         stream.finish()
     }
 }

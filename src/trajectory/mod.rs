@@ -12,7 +12,8 @@
 //! - [`exact`]: the statistics in f64, written as they are defined, from stored arrays. The truth for what follows.
 //! - [`accumulator`]: the sums and small tables that a stream of batches leaves, and the statistics from them.
 //! - [`streaming`]: the accumulation in f32: the CPU twin of the kernels `shaders/trajectory_*.wgsl`.
-//! - [`kernels`]: the text of these kernels.
+//! - [`gpu`]: the accumulation by these kernels.
+//! - [`analyse`]: from a run folder to its report.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accumulator;
@@ -20,7 +21,7 @@ pub mod analyse;
 pub mod definitions;
 pub mod exact;
 pub mod goldens;
-pub mod kernels;
+pub mod gpu;
 pub mod npz;
 pub mod readout;
 pub mod statistics;

@@ -97,7 +97,7 @@ impl Stream {
     }
 }
 
-/// The parameters of the kernels, named as in `shaders/shared/trajectory.wgsl`.
+/// The numbers that the kernels get, named as in `shaders/shared/trajectory.wgsl`.
 struct Shape {
     timesteps: usize,
     classes: usize,
