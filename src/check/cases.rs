@@ -345,8 +345,8 @@ fn sum(parts: &[Vec<f32>]) -> Vec<f32> {
 /// Forms that only graph passes make.
 fn fused() -> Vec<Fused> {
     let mut list = Vec::new();
-    for k in [1, 3] {
-        list.extend(started_sums(k));
+    for (k, h, w) in [(1, 1, 1), (3, 5, 7)] {
+        list.extend(started_sums(k, h, w));
     }
     let s = ImageShape::new(3, 4, 5, 7);
     for kind in [NormKind::Layer, NormKind::Group { groups: 2 }] {
@@ -371,10 +371,10 @@ fn fused() -> Vec<Fused> {
 }
 
 /// Sums of a convolution that start from a map, with and without a bias.
-fn started_sums(k: usize) -> Vec<Fused> {
+fn started_sums(k: usize, h: usize, w: usize) -> Vec<Fused> {
     let mut list = Vec::new();
-    let s = Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k };
-    let t = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: 3, w: 5, k };
+    let s = Conv2d { n: 3, c_in: 5, c_out: 9, h, w, k };
+    let t = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: h.div_ceil(2), w: w.div_ceil(2), k };
     for biased in [false, true] {
         let mut f = Fused::new(&format!("conv2d base{} k{k}", bias_name(biased)));
         let ((x, xs), (w, ws), (base, bases)) = (f.map(s.input()), f.parameter(&[9, 5, k, k]), f.map(s.output()));

@@ -119,7 +119,7 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     add(Lanes::Channels, false, 64, (1, 2, 1));
     if target.subgroup > 0 {
         let lanes = target.subgroup as usize;
-        add(Lanes::Pixels, true, lanes, (2, if k > 3 { 1 } else { 2 }, 1));
+        add(Lanes::Pixels, true, lanes, if k <= 3 { (2, 2, 1) } else { (1, 1, 1) });
         add(Lanes::Channels, true, lanes, if slow { (1, if k <= 3 { 4 } else { 1 }, 1) } else { channels });
     }
     // Splitting adds a second launch.

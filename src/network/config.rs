@@ -182,7 +182,8 @@ impl NetworkConfig {
         self.area_channels[3]
     }
 
-    /// Reads the `config` JSON of a golden network file (`norm` "LN", "GN" or "None"; v1 without recurrent drive).
+    /// Reads the `config` JSON of a golden network file (`norm` "LN", "GN" or "None"; v1 without recurrent drive unless
+    /// the file has `recurrent_from` "v1").
     pub fn from_golden_json(json: &str) -> Result<NetworkConfig> {
         let golden: GoldenConfig = serde_json::from_str(json)
             .map_err(|e| Error::Config(format!("the network's config in the golden file's metadata: {e}")))?;
@@ -198,7 +199,7 @@ impl NetworkConfig {
             topdown: golden.topdown,
             interaction: golden.interaction,
             lt_position: golden.lt_position,
-            recurrent_from: RecurrentFrom::V2,
+            recurrent_from: golden.recurrent_from,
             norm: match golden.norm {
                 GoldenNorm::Layer => Norm::Layer,
                 GoldenNorm::Group => Norm::Group,
@@ -227,11 +228,18 @@ struct GoldenConfig {
     topdown: bool,
     interaction: Interaction,
     lt_position: LtPosition,
+    #[serde(default = "published")]
+    recurrent_from: RecurrentFrom,
     norm: GoldenNorm,
     groups: usize,
     classifier_bias: bool,
     timesteps: usize,
     n_classes: usize,
+}
+
+/// Golden files that do not say otherwise give V1 no recurrent drive.
+fn published() -> RecurrentFrom {
+    RecurrentFrom::V2
 }
 
 #[derive(Deserialize)]
