@@ -310,3 +310,13 @@ fn data_sets_are_inspected_and_drawn() {
     assert!(wide.width() > narrow.width() && wide.height() == narrow.height());
     refused(sheet(&["--split", "exam"]), 1, &["exam", "testplus"]);
 }
+
+#[test]
+fn the_step_size_falls_over_the_last_steps_only() {
+    let mut training = recurve::network::Preset::Tiny.run().training;
+    training.learning_rate = 8.0;
+    assert!([1, 50, 100].into_iter().all(|step| training.learning_rate_at(step, 100) == 8.0));
+    training.decay_steps = 3;
+    let last: Vec<f64> = (96..=100).map(|step| training.learning_rate_at(step, 100)).collect();
+    assert_eq!(last, [8.0, 8.0, 6.0, 4.0, 2.0]);
+}

@@ -70,6 +70,7 @@ impl Preset {
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,
+            decay_steps: 0,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,

@@ -50,6 +50,8 @@ pub struct TrainingConfig {
     pub steps: Option<u64>,
     /// Adam's step size.
     pub learning_rate: f64,
+    /// Steps at the run's end over which the step size falls linearly towards 0; 0: it stays.
+    pub decay_steps: u64,
     /// Decay of Adam's mean of gradients, in [0, 1).
     pub beta1: f64,
     /// Decay of Adam's mean of squared gradients, in [0, 1).
@@ -76,6 +78,12 @@ impl TrainingConfig {
     /// Length of the run in steps, where an epoch has `steps_per_epoch` (saturating).
     pub fn total_steps(&self, steps_per_epoch: u64) -> u64 {
         self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0).saturating_mul(steps_per_epoch))
+    }
+
+    /// Adam's step size at the `step`-th of `total` steps (the first is 1).
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        let left = total.saturating_sub(step).saturating_add(1) as f64;
+        self.learning_rate * (left / (self.decay_steps as f64 + 1.0)).min(1.0)
     }
 
     /// Checks every value; the error names the key, what was found and what is allowed.
@@ -106,6 +114,9 @@ impl TrainingConfig {
         }
         if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
             return wrong("epsilon", self.epsilon, "a number above 0");
+        }
+        if self.decay_steps > 1 << 40 {
+            return wrong("decay_steps", self.decay_steps, "0 to 1099511627776");
         }
         if i64::try_from(self.seed).is_err() {
             return wrong("seed", self.seed, "0 to 9223372036854775807 (TOML's largest integer)");

@@ -135,7 +135,6 @@ impl Run {
         let evaluator = Engine::new(gpu, &forward, &mut store)?;
         engine.set_parameters(&start.parameters);
         engine.set_moments(&start.adam_m, &start.adam_v);
-        let adam = adam(&config.training);
 
         let last_good = folder.root().join("checkpoint.safetensors");
         let steps_per_epoch = loader.steps_per_epoch();
@@ -161,7 +160,7 @@ impl Run {
         for step in first + 1..=total {
             let (_, batch) = loader.next().expect("training batches never end")?;
             session.engine.feed(&batch);
-            session.engine.set_step(&adam, step);
+            session.engine.set_step(&adam(&config.training, step, total), step);
             session.engine.run();
             let scores = session.engine.scores(batch.n)?;
             let loss = session.finite(&scores, step)?;
@@ -343,9 +342,9 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
     (planned, learned)
 }
 
-fn adam(training: &TrainingConfig) -> Adam {
-    let TrainingConfig { learning_rate, beta1, beta2, epsilon, .. } = *training;
-    Adam { learning_rate, beta1, beta2, epsilon }
+fn adam(training: &TrainingConfig, step: u64, total: u64) -> Adam {
+    let TrainingConfig { beta1, beta2, epsilon, .. } = *training;
+    Adam { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
 }
 
 fn add(sums: &mut Option<Scores>, scores: Scores) {
