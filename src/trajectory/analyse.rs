@@ -140,7 +140,11 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         adapter: Some(gpu.info.name.clone()),
         driver: Some(driver(&gpu.info)),
         backend: Some(format!("{:?}", gpu.info.backend)),
-        limits: Some(serde_json::to_value(&gpu.target).map_err(json)?),
+        limits: Some(serde_json::json!({
+            "largest binding, bytes": gpu.target.max_binding,
+            "largest buffer, bytes": gpu.target.max_buffer,
+            "fixed subgroup size (0: none)": gpu.target.subgroup,
+        })),
         recurve_version: env!("CARGO_PKG_VERSION").into(),
         notes,
         ..Meta::default()
