@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks every kernel on every Vulkan driver found here, one after the other, and validates all SPIR-V.
+# Checks every kernel on every Vulkan driver found here, one after the other, validates all SPIR-V, and compiles all WGSL with
+# Tint, Chromium's compiler.
 #   scripts/conformance.sh [DRIVER.json ...]     drivers to add to those found
 # Found are those of the standard folders, the one that setup.sh fetched, and SwiftShader, which comes with Chromium
 # (Debian's package chromium). lavapipe runs twice: as it is, and with subgroups of 4. spirv-val is in spirv-tools.
@@ -55,6 +56,21 @@ if command -v spirv-val >/dev/null; then
   echo "     spirv-val read $(find "$work/spirv" -type f | wc -l) kernels"
 else
   echo "-    spirv-val is not installed (package spirv-tools): SPIR-V was not validated"
+fi
+
+tint=${TINT_MODULES:-$root/node_modules}
+if command -v node >/dev/null && [ -d "$tint/webgpu" ]; then
+  "$recurve" shaders --dump "$work/wgsl" >/dev/null
+  if NODE_PATH="$tint" node "$root/scripts/tint_check.mjs" "$work/wgsl" >"$work/log" 2>/dev/null; then
+    echo "ok   Tint: $(tail -n 1 "$work/log")"
+    passed=$((passed + 1))
+  else
+    echo "FAIL Tint:"
+    sed 's/^/     /' "$work/log"
+    failed=$((failed + 1))
+  fi
+else
+  echo "-    Tint: no node module webgpu (npm install webgpu here, or TINT_MODULES=DIR/node_modules): not compiled with it"
 fi
 
 echo "$passed passed, $failed failed"
