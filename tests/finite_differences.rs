@@ -36,7 +36,7 @@ fn run(gpu: &Gpu, op: &Op, names: &Inputs, values: &[Vec<f32>], labels: &[usize]
     }
     inputs.insert("gy".into(), tensor(&output_shape(op, names), gy));
     let (name, data, labels, expected) = (String::new(), String::new(), labels.to_vec(), BTreeMap::new());
-    let case = OpCase { name, op: op.clone(), data, inputs, labels, expected };
+    let case = OpCase { name, op: *op, data, inputs, labels, expected };
     run_case(gpu, &case, Choice::default()).expect("the device answers")
 }
 
