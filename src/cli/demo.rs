@@ -29,8 +29,8 @@ pub struct Arguments {
 
 impl Arguments {
     /// The preset `tiny` with half its channels: it leaves more for the recurrent sweeps to do than the whole of it, which
-    /// soon names these pictures as well in its first sweep as in its last. Small batches, as the network learns by
-    /// updates rather than by pictures; and a step size that falls towards the end, so that the differences between
+    /// soon names these pictures as well in its first sweep as in its last. Small batches, for many updates in
+    /// little time; and a step size that falls towards the end, so that the differences between
     /// timesteps are not lost in the noise of the last updates.
     fn config(&self) -> recurve::Result<RunConfig> {
         let mut config = Preset::Tiny.run();

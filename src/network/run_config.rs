@@ -50,7 +50,8 @@ pub struct TrainingConfig {
     pub steps: Option<u64>,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Steps at the run's end over which the step size falls linearly towards 0; 0: it stays.
+    /// Steps at the run's end over which the step size falls linearly towards 0; 0 (also where the key is absent): it stays.
+    #[serde(default)]
     pub decay_steps: u64,
     /// Decay of Adam's mean of gradients, in [0, 1).
     pub beta1: f64,
