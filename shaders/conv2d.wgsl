@@ -4,21 +4,20 @@
 // output channels x NV output rows in registers, so one loaded row of x serves up to K taps and R channels.
 // w is packed by pack_weight: [co / R][ci][kx][ky][co % R].
 // Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
-// start: the sum of a map like y (BASE) and one value per channel (BIAS), where present.
-struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
+// start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
+struct Params {
+  n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
+}
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> w: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-//#if BASE
-@group(0) @binding(4) var<storage, read> base: array<f32>;
-//#endif
-//#if BIAS
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> w: array<Weights>;
+@group(0) @binding(3) var<storage, read_write> y: array<Images>;
+@group(0) @binding(4) var<storage, read> base: array<Images>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-//#endif
 const TAPS = K * R;                    // packed weights of one (ci, kx)
 //#if SUBGROUP
-const LOADS = (TAPS + S - 1u) / S;
+const LOADS = (TAPS + S * WV - 1u) / (S * WV);
 //#endif
 //#if SHARED
 var<workgroup> tile: array<f32, CT * K * TAPS>;
@@ -49,29 +48,29 @@ fn main(
   row[$j] = (y0 * STRIDE + $ju - K / 2u) * pitch + image;
 //#end
 
-  var acc: array<f32, R * NV>;
-//#if BASE
-//#for r in 0..R
+  var acc: array<Images, R * NV>;
+  // One channel per turn: loads and stores written out for all accumulators take CPU drivers seconds to compile.
+  if (p.has_base + p.has_bias != 0u) {
+    for (var r = 0u; r < R; r++) {
+      var b = 0.0;
+      if (p.has_bias != 0u) { b = bias[min(co0 + r, p.cout - 1u)]; }
 //#for j in 0..NV
-  if (inside && co0 + $r < p.cout && y0 + $j < p.out_h) {
-    acc[$r * NV + $j] = base[((co0 + $r) * p.out_h + y0 + $j) * columns + q];
+      {
+        var start = Images(b);
+        if (p.has_base != 0u && inside && co0 + r < p.cout && y0 + $j < p.out_h) {
+          start += base[((co0 + r) * p.out_h + y0 + $j) * columns + q];
+        }
+//#for c in 0..R
+        acc[$c * NV + $j] = select(acc[$c * NV + $j], start, r == $c);
+//#end
+      }
+//#end
+    }
   }
-//#end
-//#end
-//#endif
-//#if BIAS
-//#for r in 0..R
-  {
-    let b = bias[min(co0 + $r, p.cout - 1u)];
-//#for j in 0..NV
-    acc[$r * NV + $j] += b;
-//#end
-  }
-//#end
-//#endif
 
   let weights = group.z * p.cin * K * TAPS;
-  // CU input channels per turn: with few taps, an accumulator should still take part in several products per turn.
+  // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
+  // for several products.
   for (var first_ci = 0u; first_ci < p.cin; first_ci += CU) {
 //#if SHARED
     if (first_ci % CT == 0u) {
@@ -81,63 +80,61 @@ fn main(
       workgroupBarrier();
     }
 //#endif
-//#for u in 0..CU
-    {
-//#if SEVERAL
-    let ci = min(first_ci + $u, p.cin - 1u);
-    let real = inside && first_ci + $u < p.cin;
-//#else
-    let ci = first_ci;
-    let real = inside;
-//#endif
-    let plane = ci * p.in_h * pitch;
     for (var kx = 0u; kx < K; kx++) {
       let xi = xo * STRIDE + kx - K / 2u;     // wraps below 0, then exceeds in_w
-      let column = xi * p.n;
-      let exists = real && xi < p.in_w;
-      var v: array<f32, ROWS>;
-//#for j in 0..ROWS
-      { let ok = exists && has[$j]; v[$j] = select(0.0, x[select(0u, plane + row[$j] + column, ok)], ok); }
-//#end
+      let exists = inside && xi < p.in_w;
+      var v: array<Images, CU * ROWS>;
 //#if SUBGROUP
-      var a: array<f32, LOADS>;
-      let first = weights + (ci * K + kx) * TAPS + sub;
-      for (var i = 0u; i < LOADS; i++) { a[i] = w[first + i * S]; }
-//#else
+      var a: array<Weights, CU * LOADS>;
+//#endif
+//#for u in 0..CU
+      let real$u = exists && first_ci + $u < p.cin;
+      let ci$u = min(first_ci + $u, p.cin - 1u);
+      let column$u = ci$u * p.in_h * pitch + xi * p.n;
+//#for j in 0..ROWS
+      { let ok = real$u && has[$j]; v[$u * ROWS + $j] = select(Images(0.0), x[select(0u, column$u + row[$j], ok)], ok); }
+//#end
 //#if SHARED
-      let first = (ci % CT * K + kx) * TAPS;
+      let first$u = (ci$u % CT * K + kx) * TAPS;
 //#else
-      let first = weights + (ci * K + kx) * TAPS;
+      let first$u = weights + (ci$u * K + kx) * TAPS;
 //#endif
+//#if SUBGROUP
+      for (var i = 0u; i < LOADS; i++) { a[$u * LOADS + i] = w[first$u / WV + sub + i * S]; }
 //#endif
-//#for k in 0..K
+//#end
 //#for r in 0..R
+//#for u in 0..CU
+//#for k in 0..K
       {
 //#if SUBGROUP
-        let f = subgroupBroadcast(a[($k * R + $r) / S], ($k * R + $r) % S);
+        let f = subgroupBroadcast(weight_of(a[$u * LOADS + ($k * R + $r) / (S * WV)], ($k * R + $r) % WV), ($k * R + $r) / WV % S);
 //#else
 //#if SHARED
-        let f = tile[first + $k * R + $r];
+        let f = tile[first$u + $k * R + $r];
 //#else
-        let f = w[first + $k * R + $r];
+        let f = w[first$u + $k * R + $r];
 //#endif
 //#endif
 //#for j in 0..NV
-        acc[$r * NV + $j] = fma(f, v[$j * STRIDE + $k], acc[$r * NV + $j]);
+        acc[$r * NV + $j] = fma(Images(f), v[$u * ROWS + $j * STRIDE + $k], acc[$r * NV + $j]);
 //#end
       }
 //#end
 //#end
-    }
-    }
 //#end
+    }
   }
 
-//#for r in 0..R
+  for (var r = 0u; r < R; r++) {
 //#for j in 0..NV
-  if (inside && co0 + $r < p.cout && y0 + $j < p.out_h) {
-    y[((co0 + $r) * p.out_h + y0 + $j) * columns + q] = acc[$r * NV + $j];
+    {
+      var sum = acc[$j];
+//#for c in 1..R
+      sum = select(sum, acc[$c * NV + $j], r == $c);
+//#end
+      if (inside && co0 + r < p.cout && y0 + $j < p.out_h) { y[((co0 + r) * p.out_h + y0 + $j) * columns + q] = sum; }
+    }
+//#end
   }
-//#end
-//#end
 }

@@ -6,9 +6,10 @@ struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, per_split: u32,
 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> dy: array<Images>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 
 @compute @workgroup_size(L)
@@ -48,11 +49,11 @@ fn main(
       let dy_at = t * p.dy_step + q;
       // window[o * NV + j] = dy of row m + o - ABOVE, where m counts steps of STRIDE rows of x; U steps at a time, so that
       // an accumulator takes part in several products before it is written back.
-      var window: array<f32, WINDOW * NV>;
+      var window: array<Images, WINDOW * NV>;
 //#for o in 0..KEPT
       { let yo = $ou - ABOVE; let ok = yo < p.out_h;         // what the first U steps find; wraps, then exceeds out_h
 //#for j in 0..NV
-        window[($o + U) * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
+        window[($o + U) * NV + $j] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
       }
 //#end
@@ -65,58 +66,73 @@ fn main(
 //#for o in KEPT..WINDOW
         { let yo = m + $ou - ABOVE; let ok = yo < p.out_h;
 //#for j in 0..NV
-          window[$o * NV + $j] = select(0.0, dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
+          window[$o * NV + $j] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
         }
 //#end
-//#for u in 0..U
-//#for s in 0..STRIDE
 //#for h in 0..K
         {
-          let yi = (m + $uu) * STRIDE + $su;
-          let xi = xo * STRIDE + $hu - K / 2u;               // wraps below 0, then exceeds in_w
-          let ok = xi < p.in_w && yi < p.in_h;
-          let spot = t * p.x_step + select(0u, yi * pitch + xi * p.n, ok) + image;
+          let xi = xo * STRIDE + $hu - K / 2u;                 // wraps below 0, then exceeds in_w
 //#if SUBGROUP
-          var a: array<f32, LOADS>;
+          var a: array<Images, XROWS * LOADS>;
+//#endif
+//#for u in 0..XROWS
+          let ok$u = xi < p.in_w && m * STRIDE + $u < p.in_h;
+          let spot$u = t * p.x_step + select(0u, (m * STRIDE + $u) * pitch + xi * p.n, ok$u) + image;
+//#if SUBGROUP
 //#for i in 0..LOADS
-          a[$i] = select(0.0, x[in$i + spot], ok);
+          a[$u * LOADS + $i] = select(Images(0.0), x[in$i + spot$u], ok$u);
 //#end
 //#endif
+//#end
 //#for c in 0..C
           {
-//#if SUBGROUP
-            let v = subgroupBroadcast(a[$c / L], $c % L);
-//#else
-            let v = select(0.0, x[in$c + spot], ok);
+//#for u in 0..XROWS
+//#if !SUBGROUP
+            let b$u = select(Images(0.0), x[in$c + spot$u], ok$u);
 //#endif
+//#for e in 0..VEC
+//#if SUBGROUP
+            let v$u_$e = subgroupBroadcast(image_of(a[$u * LOADS + $c / L], $e), $c % L);
+//#else
+            let v$u_$e = image_of(b$u, $e);
+//#endif
+//#end
+//#end
 //#for k in 0..K
-            if (($su + K / 2u + $ku) % STRIDE == 0u) {           // the row of dy that meets this row of x through tap k
 //#for j in 0..NV
-              acc[(($j * C + $c) * K + $k) * K + $h] = fma(window[(($su + K / 2u + STRIDE * K - $ku) / STRIDE - K + ABOVE + $uu) * NV + $j], v, acc[(($j * C + $c) * K + $k) * K + $h]);
+//#for u in 0..XROWS
+            if (($u + K / 2u + $ku) % STRIDE == 0u) {          // the row of dy that meets this row of x through tap k
+//#for e in 0..VEC
+              acc[(($j * C + $c) * K + $k) * K + $h] = fma(image_of(window[(($u + K / 2u + STRIDE * K - $ku) / STRIDE - K + ABOVE) * NV + $j], $e), v$u_$e, acc[(($j * C + $c) * K + $k) * K + $h]);
 //#end
             }
+//#end
+//#end
 //#end
           }
 //#end
         }
 //#end
-//#end
-//#end
       }
     }
   }
 
+  // One input channel per turn: stores written out for all accumulators take CPU drivers seconds to compile.
+  for (var c = 0u; c < C; c++) {
 //#for j in 0..NV
-  if (co0 + $j * L + lane < p.cout) {
-    let first = ((group.z * p.cout + co0 + $j * L + lane) * p.cin + ci0) * K * K;
-//#for c in 0..C
-    if (ci0 + $c < p.cin) {
+    if (co0 + $j * L + lane < p.cout && ci0 + c < p.cin) {
+      let first = (((group.z * p.cout + co0 + $j * L + lane) * p.cin) + ci0 + c) * K * K;
 //#for e in 0..TAPS
-      partial[first + $c * K * K + $e] = acc[($j * C + $c) * K * K + $e];
+      {
+        var sum = acc[$j * C * K * K + $e];
+//#for i in 1..C
+        sum = select(sum, acc[($j * C + $i) * K * K + $e], c == $i);
+//#end
+        partial[first + $e] = sum;
+      }
 //#end
     }
 //#end
   }
-//#end
 }

@@ -4,19 +4,16 @@
 //
 // Split by the parity (py, px) of (yo, xo): each of the four phases is a convolution with a quarter of the taps on the
 // small map, so nothing is multiplied with inserted zeros. Lanes, registers and w as in conv2d.
-struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32 }
+struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, has_base: u32, has_bias: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> w: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-//#if BASE
-@group(0) @binding(4) var<storage, read> base: array<f32>;
-//#endif
-//#if BIAS
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> w: array<Weights>;
+@group(0) @binding(3) var<storage, read_write> y: array<Images>;
+@group(0) @binding(4) var<storage, read> base: array<Images>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-//#endif
 //#if SUBGROUP
-const LOADS = (R + S - 1u) / S;
+const LOADS = (R + S * WV - 1u) / (S * WV);
 //#endif
 
 @compute @workgroup_size(L)
@@ -41,26 +38,25 @@ fn main(
   let out_pitch = 2u * pitch;
   let out = (2u * xc + px) * p.n + image;
 
-  var acc: array<f32, R * NV>;
-//#if BASE
-//#for r in 0..R
+  var acc: array<Images, R * NV>;
+  // One channel per turn, as in conv2d.
+  if (p.has_base + p.has_bias != 0u) {
+    for (var r = 0u; r < R; r++) {
+      var b = 0.0;
+      if (p.has_bias != 0u) { b = bias[min(co0 + r, p.cout - 1u)]; }
 //#for j in 0..NV
-  if (inside && co0 + $r < p.cout && y0 + $j < p.in_h) {
-    acc[$r * NV + $j] = base[((co0 + $r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out];
+      {
+        var start = Images(b);
+        if (p.has_base != 0u && inside && co0 + r < p.cout && y0 + $j < p.in_h) {
+          start += base[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out];
+        }
+//#for c in 0..R
+        acc[$c * NV + $j] = select(acc[$c * NV + $j], start, r == $c);
+//#end
+      }
+//#end
+    }
   }
-//#end
-//#end
-//#endif
-//#if BIAS
-//#for r in 0..R
-  {
-    let b = bias[min(co0 + $r, p.cout - 1u)];
-//#for j in 0..NV
-    acc[$r * NV + $j] += b;
-//#end
-  }
-//#end
-//#endif
 
   for (var ci = 0u; ci < p.cin; ci++) {
     let plane = ci * p.in_h * pitch;
@@ -69,28 +65,28 @@ fn main(
       let column = xi * p.n + image;
       for (var ky = (py + K / 2u) & 1u; ky < K; ky += 2u) {
         let shift = (py + K / 2u - ky + 2u * K) / 2u - K;
-        var v: array<f32, NV>;
+        var v: array<Images, NV>;
 //#for j in 0..NV
         {
           let yi = y0 + $ju + shift;
           let ok = inside && xi < p.in_w && yi < p.in_h;
-          v[$j] = select(0.0, x[select(0u, plane + yi * pitch + column, ok)], ok);
+          v[$j] = select(Images(0.0), x[select(0u, plane + yi * pitch + column, ok)], ok);
         }
 //#end
         let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;
 //#if SUBGROUP
-        var a: array<f32, LOADS>;
-        for (var i = 0u; i < LOADS; i++) { a[i] = w[first + sub + i * S]; }
+        var a: array<Weights, LOADS>;
+        for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
 //#endif
 //#for r in 0..R
         {
 //#if SUBGROUP
-          let f = subgroupBroadcast(a[$r / S], $r % S);
+          let f = subgroupBroadcast(weight_of(a[$r / (S * WV)], $r % WV), $r / WV % S);
 //#else
           let f = w[first + $r];
 //#endif
 //#for j in 0..NV
-          acc[$r * NV + $j] = fma(f, v[$j], acc[$r * NV + $j]);
+          acc[$r * NV + $j] = fma(Images(f), v[$j], acc[$r * NV + $j]);
 //#end
         }
 //#end
@@ -98,11 +94,17 @@ fn main(
     }
   }
 
-//#for r in 0..R
+  for (var r = 0u; r < R; r++) {
 //#for j in 0..NV
-  if (inside && co0 + $r < p.cout && y0 + $j < p.in_h) {
-    y[((co0 + $r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out] = acc[$r * NV + $j];
+    {
+      var sum = acc[$j];
+//#for c in 1..R
+      sum = select(sum, acc[$c * NV + $j], r == $c);
+//#end
+      if (inside && co0 + r < p.cout && y0 + $j < p.in_h) {
+        y[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out] = sum;
+      }
+    }
+//#end
   }
-//#end
-//#end
 }

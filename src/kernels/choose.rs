@@ -24,33 +24,53 @@ fn slow_compiler(target: &Target) -> bool {
 
 /// The tile for conv2d and conv_transpose2d.
 ///
-/// On a CPU a workgroup is one subgroup, and loads are the limit: large register tiles, weights broadcast. On a GPU the
-/// weights lie in workgroup memory and smaller tiles keep enough groups in flight.
+/// On a CPU a workgroup is one subgroup, and loads are the limit: large register tiles of about 128 accumulators, weights
+/// broadcast, images in pairs (a vector is cheaper to load than its elements). On a GPU the weights lie in workgroup memory
+/// and smaller tiles keep enough groups in flight.
 pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     let rows = if shape.stride == 2 { 2 } else { 4 };
     if slow_compiler(target) {
-        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r: 4, nv: cover(shape.out_h, 2) };
+        return Tile {
+            source: Source::Subgroup,
+            lanes: target.subgroup as usize,
+            r: 4,
+            nv: cover(shape.out_h, 2),
+            vec: 1,
+        };
     }
     if target.cpu && target.subgroup > 0 {
-        let r = if shape.k >= 5 { 8 } else { 16 };
-        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r, nv: cover(shape.out_h, rows) };
+        let r = match (shape.k, shape.cout) {
+            (1 | 3, 17..) => 32,
+            _ => 16,
+        };
+        let vec = match shape.k {
+            1 if (shape.n * shape.out_w).is_multiple_of(4) => 4,
+            _ if shape.n.is_multiple_of(2) => 2,
+            _ => 1,
+        };
+        let nv = cover(shape.out_h, 128 / (r * vec)).min(if shape.stride == 2 { 2 } else { 8 });
+        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r, nv, vec };
     }
     if target.cpu {
-        return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows) };
+        return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows), vec: 1 };
     }
-    Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows) }
+    Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows), vec: 1 }
 }
 
-/// Output channels, input channels and rows per turn of a weight gradient for kernel size `k`: with lanes along pixels, and
-/// with lanes along channels. The accumulators of all taps must fit into registers.
-fn weight_sizes(k: usize) -> ((usize, usize, usize), (usize, usize, usize)) {
+/// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.
+/// The accumulators of all taps must fit into registers.
+fn weight_sizes(k: usize) -> ((usize, usize), (usize, usize)) {
     match k {
-        1 => ((8, 8, 1), (4, 32, 1)),
-        3 => ((8, 1, 1), (2, 8, 2)),
-        5 => ((4, 1, 1), (1, 4, 2)),
-        _ => ((1, 1, 1), (1, 2, 1)),
+        1 => ((8, 8), (4, 32)),
+        3 => ((8, 1), (2, 8)),
+        5 => ((4, 1), (1, 4)),
+        _ => ((1, 1), (1, 2)),
     }
 }
+
+/// Rows and images per turn of a weight gradient with lanes along channels: four products per accumulator and turn, of images
+/// if the batch allows, as a vector is cheaper to load than its elements; the rest of rows.
+const TURNS: [(usize, usize); 3] = [(1, 4), (2, 2), (4, 1)];
 
 /// The tile for weight gradients of `steps` timesteps.
 ///
@@ -58,17 +78,21 @@ fn weight_sizes(k: usize) -> ((usize, usize, usize), (usize, usize, usize)) {
 pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTile {
     const MOST_TERMS: usize = 1 << 16;
     const MOST_PARTIAL_WORDS: usize = 1 << 24;
+    let images = if shape.k == 1 { shape.n * shape.out_w } else { shape.n };
+    let (pixels, channels) = weight_sizes(shape.k);
+    let lanes = target.subgroup as usize;
     let tile = if slow_compiler(target) {
         let c = if shape.k <= 3 { 4 } else { 1 };
-        let lanes = target.subgroup as usize;
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, splits: 1 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1 }
     } else if target.cpu && target.subgroup > 0 {
-        let (r, c, unroll) = weight_sizes(shape.k).1;
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes: target.subgroup as usize, r, c, unroll, splits: 1 }
+        let (unroll, vec) = TURNS.into_iter().find(|t| images.is_multiple_of(t.1)).expect("1 divides everything");
+        let (r, c) = channels;
+        let unroll = unroll.min(shape.in_h.next_power_of_two());
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, splits: 1 }
     } else {
-        let (r, c, unroll) = weight_sizes(shape.k).0;
+        let (r, c) = pixels;
         let lanes = if target.cpu { 8 } else { 64 };
-        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll, splits: 1 }
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, vec: 1, splits: 1 }
     };
     let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
     let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
@@ -83,23 +107,24 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
 pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
-    let mut add = |source, lanes, shapes: &[(usize, usize)]| {
-        list.extend(shapes.iter().map(|&(r, nv)| Tile { source, lanes, r, nv }));
+    let mut add = |source, lanes, shapes: &[(usize, usize, usize)]| {
+        list.extend(shapes.iter().map(|&(r, nv, vec)| Tile { source, lanes, r, nv, vec }));
     };
-    let chosen: &[(usize, usize)] = if slow { &[(4, 2)] } else { &[(8, 1), (8, 2), (8, 4)] };
+    let chosen: &[_] = if slow { &[(4, 2, 1)] } else { &[(8, 1, 1), (8, 2, 1), (8, 4, 1), (8, 2, 4)] };
     add(Source::Uniform, 8, chosen);
-    add(Source::Uniform, 64, &[(4, 2)]);
+    add(Source::Uniform, 64, &[(4, 2, 1)]);
     if !transposed || !target.cpu {
         add(Source::Shared, 64, chosen); // the transposed convolution then loads its weights uniformly
     }
     if target.subgroup > 0 {
-        let chosen: &[(usize, usize)] = match k {
-            _ if slow => &[(4, 1), (4, 2)],
-            1 | 3 => &[(16, 1), (16, 2), (16, 4)],
-            _ => &[(8, 1), (8, 2), (8, 4)],
+        let chosen: &[_] = match k {
+            _ if slow => &[(4, 1, 1), (4, 2, 1), (4, 2, 2)],
+            1 => &[(16, 1, 4), (16, 2, 4), (32, 1, 4), (16, 1, 1), (32, 4, 1)],
+            3 => &[(16, 1, 1), (16, 2, 2), (16, 4, 2), (16, 8, 1), (32, 1, 2), (32, 2, 2), (32, 4, 1)],
+            _ => &[(16, 1, 2), (16, 4, 2), (16, 8, 1), (8, 4, 1)],
         };
         add(Source::Subgroup, target.subgroup as usize, chosen);
-        add(Source::Subgroup, 64, &[(4, 2)]);
+        add(Source::Subgroup, 64, &[(4, 2, 1)]);
     }
     list
 }
@@ -109,18 +134,23 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
 pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
-    let mut add = |along, subgroup, lanes, (r, c, unroll)| {
-        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, splits: 1 });
+    let mut add = |along, subgroup, lanes, (r, c), (unroll, vec)| {
+        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1 });
     };
     let (pixels, channels) = weight_sizes(k);
-    let pixels = if slow { (2, 1, 1) } else { pixels };
-    add(Lanes::Pixels, false, 8, pixels);
-    add(Lanes::Pixels, false, 64, pixels);
-    add(Lanes::Channels, false, 64, (1, 2, 1));
+    let pixels = if slow { (2, 1) } else { pixels };
+    add(Lanes::Pixels, false, 8, pixels, (1, 1));
+    add(Lanes::Pixels, false, 64, pixels, (1, 1));
+    add(Lanes::Channels, false, 64, (1, 2), (1, 1));
+    add(Lanes::Channels, false, 64, (1, 2), (1, 4));
     if target.subgroup > 0 {
         let lanes = target.subgroup as usize;
-        add(Lanes::Pixels, true, lanes, if k <= 3 { (2, 2, 1) } else { (1, 1, 1) });
-        add(Lanes::Channels, true, lanes, if slow { (1, if k <= 3 { 4 } else { 1 }, 1) } else { channels });
+        add(Lanes::Pixels, true, lanes, if k <= 3 { (2, 2) } else { (1, 1) }, (1, 1));
+        if slow {
+            add(Lanes::Channels, true, lanes, (1, if k <= 3 { 4 } else { 1 }), (1, 1));
+        } else {
+            TURNS.into_iter().for_each(|turn| add(Lanes::Channels, true, lanes, channels, turn));
+        }
     }
     // Splitting adds a second launch.
     list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile })).collect()

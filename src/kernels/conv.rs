@@ -63,6 +63,9 @@ pub struct Tile {
     pub r: usize,
     /// Output rows per invocation.
     pub nv: usize,
+    /// Neighbouring images per invocation, read and written as one vector: 1, 2 or 4. A batch that this does not divide is
+    /// computed one image per invocation.
+    pub vec: usize,
 }
 
 /// Along what the lanes of a weight gradient run.
@@ -90,6 +93,9 @@ pub struct WeightTile {
     pub c: usize,
     /// Rows of x per turn of the loop (only with lanes along channels).
     pub unroll: usize,
+    /// Neighbouring images per turn of the loop, read as one vector: 1, 2 or 4 (only with lanes along channels). A batch
+    /// that this does not divide is taken image by image.
+    pub vec: usize,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
 }
@@ -150,24 +156,42 @@ fn pack(p: &mut Program, shape: &ConvShape, r: usize, w: View, order: WeightOrde
     Ok(packed)
 }
 
-fn tile_settings(tile: &Tile, k: usize, start: Start, target: &Target) -> Settings {
+/// Columns and images are the same to a 1x1 kernel: all as images, of which vectors are made.
+fn flat(shape: &ConvShape) -> ConvShape {
+    if shape.k > 1 || shape.stride > 1 {
+        return *shape;
+    }
+    ConvShape { n: shape.n * shape.in_w, in_w: 1, out_w: 1, ..*shape }
+}
+
+/// Images in a vector that a batch of `n` allows.
+fn vector(vec: usize, n: usize) -> usize {
+    if n.is_multiple_of(vec) { vec } else { 1 }
+}
+
+/// `together` weights are needed at a time and lie one after the other.
+fn tile_settings(tile: &Tile, k: usize, vec: usize, together: usize, target: &Target) -> Settings {
     let settings = Settings::new()
         .set("K", k as u32)
         .set("L", tile.lanes as u32)
         .set("NV", tile.nv as u32)
         .set("R", tile.r as u32)
-        .flag("BASE", start.base.is_some())
-        .flag("BIAS", start.bias.is_some())
+        .flag("VEC2", vec == 2)
+        .flag("VEC4", vec == 4)
         .flag("SUBGROUP", tile.source == Source::Subgroup)
         .flag("SHARED", tile.source == Source::Shared);
-    if tile.source == Source::Subgroup { settings.set("S", target.subgroup) } else { settings }
+    if tile.source != Source::Subgroup {
+        return settings;
+    }
+    // Weights come as vectors where whole subgroups of them are needed at a time.
+    let lanes = target.subgroup as usize;
+    let wide = [4, 2].into_iter().find(|wide| together.is_multiple_of(wide * lanes)).unwrap_or(1);
+    settings.set("S", target.subgroup).set("WV", wide as u32).flag("WIDE2", wide == 2).flag("WIDE4", wide == 4)
 }
 
+/// What is absent from the start is bound to something that is only read, and not read from there.
 fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static str, View)> {
-    let mut operands = vec![("x", x), ("w", w), ("y", y)];
-    operands.extend(start.base.map(|view| ("base", view)));
-    operands.extend(start.bias.map(|view| ("bias", view)));
-    operands
+    vec![("x", x), ("w", w), ("base", start.base.unwrap_or(x)), ("bias", start.bias.unwrap_or(w)), ("y", y)]
 }
 
 /// y = start + conv2d(x, w).
@@ -182,27 +206,30 @@ pub fn conv2d(
     (x, w, order, start, y): (View, View, WeightOrder, Start, View),
     site: Site,
 ) -> Result<()> {
-    let packed = pack(p, shape, tile.r, w, order, site)?;
-    let mut settings = tile_settings(tile, shape.k, start, target)
+    let shape = flat(shape);
+    let vec = vector(tile.vec, shape.n);
+    let packed = pack(p, &shape, tile.r, w, order, site)?;
+    let mut settings = tile_settings(tile, shape.k, vec, shape.k * tile.r, target)
         .set("STRIDE", shape.stride as u32)
         .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32)
-        .set("CU", if shape.k == 1 { 4 } else { 1 })
-        .flag("SEVERAL", shape.k == 1);
+        .set("CU", if shape.k == 1 { 4 } else { 1 });
     if tile.source == Source::Shared {
         let per_channel = shape.k * shape.k * tile.r;
         settings = settings.set("CT", if shape.k == 1 { 16 } else { (2048 / per_channel).clamp(1, 16) as u32 });
     }
     let kernel = Kernel::new("conv2d", &settings)?;
     let params: &[(&str, Param)] = &[
-        ("n", shape.n.into()),
+        ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
         ("in_h", shape.in_h.into()),
         ("in_w", shape.in_w.into()),
         ("out_h", shape.out_h.into()),
         ("out_w", shape.out_w.into()),
+        ("has_base", u32::from(start.base.is_some()).into()),
+        ("has_bias", u32::from(start.bias.is_some()).into()),
     ];
-    let columns = (shape.out_w * shape.n).div_ceil(tile.lanes);
+    let columns = (shape.out_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, shape.out_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
     p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
     Ok(())
@@ -222,15 +249,18 @@ pub fn conv_transpose2d(
     site: Site,
 ) -> Result<()> {
     let packed = pack(p, shape, tile.r, w, order, site)?;
-    let kernel = Kernel::new("conv_transpose2d", &tile_settings(tile, shape.k, start, target))?;
+    let vec = vector(tile.vec, shape.n);
+    let kernel = Kernel::new("conv_transpose2d", &tile_settings(tile, shape.k, vec, tile.r, target))?;
     let params: &[(&str, Param)] = &[
-        ("n", shape.n.into()),
+        ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
         ("in_h", shape.in_h.into()),
         ("in_w", shape.in_w.into()),
+        ("has_base", u32::from(start.base.is_some()).into()),
+        ("has_bias", u32::from(start.bias.is_some()).into()),
     ];
-    let columns = (shape.in_w * shape.n).div_ceil(tile.lanes);
+    let columns = (shape.in_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, 4 * shape.in_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
     p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
     Ok(())
@@ -250,6 +280,7 @@ pub fn conv2d_d_weight(
     dw: View,
     site: Site,
 ) -> Result<()> {
+    let shape = &flat(shape);
     let k = shape.k;
     let settings = Settings::new()
         .set("K", k as u32)
@@ -259,9 +290,10 @@ pub fn conv2d_d_weight(
         .set("COUNT", (tile.r * tile.c * k * k) as u32)
         .flag("SUBGROUP", tile.subgroup);
     let count = shape.cout * shape.cin * k * k;
-    let columns = shape.out_w * shape.n;
+    let vec = if tile.along == Lanes::Channels { vector(tile.vec, shape.n) } else { 1 };
+    let columns = shape.out_w * shape.n / vec;
     let mut params: Vec<(&str, Param)> = vec![
-        ("n", shape.n.into()),
+        ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
         ("in_h", shape.in_h.into()),
@@ -269,8 +301,8 @@ pub fn conv2d_d_weight(
         ("out_h", shape.out_h.into()),
         ("out_w", shape.out_w.into()),
         ("steps", steps.into()),
-        ("x_step", x_step.into()),
-        ("dy_step", dy_step.into()),
+        ("x_step", (x_step / vec).into()),
+        ("dy_step", (dy_step / vec).into()),
     ];
     let (kernel, splits, channels) = match tile.along {
         Lanes::Pixels => {
@@ -292,8 +324,12 @@ pub fn conv2d_d_weight(
             let reach = (k / 2).div_ceil(shape.stride);
             let settings = settings
                 .set("NV", tile.r as u32)
+                .set("VEC", vec as u32)
+                .flag("VEC2", vec == 2)
+                .flag("VEC4", vec == 4)
                 .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
+                .set("XROWS", (tile.unroll * shape.stride) as u32)
                 .set("KEPT", 2 * reach as u32)
                 .set("WINDOW", (2 * reach + tile.unroll) as u32)
                 .set("TAPS", (k * k) as u32)

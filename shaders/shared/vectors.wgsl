@@ -1,0 +1,26 @@
+// Neighbouring images of a map as one element, and their parts.
+//#if VEC4
+alias Images = vec4<f32>;
+fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
+//#else
+//#if VEC2
+alias Images = vec2<f32>;
+fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
+//#else
+alias Images = f32;
+fn image_of(v: Images, e: u32) -> f32 { return v; }
+//#endif
+//#endif
+// Neighbouring packed weights as one element, and their parts.
+//#if WIDE4
+alias Weights = vec4<f32>;
+fn weight_of(v: Weights, e: u32) -> f32 { return v[e]; }
+//#else
+//#if WIDE2
+alias Weights = vec2<f32>;
+fn weight_of(v: Weights, e: u32) -> f32 { return v[e]; }
+//#else
+alias Weights = f32;
+fn weight_of(v: Weights, e: u32) -> f32 { return v; }
+//#endif
+//#endif
