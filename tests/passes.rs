@@ -92,6 +92,8 @@ fn passes_leave_results_and_networks_equal_their_twin() {
         ("group norm", json!({ "norm": "GN", "groups": 2 }), 3),
         ("last", json!({ "lt_position": "last" }), 2),
         ("one step", json!({ "timesteps": 1 }), 3),
+        ("several steps, no recurrence", json!({ "lateral": false, "topdown": false }), 3),
+        ("last, no recurrence", json!({ "lt_position": "last", "lateral": false, "norm": "None" }), 2),
     ];
     for (name, changes, n) in networks {
         let golden = made_up(description(changes), n, 7);

@@ -104,19 +104,19 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let specs = parameters(config);
     let used: Vec<usize> = (0..specs.len()).filter(|&i| network.parameters[i].is_some()).collect();
     let values: Vec<ValueId> = used.iter().map(|&i| network.parameters[i].expect("used")).collect();
+    let mut nodes_unrolled = network.graph.nodes.len();
+    network.graph.outputs = network.scores.clone();
+    if request.trajectory {
+        network.graph.outputs.extend(network.logits.iter().chain(&network.activations["gap"]).copied());
+    }
     if passes.hoist {
         let renamed = hoist(&mut network.graph);
         network.rename(renamed);
     }
-    let mut nodes_unrolled = unroll(config, batch).graph.nodes.len();
-    network.graph.outputs = network.scores.clone();
     if request.inspect {
         let lists = network.activations.values().chain([&network.logits, &network.logprobs]);
         let all: Vec<ValueId> = lists.flatten().copied().collect();
         network.graph.outputs.extend(all);
-    }
-    if request.trajectory {
-        network.graph.outputs.extend(network.logits.iter().chain(&network.activations["gap"]).copied());
     }
     if passes.fuse {
         fuse_norm_relu(&mut network.graph);

@@ -57,6 +57,10 @@ pub fn hoist(graph: &mut Graph) -> impl Fn(ValueId) -> ValueId + use<> {
     let nodes = std::mem::take(&mut graph.nodes);
     for mut node in nodes {
         node.inputs.iter_mut().for_each(|v| *v = now[v.0]);
+        if node.outputs.iter().any(|v| graph.outputs.contains(v)) {
+            graph.nodes.push(node);
+            continue;
+        }
         match seen.get(&(node.op, node.inputs.clone())) {
             Some(outputs) => {
                 for (old, new) in node.outputs.iter().zip(outputs) {
@@ -70,7 +74,6 @@ pub fn hoist(graph: &mut Graph) -> impl Fn(ValueId) -> ValueId + use<> {
             }
         }
     }
-    graph.outputs.iter_mut().for_each(|v| *v = now[v.0]);
     move |v| now.get(v.0).copied().unwrap_or(v)
 }
 
