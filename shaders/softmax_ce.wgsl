@@ -1,5 +1,5 @@
 // logprob[k, n] = log(clamp(softmax(z[., n])[k], 1e-10, 1)); score[0][n] = -logprob[label]; score[1][n] = 1 if the first
-// maximum of z is the label, else 0. One lane an image.
+// maximum of z is the label, else 0. Where z is not finite, all are NaN: the clamp would hide it. One lane an image.
 struct Params { n: u32, classes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> z: array<f32>;
@@ -19,11 +19,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   var sum = 0.0;
   for (var k = 0u; k < p.classes; k++) { sum += exp(z[k * p.n + image] - most); }
+  let broken = (bitcast<u32>(sum) & 0x7f800000u) == 0x7f800000u;   // z holds +inf or NaN
   let label = labels[image];
   var loss = 0.0;
   for (var k = 0u; k < p.classes; k++) {
     // log p without the rounding of p itself; the clamp is applied to the logarithm, which is monotone.
-    let value = clamp(z[k * p.n + image] - most - log(sum), LOG_FLOOR, 0.0);
+    let value = select(clamp(z[k * p.n + image] - most - log(sum), LOG_FLOOR, 0.0), sum, broken);
     logprob[k * p.n + image] = value;
     if (k == label) { loss = -value; }
   }
