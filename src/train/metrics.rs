@@ -36,7 +36,7 @@ pub enum Event {
         /// Training speed.
         images_per_s: f64,
     },
-    /// A whole split was evaluated.
+    /// A whole split was evaluated, or (`train`) an epoch trained on.
     Epoch {
         /// Epochs completed.
         epoch: u64,
@@ -48,10 +48,10 @@ pub enum Event {
         loss: Vec<f64>,
         /// Fraction of pictures classified correctly at each timestep.
         accuracy: Vec<f64>,
-        /// Pictures in the split.
+        /// Pictures counted: those of the split; of `train`, those trained on since the epoch or the process began.
         images: u64,
     },
-    /// The run has reached its length.
+    /// The run has reached the length that it had then; one that is made longer goes on after it.
     End {
         /// Steps done.
         step: u64,
@@ -88,12 +88,11 @@ impl Event {
     }
 
     /// Whether a run that goes on from a checkpoint of `step` keeps this event. What came later is done again; an
-    /// earlier attempt that started there has left nothing; the run's end is no longer its end.
+    /// earlier attempt that started there has left nothing.
     pub(super) fn survives_resume(&self, step: u64) -> bool {
         match self {
             Event::Start { step: start, .. } => *start < step,
-            Event::Step { .. } | Event::Epoch { .. } => self.step() <= step,
-            Event::End { .. } => false,
+            Event::Step { .. } | Event::Epoch { .. } | Event::End { .. } => self.step() <= step,
         }
     }
 }
