@@ -210,3 +210,23 @@ fn golden_files_by_their_contents() {
     assert_eq!((&report["passed"], &report["failed"]), (&1.into(), &4.into()));
     assert_refused(&run(&["check", "--goldens", "nowhere", "--json"]), &["nowhere"]);
 }
+
+#[test]
+fn a_reader_that_leaves_early_ends_the_program_quietly() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .args(["plan", "--preset", "tiny"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), ""));
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let output = run(&["plan", "--config", "no/such/file.toml"]);
+    assert_refused(&output, &["no/such/file.toml"]);
+    assert_eq!(stderr(&output).matches("os error").count(), 1, "{}", stderr(&output));
+}
