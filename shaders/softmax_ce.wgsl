@@ -6,6 +6,7 @@ struct Params { n: u32, classes: u32 }
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> logprob: array<f32>;
 @group(0) @binding(4) var<storage, read_write> score: array<f32>;
+//#include exponentials
 
 @compute @workgroup_size(L)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -17,8 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let value = z[k * p.n + image];
     if (value > most) { most = value; best = k; }
   }
-  var sum = 0.0;
-  for (var k = 0u; k < p.classes; k++) { sum += exp(z[k * p.n + image] - most); }
+  let sum = sum_of_exponentials(image, most);
   let broken = (bitcast<u32>(sum) & 0x7f800000u) == 0x7f800000u;   // z holds +inf or NaN
   let label = labels[image];
   var loss = 0.0;

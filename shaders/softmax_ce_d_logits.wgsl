@@ -5,6 +5,7 @@ struct Params { n: u32, classes: u32, scale: f32 }
 @group(0) @binding(1) var<storage, read> z: array<f32>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> dz: array<f32>;
+//#include exponentials
 
 @compute @workgroup_size(L)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -12,8 +13,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (image >= p.n) { return; }
   var most = z[image];
   for (var k = 1u; k < p.classes; k++) { most = max(most, z[k * p.n + image]); }
-  var sum = 0.0;
-  for (var k = 0u; k < p.classes; k++) { sum += exp(z[k * p.n + image] - most); }
+  let sum = sum_of_exponentials(image, most);
   let label = labels[image];
   let flows = exp(z[label * p.n + image] - most) / sum >= 1e-10;
   for (var k = 0u; k < p.classes; k++) {
