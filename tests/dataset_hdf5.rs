@@ -218,7 +218,7 @@ fn a_good_file_reads_exactly() {
     let dataset = open(path.to_str().unwrap(), Some(4)).unwrap();
     assert_eq!(dataset.classes(), ["ant", "bee", "cow"]);
     assert_eq!(dataset.splits(), SPLITS);
-    assert_eq!((dataset.mean().to_vec(), dataset.std().to_vec()), (spec.mean, spec.std));
+    assert_eq!((dataset.mean().to_vec(), dataset.std().to_vec()), (spec.mean.clone(), spec.std.clone()));
     for split in &spec.splits {
         let n = dataset.len(split.name).unwrap();
         let indices: Vec<usize> = (0..n).rev().chain([0, 0]).collect();
@@ -231,6 +231,12 @@ fn a_good_file_reads_exactly() {
     let found = inspect::inspect(path.to_str().unwrap()).unwrap();
     assert_eq!(found.splits[0].per_class, [3, 2, 2]);
     assert!(found.to_string().contains("testplus"));
+    spec.splits.pop();
+    let path = write(folder.path(), "without testplus.h5", &spec);
+    assert_eq!(inspect::inspect(path.to_str().unwrap()).unwrap().splits.len(), 3);
+    spec.splits.pop();
+    let path = write(folder.path(), "without test.h5", &spec);
+    assert!(message(inspect::inspect(path.to_str().unwrap())).contains("/test: expected a group"));
     let beyond = message(dataset.read("val", &[4]));
     assert!(beyond.contains("val") && beyond.contains('4'), "{beyond}");
 }

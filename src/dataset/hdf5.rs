@@ -1,4 +1,4 @@
-//! MiniEcoset's HDF5 schema: groups `train`, `val`, `test`, `testplus`, each with `data` (u8 `[N, S, S, 3]`) and
+//! MiniEcoset's HDF5 schema: groups `train`, `val`, `test` and, if there, `testplus`, each with `data` (u8 `[N, S, S, 3]`) and
 //! `labels` (`[N]`); at the top `categories`, `train_img_mean_channels` and `train_img_std_channels` (0..255).
 
 use std::path::{Path, PathBuf};
