@@ -1,11 +1,11 @@
 //! A network on a device: the planned programs, their parameters and Adam's state, fed with batches.
 
+use crate::Result;
 use crate::dataset::Batch;
 use crate::gpu::{Gpu, Recording, Store};
-use crate::graph::compile::{Compiled, Request, compile, largest_batch};
+use crate::graph::compile::{Compiled, Request, compile, does_not_fit};
 use crate::kernels::View;
 use crate::network::{NetworkConfig, ParameterSpec, parameters};
-use crate::{Error, Result};
 
 /// Adam's settings.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +70,7 @@ impl<'g> Engine<'g> {
     pub fn new(gpu: &'g Gpu, request: &Request, store: &mut Store) -> Result<Engine<'g>> {
         let compiled = compile(request)?;
         if let Err(error) = compiled.plan.fits(&compiled.lowered.program, &gpu.target) {
-            let advice = match largest_batch(request)? {
-                0 => "not even a batch of 1 fits: use a smaller network".to_string(),
-                largest => format!("the largest batch that fits is {largest}"),
-            };
-            return Err(Error::Gpu(format!("batch {}: {error}; {advice}", request.batch)));
+            return Err(does_not_fit(request, &error.to_string())?);
         }
         let recording = Recording::new(gpu, &compiled.lowered.program, &compiled.plan, store)?;
         let (config, specs) = (request.config.clone(), parameters(request.config));

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 /// Arguments of `recurve plan`.
 #[derive(clap::Args)]
+#[command(override_usage = "recurve plan {--preset NAME | --config FILE} [OPTIONS]")]
 pub struct Arguments {
     /// tiny, blt64 or blt128.
     #[arg(long, required_unless_present = "config", conflicts_with = "config")]

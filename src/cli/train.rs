@@ -10,6 +10,10 @@ use std::process::ExitCode;
 
 /// Arguments of `recurve train`.
 #[derive(clap::Args)]
+#[command(
+    override_usage = "recurve train --data PATH|glyphs {--preset NAME | --config FILE} --out RUN [OPTIONS]\n       \
+                            recurve train --resume RUN [--epochs N | --steps N]"
+)]
 pub struct Arguments {
     /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
     #[arg(long, value_name = "PATH|glyphs")]

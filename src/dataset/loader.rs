@@ -18,7 +18,6 @@ pub struct Loader {
     taken: u64,
     /// Batches in all; none: without end.
     total: Option<u64>,
-    steps_per_epoch: u64,
 }
 
 impl Loader {
@@ -27,16 +26,8 @@ impl Loader {
     /// Which pictures form the batch of a step is a pure function of seed, step and batch size, so that a run resumed
     /// at any step goes on exactly. An epoch has `len / batch` steps; what is left over at its end is dropped.
     pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
+        Loader::steps_per_epoch(&**dataset, split, batch)?;
         let len = dataset.len(split)?;
-        if batch == 0 {
-            return Err(Error::Config("batch: expected at least 1, found 0".into()));
-        }
-        if batch > len {
-            return Err(Error::Config(format!(
-                "batch {batch} is larger than the {len} pictures of split {split} of {}; use --batch {len} or less",
-                dataset.name()
-            )));
-        }
         let order = Order { len, batch, seed: Some(seed), endless: dataset.endless(split), epoch: 0, shuffled: vec![] };
         Ok(Loader::start(dataset, split, order, start_step, None))
     }
@@ -52,14 +43,23 @@ impl Loader {
         Ok(Loader::start(dataset, split, order, 0, Some(len.div_ceil(batch) as u64)))
     }
 
-    /// Steps in one epoch; for evaluation, batches in the split.
-    pub fn steps_per_epoch(&self) -> u64 {
-        self.steps_per_epoch
+    /// Training steps in one epoch: whole batches of a split. An error where there is none.
+    pub fn steps_per_epoch(dataset: &dyn Dataset, split: &str, batch: usize) -> Result<u64> {
+        let len = dataset.len(split)?;
+        if batch == 0 {
+            return Err(Error::Config("batch: expected at least 1, found 0".into()));
+        }
+        if batch > len {
+            return Err(Error::Config(format!(
+                "batch {batch} is larger than the {len} pictures of split {split} of {}; use --batch {len} or less",
+                dataset.name()
+            )));
+        }
+        Ok((len / batch) as u64)
     }
 
     fn start(dataset: &Arc<dyn Dataset>, split: &str, order: Order, step: u64, total: Option<u64>) -> Loader {
         let count = std::thread::available_parallelism().map_or(1, |n| n.get()).min(4) as u64;
-        let steps_per_epoch = total.unwrap_or((order.len / order.batch) as u64);
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
         for worker in 0..count {
             let (sender, receiver) = sync_channel(1);
@@ -68,7 +68,7 @@ impl Loader {
             workers.push(std::thread::spawn(move || work(&*dataset, &split, order, steps, &sender)));
             queues.push(receiver);
         }
-        Loader { queues, workers, step, taken: 0, total, steps_per_epoch }
+        Loader { queues, workers, step, taken: 0, total }
     }
 }
 

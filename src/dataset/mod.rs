@@ -110,8 +110,10 @@ pub fn open(spec: &str, image_size: Option<usize>) -> Result<Arc<dyn Dataset>> {
             _ => Ok(Arc::new(dataset)),
         }
     } else {
+        let here = std::env::current_dir().ok().filter(|_| path.is_relative());
+        let here = here.map_or(String::new(), |here| format!(" in {}", here.display()));
         Err(Error::Data(format!(
-            "{spec}: no such file or folder; expected an HDF5 file in MiniEcoset's schema, a folder with \
+            "{spec}: no such file or folder{here}; expected an HDF5 file in MiniEcoset's schema, a folder with \
              train/<class>/*.png or *.jpg, or the word glyphs for the built-in stimuli"
         )))
     }

@@ -97,8 +97,8 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let Request { config, batch, target, passes, .. } = *request;
     let most = indexable_batch(config);
     if batch > most {
-        let allowed = format!("32-bit indices reach the maps of at most {most} images of this network");
-        return Err(Error::Config(format!("batch = {batch} is not possible: {allowed}")));
+        let why = format!("32-bit indices reach the maps of at most {most} images of this network");
+        return Err(does_not_fit(request, &why)?);
     }
     let mut network = unroll(config, batch);
     let specs = parameters(config);
@@ -230,6 +230,18 @@ fn fits(request: &Request, batch: usize) -> Result<bool> {
     }
     let compiled = compile(&Request { batch, ..request.clone() })?;
     Ok(compiled.plan.fits(&compiled.lowered.program, request.target).is_ok())
+}
+
+/// The error for a batch that does not fit: why not, and the largest that does.
+///
+/// # Errors
+/// When a kernel variant is refused.
+pub fn does_not_fit(request: &Request, why: &str) -> Result<Error> {
+    let advice = match largest_batch(request)? {
+        0 => "not even a batch of 1 fits: use a smaller network".to_string(),
+        largest => format!("the largest batch that fits is {largest}"),
+    };
+    Ok(Error::Gpu(format!("batch {}: {why}; {advice}", request.batch)))
 }
 
 /// The largest batch for which `request` fits the adapter, whatever its own batch; 0 when not even one image fits (with

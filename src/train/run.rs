@@ -28,7 +28,7 @@ pub struct Run {
     folder: RunFolder,
     config: RunConfig,
     dataset: Arc<dyn Dataset>,
-    loader: Loader,
+    steps_per_epoch: u64,
     /// Where it starts; for a new run the freshly drawn network.
     start: Checkpoint,
     resumed: bool,
@@ -52,10 +52,10 @@ impl Run {
     /// Whatever is wrong with one of the three.
     pub fn create(mut config: RunConfig, out: &Path) -> Result<Run> {
         config.validate()?;
-        let (dataset, loader) = open_data(&mut config, 0)?;
+        let (dataset, steps_per_epoch) = open_data(&mut config)?;
         let start = Checkpoint::initial(&config, data_state(&*dataset));
         let folder = RunFolder::create(out, &config)?;
-        Ok(Run { folder, config, dataset, loader, start, resumed: false })
+        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: false })
     }
 
     /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
@@ -70,7 +70,7 @@ impl Run {
         change(&mut config);
         config.validate()?;
         let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
-        let (dataset, loader) = open_data(&mut config, step)?;
+        let (dataset, steps_per_epoch) = open_data(&mut config)?;
         let data = data_state(&*dataset);
         if let Some(changed) = checkpoint.as_ref().and_then(|c| data_change(&data, &c.state.data)) {
             let (name, root) = (dataset.name(), root.display());
@@ -79,7 +79,7 @@ impl Run {
                  one by --data, or start a new run"
             )));
         }
-        let total = config.training.total_steps(loader.steps_per_epoch());
+        let total = config.training.total_steps(steps_per_epoch);
         if total < step {
             return Err(Error::Config(format!(
                 "run folder {}: {step} steps are done already, more than the {total} asked for; raise --steps or --epochs",
@@ -90,7 +90,7 @@ impl Run {
             folder.set_config(&config)?;
         }
         let start = checkpoint.unwrap_or_else(|| Checkpoint::initial(&config, data));
-        Ok(Run { folder, config, dataset, loader, start, resumed: true })
+        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true })
     }
 
     /// Its configuration.
@@ -105,7 +105,7 @@ impl Run {
 
     /// Its length in steps.
     pub fn total_steps(&self) -> u64 {
-        self.config.training.total_steps(self.loader.steps_per_epoch())
+        self.config.training.total_steps(self.steps_per_epoch)
     }
 
     /// Trains to the end: prints the plan, allocates, and writes events and checkpoints into the run folder.
@@ -115,7 +115,7 @@ impl Run {
     /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
     pub fn train(self, gpu: &Gpu, passes: Passes) -> Result<Outcome> {
         let (first, total) = (self.step(), self.total_steps());
-        let Run { folder, config, dataset, mut loader, start, resumed } = self;
+        let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
         let request = Request {
             config: &config.network,
             batch: config.training.batch,
@@ -137,7 +137,6 @@ impl Run {
         engine.set_moments(&start.adam_m, &start.adam_v);
 
         let last_good = folder.root().join("checkpoint.safetensors");
-        let steps_per_epoch = loader.steps_per_epoch();
         let data = start.state.data.clone();
         let mut session = Session { engine, evaluator, folder, config: &config, data, steps_per_epoch, last_good };
         session.folder.log(&Event::Start {
@@ -153,6 +152,9 @@ impl Run {
             session.last_good = session.folder.save(&start)?;
         }
 
+        // Only now: the batches of a plan that does not fit might not fit this machine either.
+        let TrainingConfig { batch, seed, .. } = config.training;
+        let mut loader = Loader::train(&dataset, &config.data.train_split, batch, seed, first)?;
         let begun = Instant::now();
         let mut progress = Progress::new(first, total, config.training.batch);
         let mut epoch_scores: Option<Scores> = None;
@@ -288,16 +290,16 @@ impl Session<'_> {
     }
 }
 
-/// Opens the data set at the network's size, takes its classes, and starts to prepare batches.
-fn open_data(config: &mut RunConfig, step: u64) -> Result<(Arc<dyn Dataset>, Loader)> {
+/// Opens the data set at the network's size and takes its classes; returns it with the steps of an epoch.
+fn open_data(config: &mut RunConfig) -> Result<(Arc<dyn Dataset>, u64)> {
     let path = config.data.path.as_deref().ok_or_else(|| {
         Error::Config("no data set is given: use --data with a file, a folder or glyphs, or [data] path".into())
     })?;
     let dataset = dataset::open(path, Some(config.network.image_size))?;
     config.set_classes(dataset.classes().len())?;
     dataset.len(&config.data.eval_split)?;
-    let loader = Loader::train(&dataset, &config.data.train_split, config.training.batch, config.training.seed, step)?;
-    Ok((dataset, loader))
+    let steps_per_epoch = Loader::steps_per_epoch(&*dataset, &config.data.train_split, config.training.batch)?;
+    Ok((dataset, steps_per_epoch))
 }
 
 fn data_state(dataset: &dyn Dataset) -> DataState {

@@ -55,11 +55,11 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
     let specs = parameters(&network);
     let mut notes = Vec::new();
     let initial_path = options.run.join("checkpoints").join("00000000.safetensors");
-    let untrained = match Checkpoint::read(&initial_path) {
-        Ok(checkpoint) => checkpoint.parameters,
+    let (untrained, init_checkpoint) = match Checkpoint::read(&initial_path) {
+        Ok(checkpoint) => (checkpoint.parameters, Some("00000000.safetensors".to_string())),
         Err(error) => {
             notes.push(format!("The untrained network was drawn again from the seed ({error})."));
-            initialise(&specs, trained.state.training.seed)
+            (initialise(&specs, trained.state.training.seed), None)
         }
     };
 
@@ -134,7 +134,7 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         classes: data.classes().to_vec(),
         checkpoint: path.file_name().map(|n| n.to_string_lossy().into_owned()),
         checkpoint_hash: Some(hash(&std::fs::read(&path).map_err(Error::io(&path))?)),
-        init_checkpoint: Some("00000000.safetensors".into()),
+        init_checkpoint,
         step: Some(trained.state.step),
         seed: Some(trained.state.training.seed),
         adapter: Some(gpu.info.name.clone()),
