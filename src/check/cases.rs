@@ -115,7 +115,7 @@ pub fn table(target: &Target) -> Vec<Case> {
             }
         }
     }
-    for (n, classes) in [(1, 2), (5, 10), (33, 100)] {
+    for (n, classes) in [(1, 2), (5, 10), (33, 100), (2, 1001)] {
         chosen("softmax_ce", softmax_case(SoftmaxCe { n, classes }));
     }
     for (count, steps_taken) in [(1, 0), (257, 0), (1000, 1), (1000, 5000)] {

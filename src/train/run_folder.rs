@@ -29,7 +29,18 @@ const MARK: &str = "# Written by recurve: the complete configuration of this run
 pub struct RunFolder {
     root: PathBuf,
     metrics: File,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A held lock. It is given back by name: merely closed, it would live on in a copy of the file that a process just
+/// being started by another thread still has open.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.unlock().ok(); // closing gives it back too
+    }
 }
 
 /// A run that goes on.
@@ -241,13 +252,13 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Takes the folder for this process; the lock goes with the process, however that ends.
-fn lock(root: &Path) -> Result<File> {
+fn lock(root: &Path) -> Result<Lock> {
     let path = root.join(".lock");
     let unusable =
         |e| Error::Checkpoint(format!("run folder {}: cannot be locked ({}): {e}", root.display(), path.display()));
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
             "run folder {}: another process is training here; wait for it, or give another --out",
             root.display()
