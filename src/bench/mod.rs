@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Recording, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::plan::Plan;
-use crate::kernels::choose::{Choice, tile, weight_tile};
+use crate::kernels::choose::{Choices, tile, weight_tile};
 use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv2d, conv2d_d_weight};
 use crate::kernels::{BufferSpec, Program, Role, View, align};
 use crate::network::{NetworkConfig, initialise, parameters};
@@ -87,7 +87,7 @@ pub fn step(gpu: &Gpu, config: &NetworkConfig, batch: usize, passes: Passes, sec
         batch,
         target: &gpu.target,
         passes,
-        choice: Choice::default(),
+        choices: Choices::TABLE,
         train: true,
         inspect: false,
         trajectory: false,

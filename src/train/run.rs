@@ -13,7 +13,7 @@ use crate::engine::{Adam, Engine, Scores};
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::network::{RunConfig, TrainingConfig, parameters};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -121,7 +121,7 @@ impl Run {
             batch: config.training.batch,
             target: &gpu.target,
             passes,
-            choice: Choice::default(),
+            choices: Choices::TABLE,
             train: true,
             inspect: false,
             trajectory: false,

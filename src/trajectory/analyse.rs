@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::network::{initialise, parameters};
 use crate::report::{self, Epoch, Meta, Report, Training};
 use crate::train::run_folder::{checkpoints, latest, read_config, read_metrics};
@@ -91,7 +91,7 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         batch: BATCH,
         target: &gpu.target,
         passes: Passes::default(),
-        choice: Choice::default(),
+        choices: Choices::TABLE,
         train: false,
         inspect: false,
         trajectory: true,
