@@ -43,6 +43,19 @@ pub struct Scores {
 /// One vector per parameter, in the order of [`parameters()`].
 pub type Tensors = Vec<Vec<f32>>;
 
+/// Checks a compiled network against its adapter.
+///
+/// # Errors
+/// What does not fit, with the figure asked, the figure allowed and the largest batch that fits.
+pub fn fits(compiled: &Compiled, request: &Request) -> Result<()> {
+    let Err(error) = compiled.plan.fits(&compiled.lowered.program, request.target) else { return Ok(()) };
+    let advice = match largest_batch(request)? {
+        0 => "not even a batch of 1 fits: use a smaller network".to_string(),
+        largest => format!("the largest batch that fits is {largest}"),
+    };
+    Err(Error::Gpu(format!("batch {}: {error}; {advice}", request.batch)))
+}
+
 /// A compiled network on a device.
 pub struct Engine<'g> {
     /// The device.
@@ -69,13 +82,7 @@ impl<'g> Engine<'g> {
     /// driver refuses; out of memory.
     pub fn new(gpu: &'g Gpu, request: &Request, store: &mut Store) -> Result<Engine<'g>> {
         let compiled = compile(request)?;
-        if let Err(error) = compiled.plan.fits(&compiled.lowered.program, &gpu.target) {
-            let advice = match largest_batch(request)? {
-                0 => "not even a batch of 1 fits: use a smaller network".to_string(),
-                largest => format!("the largest batch that fits is {largest}"),
-            };
-            return Err(Error::Gpu(format!("batch {}: {error}; {advice}", request.batch)));
-        }
+        fits(&compiled, request)?;
         let recording = Recording::new(gpu, &compiled.lowered.program, &compiled.plan, store)?;
         let (config, specs) = (request.config.clone(), parameters(request.config));
         Ok(Engine { gpu, config, specs, compiled, batch: request.batch, recording, unused: Vec::new() })

@@ -1,13 +1,14 @@
 //! Measurements: a training step, one convolution with its gradients, a matrix product. Every figure is a median over
 //! repeated runs after a warm-up, submitted and waited for; results are checked before they are timed.
 
+use crate::check::sample::Sample;
 use crate::dataset::Batch;
 use crate::engine::{Adam, Engine};
 use crate::gpu::{Gpu, Recording, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::plan::Plan;
-use crate::kernels::choose::{Choices, tile, weight_tile};
+use crate::kernels::choose::{Choices, ConvOp, Key, tile, weight_tile};
 use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv2d, conv2d_d_weight};
 use crate::kernels::{BufferSpec, Program, Role, View, align};
 use crate::network::{NetworkConfig, initialise, parameters};
@@ -174,15 +175,15 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
     let site = Site { label: "bench", area: "" };
     let target = &gpu.target;
     let backward = ConvShape { cin: cout, cout: cin, ..*shape };
+    let forward = WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false };
+    let turned = WeightOrder { out_step: k * k, in_step: cin * k * k, flip: true };
     match product {
         Product::Forward => {
-            let order = WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false };
-            let operands = (x_view, w_view, order, Start::default(), y_view);
+            let operands = (x_view, w_view, forward, Start::default(), y_view);
             conv2d(&mut program, target, &tile(target, shape), shape, operands, site)?;
         }
         Product::DInput => {
-            let order = WeightOrder { out_step: k * k, in_step: cin * k * k, flip: true };
-            let operands = (y_view, w_view, order, Start::default(), x_view);
+            let operands = (y_view, w_view, turned, Start::default(), x_view);
             conv2d(&mut program, target, &tile(target, &backward), &backward, operands, site)?;
         }
         Product::DWeight => {
@@ -207,10 +208,15 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
         Product::DWeight => w_view,
     };
     let result: Vec<f32> = recording.read(gpu, out)?;
-    let error = sample_error(shape, product, &x, &weight, &y, &result);
+    let (op, of, order, a, b) = match product {
+        Product::Forward => (ConvOp::Conv2d, *shape, forward, &x, &weight),
+        Product::DInput => (ConvOp::Conv2d, backward, turned, &y, &weight),
+        Product::DWeight => (ConvOp::Conv2dDWeight, *shape, forward, &x, &y),
+    };
+    let error = Sample::new(&Key { op, shape: of, steps: 1 }, order, a, b).error(&result);
     let label = &program.launches.iter().max_by_key(|l| l.kernel.source.len()).expect("one launch at least").kernel;
     let variant = label.label();
-    if error.is_nan() || error > 1e-4 {
+    if error > 1e-4 {
         return Err(Error::Gpu(format!("{variant}: wrong result, relative error {error:.1e}; nothing was timed")));
     }
     let mut times = repeat(seconds, || {
@@ -220,57 +226,6 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
     let middle = median(&mut times);
     let spread = [times[0] * 1e3, times[times.len() - 1] * 1e3];
     Ok(Rate { gflops: shape.flops() / middle / 1e9, ms: middle * 1e3, spread, variant, error })
-}
-
-/// Largest difference to plain loops (f64 sums) over 64 results, relative to the largest of them.
-fn sample_error(s: &ConvShape, product: Product, x: &[f32], w: &[f32], y: &[f32], result: &[f32]) -> f64 {
-    let (n, k, rows, columns) = (s.n, s.k, s.in_h, s.in_w);
-    let map = |c: usize, row: usize, column: usize, image: usize| ((c * rows + row) * columns + column) * n + image;
-    // The place in the other map that tap (ky, kx) joins with (row, column), if it exists; towards x, or towards y.
-    let shifted = |row: usize, column: usize, ky: usize, kx: usize| {
-        let (r, c) = ((row + ky).checked_sub(k / 2)?, (column + kx).checked_sub(k / 2)?);
-        (r < rows && c < columns).then_some((r, c))
-    };
-    let (mut worst, mut largest) = (0.0, 1e-30_f64);
-    for trial in 0..64 {
-        let i = trial * 1_000_003 % result.len();
-        let (image, column, row, c) = (i % n, i / n % columns, i / (n * columns) % rows, i / (n * columns * rows));
-        let mut sum = 0.0;
-        let mut add = |a: f32, b: f32| sum += f64::from(a) * f64::from(b);
-        match product {
-            Product::Forward => {
-                for (ci, ky, kx) in taps(s.cin, k) {
-                    if let Some((r, q)) = shifted(row, column, ky, kx) {
-                        add(x[map(ci, r, q, image)], w[((c * s.cin + ci) * k + ky) * k + kx]);
-                    }
-                }
-            }
-            Product::DInput => {
-                for (co, ky, kx) in taps(s.cout, k) {
-                    if let Some((r, q)) = shifted(row, column, k - 1 - ky, k - 1 - kx) {
-                        add(y[map(co, r, q, image)], w[((co * s.cin + c) * k + ky) * k + kx]);
-                    }
-                }
-            }
-            Product::DWeight => {
-                let (kx, ky, ci, co) = (i % k, i / k % k, i / (k * k) % s.cin, i / (k * k * s.cin));
-                for row in 0..rows {
-                    for column in 0..columns {
-                        if let Some((r, q)) = shifted(row, column, ky, kx) {
-                            (0..n).for_each(|image| add(x[map(ci, r, q, image)], y[map(co, row, column, image)]));
-                        }
-                    }
-                }
-            }
-        }
-        worst = f64::max(worst, (sum - f64::from(result[i])).abs());
-        largest = largest.max(sum.abs());
-    }
-    worst / largest
-}
-
-fn taps(channels: usize, k: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..channels * k * k).map(move |i| (i / (k * k), i / k % k, i % k))
 }
 
 /// The convolution that computes the matrix product of [m, k] and [k, n]: columns become rows x 128 where that divides.

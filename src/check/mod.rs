@@ -4,6 +4,7 @@ pub mod cases;
 pub mod goldens;
 pub mod network;
 pub mod run;
+pub mod sample;
 pub mod shaders;
 
 use serde::Serialize;

@@ -122,16 +122,19 @@ impl Recording {
         self.submit(gpu, &self.steps);
     }
 
-    fn submit(&self, gpu: &Gpu, steps: &[Step]) {
+    /// Submits the launches from number `first` on, `times` over, in one pass: for measurements.
+    pub fn run_from(&self, gpu: &Gpu, first: usize, times: usize) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for step in steps {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
+            (0..times).for_each(|_| encode(&mut pass, &self.steps[first..]));
         }
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    fn submit(&self, gpu: &Gpu, steps: &[Step]) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encode(&mut encoder.begin_compute_pass(&Default::default()), steps);
         gpu.queue.submit([encoder.finish()]);
     }
 
@@ -151,6 +154,14 @@ impl Recording {
                 gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
             }
         }
+    }
+}
+
+fn encode(pass: &mut wgpu::ComputePass, steps: &[Step]) {
+    for step in steps {
+        pass.set_pipeline(&step.pipeline);
+        pass.set_bind_group(0, &step.bind_group, &[]);
+        pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
     }
 }
 

@@ -31,12 +31,7 @@ pub struct Key {
 impl Key {
     /// Multiplications and additions of one launch, padding included.
     pub fn flops(&self) -> f64 {
-        // Each pixel of the small map meets all taps.
-        let shape = match self.op {
-            ConvOp::ConvTranspose2d => ConvShape { out_h: self.shape.in_h, out_w: self.shape.in_w, ..self.shape },
-            _ => self.shape,
-        };
-        self.steps as f64 * shape.flops()
+        self.steps as f64 * self.shape.flops()
     }
 }
 

@@ -1,0 +1,155 @@
+//! `recurve tune`, and the flags that say where other commands' kernel variants come from.
+
+use super::Adapter;
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use recurve::graph::compile::{Request, compile};
+use recurve::graph::passes::Passes;
+use recurve::kernels::choose::Choices;
+use recurve::network::{Preset, RunConfig};
+use recurve::tune::{Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, tune};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where kernel variants come from.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// First measure kernel variants that no earlier run measured, within SECONDS [10 if not given]. Without this, only a run
+    /// that will last at least 5 minutes does so; all runs use what was measured earlier
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    tune: Option<f64>,
+    /// Kernel variants from the built-in table alone
+    #[arg(long, conflicts_with = "tune")]
+    no_tune: bool,
+    /// Kernel variants from a file, such as choices.toml of another run: gives its bits again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tune", "no_tune"])]
+    choices: Option<PathBuf>,
+}
+
+impl Flags {
+    /// What they say.
+    pub fn tuning(&self) -> anyhow::Result<Tuning> {
+        Ok(match (&self.choices, self.no_tune, self.tune) {
+            (Some(file), ..) => Tuning::File(file.clone()),
+            (_, true, _) => Tuning::Off,
+            (.., Some(seconds)) => Tuning::Now(positive(seconds)?),
+            _ => Tuning::Auto,
+        })
+    }
+}
+
+fn positive(seconds: f64) -> anyhow::Result<f64> {
+    anyhow::ensure!(seconds >= 0.0 && seconds.is_finite(), "tuning takes 0 or more seconds, found {seconds}");
+    Ok(seconds)
+}
+
+/// Arguments of `recurve tune`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// tiny, blt64 or blt128
+    #[arg(long, required_unless_present = "config")]
+    preset: Option<Preset>,
+    /// Configuration file (TOML) instead of a preset
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    config: Option<PathBuf>,
+    /// Pictures per batch [default: the configuration's]
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
+    #[arg(long, value_name = "NAME")]
+    no_pass: Vec<String>,
+    /// Seconds for everything, compilation included; what was not reached keeps the table's choice
+    #[arg(long, value_name = "S", default_value_t = SECONDS)]
+    seconds: f64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `recurve tune`: measures all shapes anew, and keeps what it found.
+pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let mut config = match (&arguments.config, arguments.preset) {
+        (Some(file), _) => RunConfig::read(file)?,
+        (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
+    };
+    config.training.batch = arguments.batch.unwrap_or(config.training.batch);
+    config.validate()?;
+    let seconds = positive(arguments.seconds)?;
+    let gpu = adapter.open(false)?;
+    let request = Request {
+        config: &config.network,
+        batch: config.training.batch,
+        target: &gpu.target,
+        passes: Passes::without(&arguments.no_pass)?,
+        choices: Choices::TABLE,
+        train: true,
+        inspect: false,
+        trajectory: false,
+    };
+    let compiled = compile(&request)?;
+    compiled.plan.fits(&compiled.lowered.program, &gpu.target)?;
+    let mut show = |trial: &Trial| {
+        let ms = trial.ms.map_or("-".into(), |ms| format!("{ms:.3} ms"));
+        eprintln!("{}: {} {ms}", trial.key, trial.variant);
+    };
+    let mut options = Options { seconds, progress: &mut show, alter: &|_, _, _| () };
+    let tuned = tune(&gpu, &compiled.lowered.uses, &mut options)?;
+    let folder = cache::folder();
+    cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);
+    if arguments.json {
+        let mut object = serde_json::to_value(&tuned)?;
+        object["adapter"] = gpu.info.name.clone().into();
+        object["driver"] = recurve::gpu::driver(&gpu.info).into();
+        object["cache"] = folder.map(|f| f.display().to_string()).into();
+        println!("{object}");
+    } else {
+        println!("{}", gpu.describe());
+        print(&tuned);
+        if let Some(folder) = folder {
+            println!("kept in {}", folder.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(tuned: &Tuned) {
+    let mut table = Table::new();
+    let header = ["shape", "x", "variant", "ms", "GFLOP/s", "predicted", "error", "first run", ""];
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    let mut last = None;
+    let (mut before, mut after) = (0.0, 0.0);
+    for trial in &tuned.trials {
+        let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
+        let new = last != Some(trial.key);
+        last = Some(trial.key);
+        let outcome = match &trial.outcome {
+            Outcome::Chosen if trial.present => "stays".to_string(),
+            Outcome::Chosen => "chosen".into(),
+            Outcome::Slower => String::new(),
+            Outcome::Wrong => "WRONG".into(),
+            Outcome::Refused(why) => format!("refused: {why}"),
+            Outcome::NotTried => "no time left".into(),
+        };
+        let ms = trial.ms.unwrap_or(0.0) * trial.launches as f64;
+        before += if trial.present { ms } else { 0.0 };
+        after += if trial.outcome == Outcome::Chosen { ms } else { 0.0 };
+        table.add_row([
+            if new { trial.key.to_string() } else { String::new() },
+            if new { trial.launches.to_string() } else { String::new() },
+            trial.variant.to_string(),
+            of(trial.ms, 3),
+            of(trial.gflops, 1),
+            of(trial.predicted_ms, 3),
+            trial.error.map_or(String::new(), |e| format!("{e:.0e}")),
+            of(trial.compile_ms, 0),
+            outcome,
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "x: launches a step. Times in ms of one launch; predicted: by the model, from the time of the first row; first run: with compilation"
+    );
+    println!(
+        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {before:.1} ms a step by the table, {after:.1} ms tuned",
+        tuned.shapes, tuned.seconds, tuned.left
+    );
+}
