@@ -1,7 +1,6 @@
 //! `recurve tune`, and the flags that say where other commands' kernel variants come from.
 
 use super::Adapter;
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
@@ -112,44 +111,42 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
 }
 
 fn print(tuned: &Tuned) {
-    let mut table = Table::new();
-    let header = ["shape", "x", "variant", "ms", "GFLOP/s", "predicted", "error", "first run", ""];
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
     let mut last = None;
     let (mut before, mut after) = (0.0, 0.0);
+    println!("  {:52} {:>9} {:>8} {:>9} {:>7} {:>9}", "variant", "ms", "GFLOP/s", "predicted", "error", "first run");
     for trial in &tuned.trials {
-        let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
-        let new = last != Some(trial.key);
-        last = Some(trial.key);
+        if last != Some(trial.key) {
+            println!("{}, {} launches a step", trial.key, trial.launches);
+            last = Some(trial.key);
+        }
         let outcome = match &trial.outcome {
             Outcome::Chosen if trial.present => "stays".to_string(),
             Outcome::Chosen => "chosen".into(),
             Outcome::Slower => String::new(),
-            Outcome::Wrong => "WRONG".into(),
+            Outcome::Wrong => "wrong".into(),
             Outcome::Refused(why) => format!("refused: {why}"),
             Outcome::NotTried => "no time left".into(),
         };
         let ms = trial.ms.unwrap_or(0.0) * trial.launches as f64;
         before += if trial.present { ms } else { 0.0 };
         after += if trial.outcome == Outcome::Chosen { ms } else { 0.0 };
-        table.add_row([
-            if new { trial.key.to_string() } else { String::new() },
-            if new { trial.launches.to_string() } else { String::new() },
+        let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
+        println!(
+            "  {:52} {:>9} {:>8} {:>9} {:>7} {:>9}  {outcome}",
             trial.variant.to_string(),
             of(trial.ms, 3),
             of(trial.gflops, 1),
             of(trial.predicted_ms, 3),
             trial.error.map_or(String::new(), |e| format!("{e:.0e}")),
-            of(trial.compile_ms, 0),
-            outcome,
-        ]);
+            of(trial.compile_ms, 0)
+        );
     }
-    println!("{table}");
     println!(
-        "x: launches a step. Times in ms of one launch; predicted: by the model, from the time of the first row; first run: with compilation"
+        "ms: of one launch; predicted: by the model from the time of the first row; first run: ms with compilation"
     );
     println!(
-        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {before:.1} ms a step by the table, {after:.1} ms tuned",
+        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {before:.1} ms a step by the table, \
+         {after:.1} ms tuned",
         tuned.shapes, tuned.seconds, tuned.left
     );
 }

@@ -76,6 +76,8 @@ pub struct Trial {
     pub error: Option<f64>,
     /// Milliseconds from the text to the first result.
     pub compile_ms: Option<f64>,
+    /// Bytes of the kernel's text.
+    pub text_bytes: Option<usize>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -197,6 +199,7 @@ fn shape(
             predicted_ms: first_ms.map(|ms: f64| ms * model::cost(target, key, &variant) / base),
             error: None,
             compile_ms: None,
+            text_bytes: None,
             outcome: Outcome::NotTried,
         };
         // A shape may take half of what is left, so that the next ones get their turn.
@@ -207,6 +210,9 @@ fn shape(
         let once = 3.0 * key.flops() / rate;
         if !room(once) {
             trials.push(trial);
+            if i == 0 {
+                return Ok(None);
+            }
             continue;
         }
         let bench = bench.get_or_insert_with(|| Bench::new(gpu, key));
@@ -219,8 +225,12 @@ fn shape(
             }
         };
         let source = prepared.kernel().source.clone();
+        trial.text_bytes = Some(source.len());
         if !room(once + compiler.expected(&source)) {
             trials.push(trial);
+            if i == 0 {
+                return Ok(None);
+            }
             continue;
         }
         let started = Instant::now();

@@ -5,6 +5,7 @@ use crate::check::sample::weight_count;
 use crate::kernels::Target;
 use crate::kernels::choose::{ConvOp, Key, Variant, tiles, weight_tiles};
 use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use std::collections::HashSet;
 
 /// Most candidates per shape beside the present choice.
 const MOST: usize = 6;
@@ -32,7 +33,7 @@ struct Costs {
 
 fn costs(target: &Target) -> Costs {
     if target.cpu {
-        let (load, uniform, shared, broadcast) = (20.0, 10.0, 100.0, 3.0);
+        let (load, uniform, shared, broadcast) = (20.0, 30.0, 100.0, 3.0);
         Costs { load, uniform, shared, broadcast, start: 300.0, registers: 128.0, busy: 64.0 }
     } else {
         let (load, uniform, shared, broadcast) = (8.0, 2.0, 1.5, 1.5);
@@ -127,9 +128,9 @@ pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant>
         }
     };
     let limit = HOPELESS * cost(target, key, present);
-    list.retain(|v| v != present && cost(target, key, v) <= limit);
+    let mut seen = HashSet::from([*present]);
+    list.retain(|v| cost(target, key, v) <= limit && seen.insert(*v));
     list.sort_by(|a, b| cost(target, key, a).total_cmp(&cost(target, key, b)));
-    list.dedup();
     list.truncate(MOST);
     list
 }

@@ -162,8 +162,9 @@ impl<'g> Bench<'g> {
             old.push(self.time(present, times)?);
             new.push(self.time(candidate, times)?);
             ratios.push(new[new.len() - 1] / old[old.len() - 1]);
-            if ratios.len() == 2 && ratios.iter().all(|&r| r > 1.25) {
-                break; // lost twice, clearly
+            let lost = |by: f64| ratios.iter().all(|&r| r > by);
+            if lost(1.6) || ratios.len() == 2 && lost(1.25) {
+                break;
             }
         }
         (present.seconds, candidate.seconds) = (median(&mut old), median(&mut new));
