@@ -2,6 +2,7 @@
 
 mod device;
 mod recording;
+mod warm;
 
 pub use device::{Gpu, Options, adapters, driver, target};
 pub use recording::{Recording, Store, read};

@@ -1,6 +1,7 @@
 //! A program on a device: buffers allocated as planned, pipelines and bind groups made once, replayed at will.
 
 use super::device::Gpu;
+use super::warm;
 use crate::graph::plan::Plan;
 use crate::kernels::{Access, Program, View};
 use crate::{Error, Result};
@@ -52,6 +53,7 @@ impl Recording {
                 },
             });
         }
+        warm::compile(gpu, program.launches.iter().map(|launch| launch.kernel.clone()))?;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform)?;
         let mut table = vec![0u8; plan.params_bytes as usize];
