@@ -10,7 +10,7 @@ use recurve::kernels::choose::{Choices, Key, Uses, Variant};
 use recurve::network::{NetworkConfig, RunConfig, initialise, parameters};
 use recurve::reference::random::normal;
 use recurve::tune::{Options, Outcome, Trial, Tuned, cache, model, tune};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "
 [network]
@@ -153,6 +153,10 @@ fn other_choices_compute_the_same_gradients() {
 
 fn recurve(cache: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("recurve").unwrap();
+    // Mesa keeps its own cache where it was: compiling everything anew takes minutes.
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let set = ["MESA_SHADER_CACHE_DIR", "XDG_CACHE_HOME"].into_iter().find_map(std::env::var_os).map(PathBuf::from);
+    set.or_else(home).inspect(|folder| _ = command.env("MESA_SHADER_CACHE_DIR", folder));
     command.env("XDG_CACHE_HOME", cache).args(arguments);
     command
 }
