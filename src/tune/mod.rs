@@ -30,7 +30,7 @@ const NEGLIGIBLE: f64 = 0.002;
 pub enum Tuning {
     /// The table alone.
     Off,
-    /// What earlier runs found; measured now only where a run is long enough to repay it.
+    /// What earlier runs found; if they found nothing for this network, and the run is long enough to repay it, measured now.
     #[default]
     Auto,
     /// What earlier runs found, and the rest measured now, within so many seconds.
@@ -301,6 +301,7 @@ pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option
         let all = uses.iter().map(|(key, used)| (*key, known.tuned.get(key).copied().unwrap_or(used.variant)));
         Choices { forced: None, tuned: all.collect() }
     };
+    let wanted = worth(uses);
     let (known, seconds) = match tuning {
         Tuning::Off => (Choices::default(), None),
         Tuning::File(path) => {
@@ -311,11 +312,13 @@ pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option
         Tuning::Auto => {
             // What a CPU driver and a small GPU reach.
             let rate = if target.cpu { 20e9 } else { 1e12 };
-            (cache::recall(folder, target), (work / rate >= REPAID * SECONDS).then_some(SECONDS))
+            let known = cache::recall(folder, target);
+            // Once something was tuned, equal runs get equal choices: only `Now` goes on with what was left.
+            let begun = wanted.iter().any(|(key, _)| known.tuned.contains_key(key));
+            (known, (!begun && work / rate >= REPAID * SECONDS).then_some(SECONDS))
         }
         Tuning::Now(seconds) => (cache::recall(folder, target), Some(*seconds)),
     };
-    let wanted = worth(uses);
     let missing: Uses = wanted.iter().filter(|(key, _)| !known.tuned.contains_key(key)).copied().collect();
     let mut tuned = None;
     let mut all = known;
