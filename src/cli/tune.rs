@@ -132,10 +132,11 @@ fn print(tuned: &Tuned) {
         after += if trial.outcome == Outcome::Chosen { ms } else { 0.0 };
         let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
         println!(
-            "  {:52} {:>9} {:>8} {:>9} {:>7} {:>9}  {outcome}",
+            "  {:55} {:>9} {:>8} {:>6} {:>9} {:>7} {:>9}  {outcome}",
             trial.variant.to_string(),
             of(trial.ms, 3),
             of(trial.gflops, 1),
+            of(trial.ratio, 2),
             of(trial.predicted_ms, 3),
             trial.error.map_or(String::new(), |e| format!("{e:.0e}")),
             of(trial.compile_ms, 0)

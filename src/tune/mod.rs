@@ -22,6 +22,8 @@ use trial::{Bench, Runner, Verdict};
 pub const SECONDS: f64 = 10.0;
 /// A run is tuned without being asked only if it lasts this many times as long as tuning may take.
 pub const REPAID: f64 = 30.0;
+/// A candidate must need less than this share of the best one's time.
+const MARGIN: f64 = 0.97;
 /// Shapes with less than this share of a network's work keep the table's choice.
 const NEGLIGIBLE: f64 = 0.002;
 
@@ -68,6 +70,8 @@ pub struct Trial {
     pub present: bool,
     /// Median time of one launch, milliseconds.
     pub ms: Option<f64>,
+    /// Share of the time of the best so far, both measured in turn; 1 for the present choice.
+    pub ratio: Option<f64>,
     /// Rate at that time, padding included.
     pub gflops: Option<f64>,
     /// Time that the model predicts from the present choice's, milliseconds.
@@ -195,6 +199,7 @@ fn shape(
             variant,
             present: i == 0,
             ms: None,
+            ratio: None,
             gflops: None,
             predicted_ms: first_ms.map(|ms: f64| ms * model::cost(target, key, &variant) / base),
             error: None,
@@ -252,21 +257,22 @@ fn shape(
             Ok(Verdict::Right(runner)) => {
                 let mut runner = *runner;
                 trial.error = Some(runner.error);
-                let wins = match &mut best {
-                    None => true,
+                let ratio = match &mut best {
+                    None => 1.0,
                     Some((present, at)) => {
                         let spare = (share - begin.elapsed().as_secs_f64()).clamp(0.0, 0.5);
-                        let wins = bench.beats(present, &mut runner, spare)?;
+                        let ratio = bench.compare(present, &mut runner, spare)?;
                         timed(&mut trials[*at], present.seconds);
-                        wins
+                        ratio
                     }
                 };
+                trial.ratio = Some(ratio);
                 timed(&mut trial, runner.seconds);
                 if i == 0 {
                     first_ms = trial.ms;
                 }
                 trial.outcome = Outcome::Slower;
-                if wins {
+                if best.is_none() || ratio < MARGIN {
                     best = Some((runner, trials.len()));
                 }
             }

@@ -56,30 +56,42 @@ fn spread(c: &Costs, lanes: f64, work: f64, accumulators: usize) -> f64 {
     lanes.max(c.busy) * (work * spilled + c.start)
 }
 
+/// Neighbouring images that a variant can read as one vector. To a 1x1 kernel columns are images.
+fn images(s: &ConvShape) -> usize {
+    if s.k == 1 && s.stride == 1 { s.n * s.in_w } else { s.n }
+}
+
+/// Loading a vector costs less than loading its elements.
+fn vector_load(vec: usize) -> f64 {
+    (1.0 + vec as f64) / 2.0
+}
+
 fn conv_cost(target: &Target, key: &Key, tile: &Tile) -> f64 {
     let (c, s) = (costs(target), &key.shape);
-    let (k, r, nv) = (s.k as f64, tile.r as f64, tile.nv as f64);
+    let vec = if images(s).is_multiple_of(tile.vec) { tile.vec } else { 1 };
+    let (k, r, nv, v) = (s.k as f64, tile.r as f64, tile.nv as f64, vec as f64);
     // The four phases of a transposed convolution have a quarter of the taps each.
     let (phases, taps, columns, rows) = match key.op {
         ConvOp::ConvTranspose2d => (4, k * k / 4.0, s.in_w * s.n, s.in_h),
         _ => (1, k * k, s.out_w * s.n, s.out_h),
     };
-    let groups = columns.div_ceil(tile.lanes) * phases * rows.div_ceil(tile.nv) * s.cout.div_ceil(tile.r);
-    let loads = taps / k * ((nv - 1.0) * s.stride as f64 + k);
+    let groups = (columns / vec).div_ceil(tile.lanes) * phases * rows.div_ceil(tile.nv) * s.cout.div_ceil(tile.r);
+    let loads = taps / k * ((nv - 1.0) * s.stride as f64 + k) * vector_load(vec);
     let weights = taps * r;
     let source = match tile.source {
         Source::Subgroup => c.broadcast + c.load / f64::from(target.subgroup.max(1)),
         Source::Shared => c.shared,
         Source::Uniform => c.uniform,
     };
-    let turn = weights * nv + loads * c.load + weights * source;
-    spread(&c, (groups * tile.lanes) as f64, s.cin as f64 * turn, tile.r * tile.nv)
+    let turn = weights * nv * v + loads * c.load + weights * source;
+    spread(&c, (groups * tile.lanes) as f64, s.cin as f64 * turn, tile.r * tile.nv * vec)
 }
 
 fn weight_cost(target: &Target, key: &Key, tile: &WeightTile) -> f64 {
     let (costs, s) = (costs(target), &key.shape);
     let (k, r, c, lanes) = (s.k as f64, tile.r as f64, tile.c as f64, tile.lanes as f64);
-    let columns = s.out_w * s.n;
+    let vec = if tile.along == Lanes::Channels && images(s).is_multiple_of(tile.vec) { tile.vec } else { 1 };
+    let columns = s.out_w * s.n / vec;
     let outputs = (tile.r * tile.c * s.k * s.k) as f64;
     let blocks = if tile.along == Lanes::Pixels { columns.div_ceil(tile.lanes) } else { columns };
     let splits = tile.splits.min(blocks);
@@ -92,9 +104,16 @@ fn weight_cost(target: &Target, key: &Key, tile: &WeightTile) -> f64 {
             (turns, outputs + (c * k * rows + r) * costs.load)
         }
         Lanes::Channels => {
-            let x = if tile.subgroup { costs.broadcast + costs.load / lanes } else { costs.uniform };
+            let load = vector_load(vec);
+            let x = if tile.subgroup {
+                vec as f64 * costs.broadcast + load * costs.load / lanes
+            } else {
+                load * costs.uniform
+            };
+            // An accumulator that takes part in few products per turn is mostly written back.
+            let products = outputs * vec as f64 * (1.0 + 1.0 / (vec * tile.unroll) as f64) / s.stride as f64;
             let turns = key.steps as f64 * s.in_h as f64 * columns_of_group;
-            (turns, outputs / s.stride as f64 + r * costs.load + c * k * x)
+            (turns, products + r * load * costs.load + c * k * x)
         }
     };
     // Lanes along pixels exchange their sums at the end.
@@ -117,15 +136,17 @@ fn weight_groups(s: &ConvShape, tile: &WeightTile) -> usize {
 
 /// The variants worth measuring for a shape beside the present one, the most promising first.
 pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant> {
+    // A batch that its vectors do not divide makes a variant the same as one without.
+    let divides = |vec: usize| images(&key.shape).is_multiple_of(vec);
     let mut list: Vec<Variant> = match present {
         Variant::Conv(_) => {
             let all = tiles(target, key.shape.k, key.op == ConvOp::ConvTranspose2d);
             // Rows beyond the map are work for nothing.
             let rows = if key.op == ConvOp::ConvTranspose2d { key.shape.in_h } else { key.shape.out_h };
-            all.into_iter().filter(|t| t.nv < 2 * rows).map(Variant::Conv).collect()
+            all.into_iter().filter(|t| t.nv < 2 * rows && divides(t.vec)).map(Variant::Conv).collect()
         }
         Variant::Weight(tile) => {
-            let all = weight_tiles(target, key.shape.k).into_iter().chain([*tile]);
+            let all = weight_tiles(target, key.shape.k).into_iter().filter(|t| divides(t.vec)).chain([*tile]);
             all.flat_map(|t| splits(key, tile, &t).map(|splits| Variant::Weight(WeightTile { splits, ..t }))).collect()
         }
     };
@@ -208,7 +229,7 @@ mod tests {
     #[test]
     fn a_cpu_wants_broadcasts_and_large_tiles_where_loads_are_dear() {
         let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1 };
-        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv });
+        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1 });
         let cost = |source, r, nv| cost(&target(true, 8), &key, &tile(source, r, nv));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Subgroup, 8, 1));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Shared, 16, 4));

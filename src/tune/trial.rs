@@ -15,9 +15,6 @@ use std::time::Instant;
 const TOLERANCE: f64 = 1e-4;
 /// A measured run lasts at least so long, seconds: as many launches as that takes.
 const LEAST_RUN: f64 = 2e-3;
-/// A candidate must need at most this share of the present choice's time.
-const MARGIN: f64 = 0.95;
-
 /// The bench of one shape: its operands on the device, and what comes out by plain loops.
 pub struct Bench<'g> {
     gpu: &'g Gpu,
@@ -150,11 +147,11 @@ impl<'g> Bench<'g> {
     }
 
     /// Times two variants in turn, so that a machine that is busy with something else slows both, until `seconds` are over,
-    /// at most seven times each. True if the second wins clearly. Leaves the median times in both.
+    /// at most seven times each. Gives the second's share of the first's time, and leaves the median times in both.
     ///
     /// # Errors
     /// A lost device.
-    pub fn beats(&self, present: &mut Runner, candidate: &mut Runner, seconds: f64) -> Result<bool> {
+    pub fn compare(&self, present: &mut Runner, candidate: &mut Runner, seconds: f64) -> Result<f64> {
         let begin = Instant::now();
         let times = (LEAST_RUN / present.seconds.min(candidate.seconds)).ceil().clamp(1.0, 64.0) as usize;
         let (mut old, mut new, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -168,7 +165,7 @@ impl<'g> Bench<'g> {
             }
         }
         (present.seconds, candidate.seconds) = (median(&mut old), median(&mut new));
-        Ok(median(&mut ratios) < MARGIN)
+        Ok(median(&mut ratios))
     }
 }
 
