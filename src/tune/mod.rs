@@ -137,8 +137,8 @@ impl Compiler<'_> {
         if self.seen.contains(source) {
             return 0.0;
         }
-        // Three times as long as usual happens.
-        3.0 * model::compile_seconds(&self.gpu.target, source.len()) * self.measured / self.predicted
+        // Twice as long as usual happens.
+        2.0 * model::compile_seconds(&self.gpu.target, source.len()) * self.measured / self.predicted
     }
 
     fn learn(&mut self, source: &str, seconds: f64) {

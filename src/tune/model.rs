@@ -10,7 +10,7 @@ use std::collections::HashSet;
 /// Most candidates per shape beside the present choice.
 const MOST: usize = 6;
 /// Candidates that the model takes to be this much slower than the present choice are not tried.
-const HOPELESS: f64 = 2.5;
+const HOPELESS: f64 = 2.0;
 
 /// What things cost, in multiply-adds of one lane. A CPU driver pays dearly for loads and runs few groups at a time; a GPU
 /// hides loads behind many groups.
