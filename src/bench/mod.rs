@@ -12,6 +12,8 @@ use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv2d, conv2d_d
 use crate::kernels::{BufferSpec, Program, Role, View, align};
 use crate::network::{NetworkConfig, initialise, parameters};
 use crate::reference::random::normal;
+pub use crate::reference::sample::Product;
+use crate::reference::sample::{Sampled, sample_error};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -141,17 +143,6 @@ pub fn step(gpu: &Gpu, config: &NetworkConfig, batch: usize, passes: Passes, sec
     })
 }
 
-/// A convolution, which of its three products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
-    /// y from x and w.
-    Forward,
-    /// d_x from d_y and w.
-    DInput,
-    /// d_w from x and d_y.
-    DWeight,
-}
-
 /// Measures one product of a convolution with the variant that the table chooses. Results are checked against plain
 /// loops first.
 ///
@@ -207,7 +198,7 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
         Product::DWeight => w_view,
     };
     let result: Vec<f32> = recording.read(gpu, out)?;
-    let error = sample_error(shape, product, &x, &weight, &y, &result);
+    let error = sample_error(&sampled(shape), product, (&x, &weight, &y), None, &result);
     let label = &program.launches.iter().max_by_key(|l| l.kernel.source.len()).expect("one launch at least").kernel;
     let variant = label.label();
     if error.is_nan() || error > 1e-4 {
@@ -222,55 +213,9 @@ pub fn conv(gpu: &Gpu, shape: &ConvShape, product: Product, seconds: f64) -> Res
     Ok(Rate { gflops: shape.flops() / middle / 1e9, ms: middle * 1e3, spread, variant, error })
 }
 
-/// Largest difference to plain loops (f64 sums) over 64 results, relative to the largest of them.
-fn sample_error(s: &ConvShape, product: Product, x: &[f32], w: &[f32], y: &[f32], result: &[f32]) -> f64 {
-    let (n, k, rows, columns) = (s.n, s.k, s.in_h, s.in_w);
-    let map = |c: usize, row: usize, column: usize, image: usize| ((c * rows + row) * columns + column) * n + image;
-    // The place in the other map that tap (ky, kx) joins with (row, column), if it exists; towards x, or towards y.
-    let shifted = |row: usize, column: usize, ky: usize, kx: usize| {
-        let (r, c) = ((row + ky).checked_sub(k / 2)?, (column + kx).checked_sub(k / 2)?);
-        (r < rows && c < columns).then_some((r, c))
-    };
-    let (mut worst, mut largest) = (0.0, 1e-30_f64);
-    for trial in 0..64 {
-        let i = trial * 1_000_003 % result.len();
-        let (image, column, row, c) = (i % n, i / n % columns, i / (n * columns) % rows, i / (n * columns * rows));
-        let mut sum = 0.0;
-        let mut add = |a: f32, b: f32| sum += f64::from(a) * f64::from(b);
-        match product {
-            Product::Forward => {
-                for (ci, ky, kx) in taps(s.cin, k) {
-                    if let Some((r, q)) = shifted(row, column, ky, kx) {
-                        add(x[map(ci, r, q, image)], w[((c * s.cin + ci) * k + ky) * k + kx]);
-                    }
-                }
-            }
-            Product::DInput => {
-                for (co, ky, kx) in taps(s.cout, k) {
-                    if let Some((r, q)) = shifted(row, column, k - 1 - ky, k - 1 - kx) {
-                        add(y[map(co, r, q, image)], w[((co * s.cin + c) * k + ky) * k + kx]);
-                    }
-                }
-            }
-            Product::DWeight => {
-                let (kx, ky, ci, co) = (i % k, i / k % k, i / (k * k) % s.cin, i / (k * k * s.cin));
-                for row in 0..rows {
-                    for column in 0..columns {
-                        if let Some((r, q)) = shifted(row, column, ky, kx) {
-                            (0..n).for_each(|image| add(x[map(ci, r, q, image)], y[map(co, row, column, image)]));
-                        }
-                    }
-                }
-            }
-        }
-        worst = f64::max(worst, (sum - f64::from(result[i])).abs());
-        largest = largest.max(sum.abs());
-    }
-    worst / largest
-}
-
-fn taps(channels: usize, k: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..channels * k * k).map(move |i| (i / (k * k), i / k % k, i % k))
+fn sampled(s: &ConvShape) -> Sampled {
+    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = *s;
+    Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride }
 }
 
 /// The convolution that computes the matrix product of [m, k] and [k, n]: columns become rows x 128 where that divides.
