@@ -2,6 +2,8 @@
 
 mod device;
 mod recording;
+mod timer;
 
 pub use device::{Gpu, Options, adapters, driver, target};
 pub use recording::{Recording, Store, read};
+pub use timer::{Timer, Timing, time_nothing};

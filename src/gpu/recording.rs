@@ -14,17 +14,26 @@ pub struct Store(HashMap<String, wgpu::Buffer>);
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
 
-struct Step {
+/// One launch, ready to be encoded.
+pub(super) struct Step {
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     grid: [u32; 3],
+}
+
+impl Step {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], self.grid[2]);
+    }
 }
 
 /// A program, ready to run.
 pub struct Recording {
     /// The buffer that serves each buffer of the program.
     buffers: Vec<wgpu::Buffer>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     staging: Option<wgpu::Buffer>,
 }
 
@@ -119,18 +128,10 @@ impl Recording {
 
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
-        self.submit(gpu, &self.steps);
-    }
-
-    fn submit(&self, gpu: &Gpu, steps: &[Step]) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for step in steps {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
+            self.steps.iter().for_each(|step| step.encode(&mut pass));
         }
         gpu.queue.submit([encoder.finish()]);
     }
@@ -197,24 +198,4 @@ pub fn read<T: bytemuck::AnyBitPattern>(
     drop(mapped);
     staging.unmap();
     Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
-}
-
-impl Recording {
-    /// Wall time of each launch alone, in seconds: the least of `repeats` runs, each submitted and waited for. The cost of
-    /// submitting is in every figure.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
-        let mut least = vec![f64::INFINITY; self.steps.len()];
-        for _ in 0..repeats {
-            for (step, least) in self.steps.iter().zip(&mut least) {
-                let start = std::time::Instant::now();
-                self.submit(gpu, std::slice::from_ref(step));
-                gpu.wait()?;
-                *least = least.min(start.elapsed().as_secs_f64());
-            }
-        }
-        Ok(least)
-    }
 }
