@@ -2,6 +2,7 @@
 //! kernels that measure are verified like all others, and the best of a few settings counts.
 
 use super::measure::{measure, median, submit_seconds};
+use super::table::figure;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
@@ -41,9 +42,30 @@ impl Ceilings {
         holds.map_or(f64::NAN, |b| b.gbps)
     }
 
+    /// In one sentence, for people.
+    pub fn describe(&self) -> String {
+        let one = |b: &Bandwidth| format!("{} GB/s in {}", figure(b.gbps), size(b.bytes));
+        let bandwidth: Vec<String> = self.bandwidth.iter().map(one).collect();
+        format!(
+            "Ceilings, measured: {} GFLOP/s multiply-adds in registers; {}; empty submission {:.0} us, dependent launch {:.1} us",
+            figure(self.gflops),
+            bandwidth.join(", "),
+            self.submit_us,
+            self.dispatch_us
+        )
+    }
+
     /// The least time, in seconds, in which the ceilings allow so many operations on so many bytes.
     pub fn seconds(&self, flops: f64, bytes: f64) -> f64 {
         f64::max(flops / self.gflops, bytes / self.gbps(bytes)) / 1e9
+    }
+}
+
+/// A number of bytes in KiB or MiB.
+pub fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mib => format!("{mib} MiB"),
     }
 }
 

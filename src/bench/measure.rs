@@ -43,14 +43,14 @@ pub fn submit_seconds(gpu: &Gpu, count: usize) -> Result<f64> {
 }
 
 /// Runs a program for about `seconds`, in at least five samples after a warm-up. A sample holds as many runs as make it last
-/// 20 empty submissions and 2 ms at least, so that submitting is below a twentieth of it; it is not subtracted.
+/// 20 empty submissions and 5 ms at least, so that submitting is below a twentieth of it; it is not subtracted.
 ///
 /// # Errors
 /// A lost device.
 pub fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<Samples> {
     recording.time(gpu, 1, None)?;
     let once = recording.time(gpu, 1, None)?.wall;
-    let wanted = f64::max(20.0 * submit_seconds(gpu, 5)?, 2e-3);
+    let wanted = f64::max(20.0 * submit_seconds(gpu, 5)?, 5e-3);
     let mut repeats = 1;
     let mut last = once;
     while last < wanted && repeats < 4096 {

@@ -9,6 +9,8 @@ pub mod ceilings;
 pub mod compare;
 pub mod kernels;
 pub mod measure;
+pub mod roofline;
 pub mod step;
 pub mod table;
 pub mod trace;
+pub mod variants;

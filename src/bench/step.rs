@@ -207,7 +207,7 @@ pub fn step(
         let mine: Vec<usize> = (0..launches.len()).filter(of_op).collect();
         let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
         let part = Program { launches: mine.iter().map(|&i| launches[i].clone()).collect(), ..Program::default() };
-        row(name, &part, Samples { seconds, repeats: 1, source, doubt: None });
+        row(name, &part, Samples { seconds, repeats: 1, source, doubt: doubt.clone() });
     }
 
     let mut timed = Vec::new();

@@ -5,7 +5,7 @@ use super::measure::{Samples, Source, median, median_interval};
 use crate::gpu::{Gpu, driver};
 use crate::kernels::Program;
 use crate::{Error, Result};
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -39,6 +39,8 @@ pub struct Row {
     pub repeats: usize,
     /// Whose clock.
     pub source: Source,
+    /// Why the device's clock was not believed, where it was offered and not.
+    pub doubt: Option<String>,
     /// Additions and multiplications per second, in 10^9, at the median; padding included.
     pub gflops: f64,
     /// Bytes per second, in 10^9, at the median; every operand counted once.
@@ -82,7 +84,7 @@ pub struct Subject {
 
 impl Row {
     /// The columns, in the order of the CSV file: the keys of a row's JSON object.
-    pub const COLUMNS: [&str; 23] = [
+    pub const COLUMNS: [&str; 24] = [
         "id",
         "op",
         "shape",
@@ -96,6 +98,7 @@ impl Row {
         "samples_ms",
         "repeats",
         "source",
+        "doubt",
         "gflops",
         "gbps",
         "intensity",
@@ -126,6 +129,7 @@ impl Row {
         row.samples_ms = ms;
         row.repeats = samples.repeats;
         row.source = samples.source;
+        row.doubt = samples.doubt.clone();
         row.gflops = subject.flops / seconds / 1e9;
         row.gbps = subject.bytes / seconds / 1e9;
         row.percent = ceilings.map(|c| 100.0 * c.seconds(subject.flops, subject.bytes) / seconds);
@@ -157,6 +161,7 @@ impl Row {
             samples_ms: Vec::new(),
             repeats: 0,
             source: Source::Wall,
+            doubt: None,
             gflops: 0.0,
             gbps: 0.0,
             intensity: flops / bytes,
@@ -226,24 +231,11 @@ impl Document {
         out
     }
 
-    /// The table for people.
+    /// The table for people (it is also Markdown). The first column, after `recurve bench`, repeats the row.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        let head = [
-            "op and shape",
-            "uses",
-            "ms",
-            "95 % CI",
-            "GFLOP/s",
-            "GB/s",
-            "flop/B",
-            "% roof",
-            "error",
-            "compile ms",
-            "variant",
-        ];
-        table.set_header(head);
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(HEAD);
         (1..10).for_each(|i| table.column_mut(i).expect("set").set_cell_alignment(CellAlignment::Right));
         for row in &self.rows {
             table.add_row(cells(row));
@@ -252,16 +244,36 @@ impl Document {
     }
 }
 
+/// The columns of the table for people.
+pub const HEAD: [&str; 11] = [
+    "recurve bench …",
+    "uses",
+    "ms",
+    "95 % CI",
+    "GFLOP/s",
+    "GB/s",
+    "flop/B",
+    "% roof",
+    "error",
+    "compile ms",
+    "variant, clock",
+];
+
 /// A row's cells in the table for people.
 pub fn cells(row: &Row) -> [String; 11] {
-    let name = format!("{} {}", row.op, row.shape);
+    let name = row.args.trim_start_matches("recurve bench ").to_string();
     let uses = if row.uses > 0 { row.uses.to_string() } else { String::new() };
+    let error = format!("{:.0e}", row.error);
     if let Some(why) = &row.failure {
-        let blank = String::new;
-        let error = format!("{:.0e}", row.error);
         let failed = format!("{}: FAILED: {why}", row.variant);
-        return [name, uses, blank(), blank(), blank(), blank(), blank(), blank(), error, blank(), failed];
+        let [ms, interval, gflops, gbps, intensity, percent, compile] = [(); 7].map(|()| String::new());
+        return [name, uses, ms, interval, gflops, gbps, intensity, percent, error, compile, failed];
     }
+    let clock = match (row.source, &row.doubt) {
+        (Source::Timestamp, _) => "timestamps".to_string(),
+        (Source::Wall, None) => "wall".to_string(),
+        (Source::Wall, Some(doubt)) => format!("wall ({doubt})"),
+    };
     [
         name,
         uses,
@@ -271,9 +283,9 @@ pub fn cells(row: &Row) -> [String; 11] {
         figure(row.gbps),
         figure(row.intensity),
         row.percent.map_or(String::new(), |p| format!("{p:.0}")),
-        format!("{:.0e}", row.error),
+        error,
         format!("{:.0}", row.compile_ms),
-        row.variant.clone(),
+        format!("{}, {clock}", row.variant),
     ]
 }
 

@@ -3,14 +3,16 @@
 use super::Adapter;
 use anyhow::{Context, ensure};
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use recurve::bench::cases::{Case, preset_cases, shape_cases};
-use recurve::bench::ceilings::{Ceilings, ceilings};
+use recurve::bench::ceilings::ceilings;
 use recurve::bench::compare::{Comparison, compare};
 use recurve::bench::kernels::{self, jobs};
+use recurve::bench::roofline::html;
 use recurve::bench::step::{PassEffect, Share, Step, passes, step};
 use recurve::bench::table::{Document, Row, figure};
 use recurve::bench::trace::trace;
+use recurve::bench::variants::{GPUS, SHAPE, variants};
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{NetworkConfig, Preset};
@@ -36,6 +38,9 @@ pub struct Arguments {
     /// Also write the rows as CSV.
     #[arg(long, global = true, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Also write the table and a roofline chart as one HTML page.
+    #[arg(long, global = true, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Seconds per row.
     #[arg(long, global = true, default_value_t = 1.0)]
     seconds: f64,
@@ -108,6 +113,13 @@ enum What {
         /// Kernel size, odd.
         k: usize,
     },
+    /// Every variant of the convolutions: what it is for, what it costs, and what three GPUs are PREDICTED to make of it.
+    /// Needs no adapter.
+    Variants {
+        /// Kernel size, odd.
+        #[arg(long, default_value_t = 3)]
+        k: usize,
+    },
     /// The product of an M x K and a K x N matrix.
     Gemm {
         /// Rows of the result.
@@ -153,6 +165,9 @@ impl Network {
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     ensure!(arguments.seconds > 0.0 && arguments.seconds.is_finite(), "--seconds must be above 0");
     ensure!(arguments.margin >= 0.0, "--margin must not be negative");
+    if let What::Variants { k } = arguments.what {
+        return show_variants(k, arguments.json);
+    }
     let cases = cases_without_device(&arguments.what)?;
     let baseline = arguments.baseline.as_deref().map(Document::read).transpose()?;
     let gpu = adapter.open(false)?;
@@ -163,6 +178,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases)?,
         What::Step { network, no_pass, trace } => bench.step(network, no_pass, trace.as_deref())?,
         What::Passes { network } => bench.passes(network)?,
+        What::Variants { .. } => unreachable!("above"),
     };
     bench.finish(&document, extra, baseline)
 }
@@ -183,6 +199,7 @@ fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
             ensure!(network.batch > 0, "the batch must be at least 1");
             Vec::new()
         }
+        What::Variants { .. } => Vec::new(),
     };
     let mut cases = Vec::new();
     for sizes in sizes {
@@ -211,7 +228,7 @@ impl Bench<'_> {
     fn document(&self, name: &str) -> anyhow::Result<Document> {
         let found = if self.arguments.no_ceilings { None } else { Some(ceilings(self.gpu, 1.5)?) };
         if let Some(found) = &found {
-            self.say(&describe(found));
+            self.say(&found.describe());
         }
         Ok(Document::new(name, self.gpu, found))
     }
@@ -255,7 +272,6 @@ impl Bench<'_> {
             eprint!("\r{:80}\r", "");
         }
         self.say(&document.table());
-        document.rows.iter().for_each(|row| self.say(&format!("{}\n    {}", row.id, row.args)));
         Ok((document, Map::new()))
     }
 
@@ -318,6 +334,10 @@ impl Bench<'_> {
         if let Some(path) = &self.arguments.csv {
             std::fs::write(path, document.csv()).with_context(|| path.display().to_string())?;
         }
+        if let Some(path) = &self.arguments.html {
+            std::fs::write(path, html(document)?).with_context(|| path.display().to_string())?;
+            self.say(&format!("table and chart: {}", path.display()));
+        }
         let margin = self.arguments.margin / 100.0;
         let comparison: Option<Comparison> =
             baseline.map(|before| compare(document, &before, margin, self.arguments.any_adapter)).transpose()?;
@@ -345,20 +365,39 @@ impl Bench<'_> {
     }
 }
 
-fn describe(c: &Ceilings) -> String {
-    let size = |bytes: u64| match bytes >> 20 {
-        0 => format!("{} KiB", bytes >> 10),
-        mib => format!("{mib} MiB"),
-    };
-    let bandwidth: Vec<String> =
-        c.bandwidth.iter().map(|b| format!("{} GB/s in {}", figure(b.gbps), size(b.bytes))).collect();
-    format!(
-        "ceilings: {} GFLOP/s multiply-adds in registers; {}; empty submission {:.0} us, dependent launch {:.1} us",
-        figure(c.gflops),
-        bandwidth.join(", "),
-        c.submit_us,
-        c.dispatch_us
-    )
+fn show_variants(k: usize, json: bool) -> anyhow::Result<ExitCode> {
+    ensure!(k % 2 == 1 && k <= 7, "the kernel size must be odd and at most 7, found {k}");
+    let all = variants(k)?;
+    if json {
+        println!("{}", serde_json::json!({"shape": SHAPE, "k": k, "gpus": GPUS, "variants": all}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let [n, cin, cout, h, w] = SHAPE;
+    println!(
+        "{n}x{cin}x{h}x{w} to {cout} channels, {k}x{k}. The last three columns are PREDICTIONS of a simple model,"
+    );
+    println!(
+        "per cent of the roofline; nothing was measured. -: cannot run (no fixed subgroup size, or another one).\n"
+    );
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let facts = ["op", "variant", "for", "workgroup memory, B", "registers, estimated"];
+    let costs = ["bytes loaded per output", "flop per output", "FMA per load"];
+    table.set_header(facts.into_iter().chain(costs).chain(GPUS.map(|gpu| gpu.name)));
+    for v in &all {
+        let subgroup = v.subgroup.map_or(String::new(), |s| format!(" (subgroups of {s})"));
+        let mut cells = vec![v.op.to_string(), format!("{}{subgroup}", v.tile), v.purpose.clone()];
+        cells.extend([v.workgroup_memory.to_string(), v.registers.to_string()]);
+        cells.extend([v.bytes_per_output, v.flops_per_output, v.fma_per_load].map(figure));
+        cells.extend(v.predicted.map(|p| p.map_or("-".to_string(), |p| format!("{p:.0}"))));
+        table.add_row(cells);
+    }
+    right(&mut table, 3..11);
+    println!("{table}");
+    for gpu in GPUS {
+        println!("{}: {} TFLOP/s, {} GB/s (data sheet)", gpu.name, gpu.tflops, gpu.gbps);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn right(table: &mut Table, columns: std::ops::Range<usize>) {
@@ -405,7 +444,7 @@ fn share_table(what: &str, shares: &BTreeMap<String, Share>) -> String {
     let mut rows: Vec<(&String, &Share)> = shares.iter().collect();
     rows.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(ASCII_MARKDOWN);
     table.set_header([what, "ms", "%", "launches"]);
     for (name, share) in rows {
         let name = if name.is_empty() { "other" } else { name };
@@ -413,12 +452,12 @@ fn share_table(what: &str, shares: &BTreeMap<String, Share>) -> String {
         table.add_row([name.to_string(), figure(share.ms), percent, share.launches.to_string()]);
     }
     right(&mut table, 1..4);
-    format!("{table}\n")
+    format!("\n{table}\n")
 }
 
 fn pass_table(effects: &[PassEffect]) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(ASCII_MARKDOWN);
     table.set_header(["without", "dispatches", "barriers", "MiB planned", "ms per step", "relative time", "95 % CI"]);
     for e in effects {
         let interval = format!("{:.2} – {:.2}", e.ratio_ci[0], e.ratio_ci[1]);
