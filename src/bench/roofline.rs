@@ -97,11 +97,16 @@ fn svg(ceilings: &Ceilings, rows: &[Row]) -> Option<String> {
         let from = x.0.max(y.0 - bandwidth);
         let to = peak - bandwidth;
         svg.line(axes.at(from, from + bandwidth), axes.at(to, peak), INK, 1.5, (i > 0).then_some("6 4"));
-        // Labels stand on their lines, at different heights so that near lines do not share a place.
-        let along = to - (0.12 + 0.3 * i as f64) * (to - from);
-        let (px, py) = axes.at(along, along + bandwidth);
-        let (dx, dy) = (-7.0 * angle.to_radians().sin(), -7.0 * angle.to_radians().cos());
-        svg.text((px + dx, py + dy), label, Text::new(12.0, Anchor::End).turned(-angle));
+        // The highest line has room above it; what the others are stands in the corner that rows do not reach.
+        if i == 0 {
+            let along = to - 0.1 * (to - from);
+            let (px, py) = axes.at(along, along + bandwidth);
+            let (dx, dy) = (-7.0 * angle.to_radians().sin(), -7.0 * angle.to_radians().cos());
+            svg.text((px + dx, py + dy), label, Text::new(13.0, Anchor::End).bold().turned(-angle));
+        } else {
+            let line = axes.bottom() - 10.0 - 18.0 * (slopes.len() - 1 - i) as f64;
+            svg.text((axes.right() - 6.0, line), &format!("dashed: {label}"), Text::new(12.0, Anchor::End).color(GREY));
+        }
     }
 
     // Rows: marks first, so that numbers are never covered.

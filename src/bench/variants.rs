@@ -147,6 +147,8 @@ pub struct VariantFacts {
     pub bytes_per_output: f64,
     /// Operations per output, in the shape of the table.
     pub flops_per_output: f64,
+    /// Operations per byte of the whole operation, every operand counted once.
+    pub intensity: f64,
     /// Multiply-adds per load, workgroup memory included.
     pub fma_per_load: f64,
     /// Predicted per cent of the roofline on each of [`GPUS`]; absent where it cannot run.
@@ -185,13 +187,15 @@ pub fn variants(k: usize) -> Result<Vec<VariantFacts>> {
     Ok(all)
 }
 
-/// Bytes of workgroup memory of the kernel that serves `op` with a forced variant.
-fn workgroup_memory(op: &str, target: &Target, choice: Choice, k: usize) -> Result<u32> {
+/// What the kernel of `op` with a forced variant says of itself in the table's shape: bytes of workgroup memory, operations
+/// per byte.
+fn in_shape(op: &str, target: &Target, choice: Choice, k: usize) -> Result<(u32, f64)> {
     let [n, cin, cout, h, w] = SHAPE;
     let cases = shape_cases(&[n, cin, cout, h, w, k])?;
     let case = cases.iter().find(|case| case.op == op).expect("a convolution's shape has all of them");
     let program = case.prepared(target, choice)?.program;
-    Ok(program.launches.iter().map(|l| l.kernel.workgroup_memory).max().unwrap_or(0))
+    let memory = program.launches.iter().map(|l| l.kernel.workgroup_memory).max().unwrap_or(0);
+    Ok((memory, case.flops() / case.bytes()))
 }
 
 fn convolution(op: &'static str, target: &Target, tile: &Tile, k: usize, transposed: bool) -> Result<VariantFacts> {
@@ -218,14 +222,15 @@ fn convolution(op: &'static str, target: &Target, tile: &Tile, k: usize, transpo
     let purpose = match tile.source {
         Source::Subgroup if tile.lanes == 8 => "software drivers: a load costs 20 multiply-adds, a broadcast 3",
         Source::Subgroup => "GPUs with a fixed subgroup size: weights stay in registers, no barrier",
+        Source::Shared if transposed => "GPUs: as uniform, nothing is staged for the transposed convolution",
         Source::Shared => "GPUs: weights staged once per workgroup",
         Source::Uniform if tile.lanes == 8 => "software drivers without subgroups",
         Source::Uniform => "GPUs that load uniform addresses by a scalar unit",
     };
     let products = (SHAPE[1] * k * k) as f64 / if transposed { 4.0 } else { 1.0 };
     let registers = tile.r * tile.nv + held + OTHER_REGISTERS;
-    let memory = workgroup_memory(op, target, choice, k)?;
-    Ok(facts(op, tile_name(tile), purpose, (tile.lanes, subgroup), memory, registers, inner, products))
+    let (memory, intensity) = in_shape(op, target, choice, k)?;
+    Ok(facts(op, tile_name(tile), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
 }
 
 fn weight_gradient(target: &Target, tile: &WeightTile, k: usize) -> Result<VariantFacts> {
@@ -266,9 +271,9 @@ fn weight_gradient(target: &Target, tile: &WeightTile, k: usize) -> Result<Varia
         (Lanes::Channels, false) => "GPUs that load uniform addresses by a scalar unit",
     };
     let registers = accumulators + held + OTHER_REGISTERS;
-    let memory = workgroup_memory(op, target, choice, k)?;
+    let (memory, intensity) = in_shape(op, target, choice, k)?;
     let products = (SHAPE[0] * SHAPE[3] * SHAPE[4]) as f64;
-    Ok(facts(op, weight_name(tile), purpose, (tile.lanes, subgroup), memory, registers, inner, products))
+    Ok(facts(op, weight_name(tile), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
 }
 
 fn facts(
@@ -276,7 +281,7 @@ fn facts(
     tile: String,
     purpose: &str,
     (lanes, subgroup): (usize, Option<usize>),
-    workgroup_memory: u32,
+    (workgroup_memory, intensity): (u32, f64),
     registers: usize,
     inner: Loop,
     products: f64,
@@ -293,6 +298,7 @@ fn facts(
         inner,
         bytes_per_output: 4.0 * loads * products / inner.fma,
         flops_per_output: 2.0 * products,
+        intensity,
         fma_per_load: inner.fma / (loads + inner.workgroup),
         predicted: [None; 3],
     };
@@ -322,12 +328,7 @@ pub fn predict(gpu: &Gpu, v: &VariantFacts) -> Option<f64> {
     let spilled = v.registers.saturating_sub(gpu.most_registers) as f64;
     let spill = turn / f64::max(turn, issue.max(gpu.schedulers * (accesses + 2.0 * spilled)));
     let share = fma / gpu.rate / turn * hidden * used * spill;
-    // The shape's own intensity: operands of the whole convolution once.
-    let [n, cin, cout, h, w] = SHAPE.map(|s| s as f64);
-    let taps = v.flops_per_output / (2.0 * cin);
-    let flops = 2.0 * n * cin * cout * h * w * taps;
-    let bytes = 4.0 * (n * (cin + cout) * h * w + cin * cout * taps);
-    let roof = f64::min(gpu.tflops * 1e3, gpu.gbps * flops / bytes);
+    let roof = f64::min(gpu.tflops * 1e3, gpu.gbps * v.intensity);
     Some(100.0 * f64::min(share * gpu.tflops * 1e3, roof) / roof)
 }
 
