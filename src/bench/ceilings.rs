@@ -27,6 +27,8 @@ pub struct Ceilings {
     pub gflops: f64,
     /// The kernel that reached it.
     pub kernel: String,
+    /// Its median sample's time over its least: far above 1 where the machine does something else meanwhile.
+    pub unrest: f64,
     /// By working set, smallest first.
     pub bandwidth: Vec<Bandwidth>,
     /// An empty submission and the wait for it, microseconds.
@@ -46,8 +48,11 @@ impl Ceilings {
     pub fn describe(&self) -> String {
         let one = |b: &Bandwidth| format!("{} GB/s in {}", figure(b.gbps), size(b.bytes));
         let bandwidth: Vec<String> = self.bandwidth.iter().map(one).collect();
+        let slower = 100.0 * (self.unrest - 1.0);
+        let busy = format!(" (at best; {slower:.0} % slower at the median: the machine is busy)");
+        let busy = if self.unrest > 1.15 { busy } else { String::new() };
         format!(
-            "Ceilings, measured: {} GFLOP/s multiply-adds in registers; {}; empty submission {:.0} us, dependent launch {:.1} us",
+            "Ceilings, measured: {} GFLOP/s multiply-adds in registers{busy}; {}; empty submission {:.0} us, dependent launch {:.1} us",
             figure(self.gflops),
             bandwidth.join(", "),
             self.submit_us,
@@ -228,23 +233,24 @@ pub fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
     let target = &gpu.target;
     let (fma, sets) = (fma_probes(target)?, working_sets(target));
     let each = seconds / (2 * fma.len() + 5 * sets.len()) as f64;
-    // The rate of the fastest sample: a ceiling is what was reached, whatever else ran meanwhile.
-    let fastest = |probe: &Probe, seconds: f64| -> Result<f64> {
-        let samples = measure(gpu, &probe.verified(gpu)?, seconds)?;
-        Ok(samples.seconds.iter().copied().fold(f64::INFINITY, f64::min))
+    // The fastest sample counts: a ceiling is what was reached, whatever else ran meanwhile. Also the median.
+    let times = |probe: &Probe, seconds: f64| -> Result<(f64, f64)> {
+        let samples = measure(gpu, &probe.verified(gpu)?, seconds)?.seconds;
+        Ok((samples.iter().copied().fold(f64::INFINITY, f64::min), median(&samples)))
     };
-    let (mut gflops, mut kernel) = (0.0, String::new());
+    let (mut gflops, mut kernel, mut unrest) = (0.0, String::new(), 1.0);
     for probe in &fma {
-        let rate = probe.flops / fastest(probe, 2.0 * each)? / 1e9;
+        let (least, middle) = times(probe, 2.0 * each)?;
+        let rate = probe.flops / least / 1e9;
         if rate > gflops {
-            (gflops, kernel) = (rate, probe.label());
+            (gflops, kernel, unrest) = (rate, probe.label(), middle / least);
         }
     }
     let mut bandwidth = Vec::new();
     for set in sets {
         let mut best = Bandwidth { bytes: set, gbps: 0.0, kernel: String::new() };
         for probe in load_probes(target, set)? {
-            let gbps = probe.bytes as f64 / fastest(&probe, each)? / 1e9;
+            let gbps = probe.bytes as f64 / times(&probe, each)?.0 / 1e9;
             if gbps > best.gbps {
                 best = Bandwidth { bytes: set, gbps, kernel: probe.label() };
             }
@@ -256,7 +262,7 @@ pub fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
     let recording = nothing.verified(gpu)?;
     let times: Vec<f64> = (0..7).map(|_| Ok(recording.time(gpu, 100, None)?.wall)).collect::<Result<_>>()?;
     let dispatch_us = 1e6 * (median(&times) - submit).max(0.0) / 100.0;
-    Ok(Ceilings { gflops, kernel, bandwidth, submit_us: 1e6 * submit, dispatch_us })
+    Ok(Ceilings { gflops, kernel, unrest, bandwidth, submit_us: 1e6 * submit, dispatch_us })
 }
 
 #[cfg(test)]
@@ -267,7 +273,8 @@ mod tests {
     fn the_roof_is_the_lower_of_both_ceilings_in_the_rows_own_working_set() {
         let at = |bytes, gbps| Bandwidth { bytes, gbps, kernel: String::new() };
         let bandwidth = vec![at(1000, 50.0), at(1_000_000, 10.0)];
-        let c = Ceilings { gflops: 100.0, kernel: String::new(), bandwidth, submit_us: 0.0, dispatch_us: 0.0 };
+        let c =
+            Ceilings { gflops: 100.0, kernel: String::new(), unrest: 1.0, bandwidth, submit_us: 0.0, dispatch_us: 0.0 };
         assert_eq!((c.gbps(1000.0), c.gbps(1001.0), c.gbps(1e9)), (50.0, 10.0, 10.0));
         assert_eq!(c.seconds(2e11, 1000.0), 2.0); // bound by operations
         assert_eq!(c.seconds(1.0, 1e10), 1.0); // bound by memory

@@ -346,9 +346,11 @@ pub(super) mod tests {
 
     #[test]
     fn rates_follow_from_the_median() {
-        let row = row("a", &[1.0, 2.0, 9.0]);
-        assert_eq!((row.ms, row.min_ms, row.max_ms, row.gflops, row.gbps), (2.0, 1.0, 9.0, 500.0, 0.5));
-        assert_eq!(row.intensity, 1000.0);
+        let row = row("a", &[1.0, 2.0, 8.0]);
+        let found = [row.ms, row.min_ms, row.max_ms, row.gflops, row.gbps, row.intensity];
+        for (found, expected) in found.into_iter().zip([2.0, 1.0, 8.0, 500.0, 0.5, 1000.0]) {
+            assert!((found / expected - 1.0).abs() < 1e-12, "{found} for {expected}");
+        }
     }
 
     #[test]
