@@ -77,6 +77,7 @@ fn a_step_adds_up_and_its_trace_holds_every_launch() {
 #[test]
 fn passes_show_their_effect() {
     let passes = json(&bench(&["passes", "--preset", "tiny", "--batch", "1", "--json", "--seconds", "0.001"]));
+    assert_eq!(passes["rows"].as_array().unwrap().len(), 5);
     let passes = passes["passes"].as_array().unwrap();
     let number = |i: usize, key: &str| passes[i][key].as_f64().unwrap();
     assert_eq!((&passes[0]["without"], number(0, "ratio")), (&Value::from(""), 1.0));

@@ -281,9 +281,9 @@ fn parts(gpu: &Gpu, bench: &Bench) -> Result<Parts> {
     let timings = (0..RUNS).map(|_| recording.time_passes(gpu, timer.as_ref())).collect::<Result<Vec<_>>>()?;
     let (source, doubt) = believed(&timings);
     if source == Source::Timestamp {
-        let passes = timings.iter().filter_map(|t| t.passes.as_ref());
+        let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
         let runs: Vec<Vec<f64>> = passes.clone().map(|p| p.iter().map(|[b, e]| (e - b).max(0.0)).collect()).collect();
-        let begins = passes.last().map(|p| p.iter().map(|b| b[0]).collect());
+        let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
         return Ok(Parts { runs, begins, source, doubt });
     }
     let runs = (0..RUNS.min(3)).map(|_| recording.time_launches(gpu, 1)).collect::<Result<_>>()?;
@@ -332,17 +332,23 @@ pub struct PassEffect {
 }
 
 /// Measures the step with all passes on and with each off. The variants take turns, so that what else the machine does
-/// meets all of them alike; `seconds` is for each.
+/// meets all of them alike; `seconds` is for each. Also as rows, in which `name` and `args` stand.
 ///
 /// # Errors
 /// What does not fit the adapter, or what the device says.
-pub fn passes(gpu: &Gpu, config: &NetworkConfig, batch: usize, seconds: f64) -> Result<Vec<PassEffect>> {
+pub fn passes(
+    gpu: &Gpu,
+    config: &NetworkConfig,
+    batch: usize,
+    (name, args): (&str, &str),
+    seconds: f64,
+) -> Result<(Vec<PassEffect>, Vec<Row>)> {
     let mut variants: Vec<(&str, Bench)> = Vec::new();
-    for name in std::iter::once("").chain(Passes::NAMES) {
-        let off: Vec<&str> = (!name.is_empty()).then_some(name).into_iter().collect();
+    for pass in std::iter::once("").chain(Passes::NAMES) {
+        let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
         let mut bench = Bench::new(gpu, &request(gpu, config, batch, Passes::without(&off)?))?;
         bench.run()?;
-        variants.push((name, bench));
+        variants.push((pass, bench));
     }
     let mut times = vec![Vec::new(); variants.len()];
     let start = Instant::now();
@@ -351,13 +357,13 @@ pub fn passes(gpu: &Gpu, config: &NetworkConfig, batch: usize, seconds: f64) -> 
             times.push(bench.run()?.0);
         }
     }
-    let mut effects = Vec::new();
-    for ((name, bench), mine) in variants.iter().zip(&times) {
+    let (mut effects, mut rows) = (Vec::new(), Vec::new());
+    for ((without, bench), mine) in variants.iter().zip(&times) {
         bench.check()?;
         let compiled = &bench.engine.compiled;
-        let (ratio, ratio_ci) = if name.is_empty() { (1.0, [1.0; 2]) } else { ratio(mine, &times[0]) };
+        let (ratio, ratio_ci) = if without.is_empty() { (1.0, [1.0; 2]) } else { ratio(mine, &times[0]) };
         effects.push(PassEffect {
-            without: name.to_string(),
+            without: without.to_string(),
             dispatches: bench.launches().len(),
             barriers: barriers(&compiled.lowered.program, &compiled.plan),
             peak_bytes: compiled.peak_bytes(),
@@ -365,6 +371,14 @@ pub fn passes(gpu: &Gpu, config: &NetworkConfig, batch: usize, seconds: f64) -> 
             ratio,
             ratio_ci,
         });
+        let op = if without.is_empty() { "step".to_string() } else { format!("step-without-{without}") };
+        let cases = step_cases(compiled, "");
+        let total = |of: &dyn Fn(&Case) -> f64| cases.iter().map(|c| c.uses as f64 * of(c)).sum();
+        let (flops, bytes) = (total(&Case::flops), total(&Case::bytes));
+        let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
+        let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
+        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Source::Wall, doubt: None };
+        rows.push(Row::new(subject, &compiled.lowered.program, &samples, (0.0, 0.0), None));
     }
-    Ok(effects)
+    Ok((effects, rows))
 }

@@ -261,7 +261,9 @@ pub const HEAD: [&str; 11] = [
 
 /// A row's cells in the table for people.
 pub fn cells(row: &Row) -> [String; 11] {
-    let name = row.args.trim_start_matches("recurve bench ").to_string();
+    // The arguments of a part of a step give the whole step: its name is added.
+    let args = row.args.trim_start_matches("recurve bench ");
+    let name = if args.ends_with(&row.id) { args.to_string() } else { format!("{args}: {}", row.op) };
     let uses = if row.uses > 0 { row.uses.to_string() } else { String::new() };
     let error = format!("{:.0e}", row.error);
     if let Some(why) = &row.failure {

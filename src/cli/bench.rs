@@ -26,9 +26,10 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Every result is compared with plain loops before it is timed; a wrong one is a failed row, and the exit code 1. Times are \
 medians of samples of several runs each, with a 95 % bootstrap confidence interval; the cost of submitting, below a twentieth \
-of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of every \
-submission, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \
-multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start.")]
+of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of the same \
+submissions, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \
+multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start. Samples of one run \
+meet one state of the machine: what differs from run to run, often 20 % on a shared machine, is what --margin is for.")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -41,9 +42,9 @@ pub struct Arguments {
     /// Also write the table and a roofline chart as one HTML page.
     #[arg(long, global = true, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Seconds per row.
-    #[arg(long, global = true, default_value_t = 1.0)]
-    seconds: f64,
+    /// Seconds per row (default: 2; kernels 0.5).
+    #[arg(long, global = true)]
+    seconds: Option<f64>,
     /// Do not measure the adapter's ceilings first (about 3 s); shares of them are absent then.
     #[arg(long, global = true)]
     no_ceilings: bool,
@@ -163,7 +164,9 @@ impl Network {
 
 /// Runs `recurve bench`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    ensure!(arguments.seconds > 0.0 && arguments.seconds.is_finite(), "--seconds must be above 0");
+    let usual = if matches!(arguments.what, What::Kernels { .. }) { 0.5 } else { 2.0 };
+    let seconds = arguments.seconds.unwrap_or(usual);
+    ensure!(seconds > 0.0 && seconds.is_finite(), "--seconds must be above 0");
     ensure!(arguments.margin >= 0.0, "--margin must not be negative");
     if let What::Variants { k } = arguments.what {
         return show_variants(k, arguments.json);
@@ -171,7 +174,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let cases = cases_without_device(&arguments.what)?;
     let baseline = arguments.baseline.as_deref().map(Document::read).transpose()?;
     let gpu = adapter.open(false)?;
-    let bench = Bench { arguments, gpu: &gpu };
+    let bench = Bench { arguments, gpu: &gpu, seconds };
     bench.say(&gpu.describe());
     let (document, extra) = match &arguments.what {
         What::Kernels { .. } => bench.kernels(cases)?,
@@ -214,6 +217,8 @@ type Outcome = anyhow::Result<(Document, Map<String, Value>)>;
 struct Bench<'a> {
     arguments: &'a Arguments,
     gpu: &'a Gpu,
+    /// Per row.
+    seconds: f64,
 }
 
 impl Bench<'_> {
@@ -234,7 +239,7 @@ impl Bench<'_> {
     }
 
     fn measure(&self, document: &mut Document, job: &kernels::Job) -> anyhow::Result<Row> {
-        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.arguments.seconds)?;
+        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds)?;
         document.rows.push(row.clone());
         Ok(row)
     }
@@ -302,7 +307,7 @@ impl Bench<'_> {
         let config = network.config();
         let what = (&config, network.batch, passes);
         let (found, rows, launches) =
-            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.arguments.seconds)?;
+            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds)?;
         document.rows = rows;
         self.say(&report(&found));
         if let Some(path) = trace_file {
@@ -318,8 +323,12 @@ impl Bench<'_> {
     }
 
     fn passes(&self, network: &Network) -> Outcome {
-        let document = Document::new("passes", self.gpu, None);
-        let effects = passes(self.gpu, &network.config(), network.batch, self.arguments.seconds)?;
+        let mut document = Document::new("passes", self.gpu, None);
+        let name = format!("{}-b{}", network.preset.name(), network.batch);
+        let arguments = format!("recurve bench passes {}", network.arguments());
+        let names = (name.as_str(), arguments.as_str());
+        let (effects, rows) = passes(self.gpu, &network.config(), network.batch, names, self.seconds)?;
+        document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))
     }
