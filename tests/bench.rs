@@ -195,7 +195,7 @@ fn a_step_is_the_sum_of_its_cases() {
     ids.dedup();
     assert_eq!(ids.len(), cases.len(), "ids are unique");
     let folded = cases.iter().find(|c| c.id() == "conv2d_d_weight/2x64x8x8-64-k3-t4").expect("V4's lateral weights");
-    let launches = folded.prepared(&target, Choice::default()).unwrap().program.launches;
+    let launches = folded.program(&target, Choice::default()).unwrap().launches;
     assert!(launches.len() <= 2, "one reduction over time, as in the step: {}", launches.len());
 }
 

@@ -134,7 +134,8 @@ impl Placed {
         format!("{:?} {shapes:?} {:?} {places:?}", node.op, node.inputs)
     }
 
-    fn prepared(&self, target: &Target, choice: Choice) -> Result<Prepared> {
+    /// The launches and where all values lie.
+    fn lowered(&self, target: &Target, choice: Choice) -> Result<(Program, HashMap<ValueId, View>)> {
         let mut program = Program::default();
         let mut buffer = |name: &str, bytes: u64, role: Role| {
             program.buffer(BufferSpec { name: name.into(), bytes, role, area: "bench".into(), timestep: None })
@@ -149,7 +150,11 @@ impl Placed {
             let buffer = buffer("output", align(bytes(v)), Role::Output);
             placed.insert(v, View { buffer, offset: 0, bytes: bytes(v) });
         }
-        let lowered = lower(&self.graph, target, choice, program, &placed)?;
+        Ok((lower(&self.graph, target, choice, program, &placed)?.program, placed))
+    }
+
+    fn prepared(&self, target: &Target, choice: Choice) -> Result<Prepared> {
+        let (program, placed) = self.lowered(target, choice)?;
         let node = self.node();
         let shapes: Vec<&[usize]> = node.inputs.iter().map(|&v| self.shape_of(v)).collect();
         let mut values = self.values(&shapes);
@@ -159,7 +164,7 @@ impl Placed {
         };
         let inputs = self.inputs.iter().map(one).collect();
         let outputs = node.outputs.iter().map(|v| placed[v]).collect();
-        Ok(Prepared { program: lowered.program, inputs, outputs })
+        Ok(Prepared { program, inputs, outputs })
     }
 
     /// Contents of all inputs of the node; what is one value has one content.
@@ -211,6 +216,17 @@ impl Case {
         match placed.node().op {
             Op::Conv2dDWeight { k, .. } | Op::ConvTranspose2dDWeight { k } => Some(k),
             _ => None,
+        }
+    }
+
+    /// Launches alone.
+    ///
+    /// # Errors
+    /// When naga refuses a variant.
+    pub fn program(&self, target: &Target, choice: Choice) -> Result<Program> {
+        match &self.work {
+            Work::Node(placed) => Ok(placed.lowered(target, choice)?.0),
+            Work::Adam(count) => Ok(prepared_adam(*count)?.program),
         }
     }
 

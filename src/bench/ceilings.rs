@@ -33,7 +33,7 @@ pub struct Ceilings {
     pub bandwidth: Vec<Bandwidth>,
     /// An empty submission and the wait for it, microseconds.
     pub submit_us: f64,
-    /// A launch of one workgroup that depends on the launch before it, microseconds.
+    /// A launch of 64 workgroups that do next to nothing and wait for the launch before, microseconds.
     pub dispatch_us: f64,
 }
 
@@ -258,7 +258,7 @@ pub fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
         bandwidth.push(best);
     }
     let submit = submit_seconds(gpu, 15)?;
-    let nothing = fma_probe(8, 8, 1, 1, 0)?;
+    let nothing = fma_probe(8, 8, 1, 64, 0)?;
     let recording = nothing.verified(gpu)?;
     let times: Vec<f64> = (0..7).map(|_| Ok(recording.time(gpu, 100, None)?.wall)).collect::<Result<_>>()?;
     let dispatch_us = 1e6 * (median(&times) - submit).max(0.0) / 100.0;

@@ -193,7 +193,7 @@ fn in_shape(op: &str, target: &Target, choice: Choice, k: usize) -> Result<(u32,
     let [n, cin, cout, h, w] = SHAPE;
     let cases = shape_cases(&[n, cin, cout, h, w, k])?;
     let case = cases.iter().find(|case| case.op == op).expect("a convolution's shape has all of them");
-    let program = case.prepared(target, choice)?.program;
+    let program = case.program(target, choice)?;
     let memory = program.launches.iter().map(|l| l.kernel.workgroup_memory).max().unwrap_or(0);
     Ok((memory, case.flops() / case.bytes()))
 }

@@ -15,9 +15,10 @@ use recurve::bench::trace::trace;
 use recurve::bench::variants::{GPUS, SHAPE, variants};
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
-use recurve::network::{NetworkConfig, Preset};
+use recurve::network::Preset;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -149,14 +150,6 @@ struct Network {
 }
 
 impl Network {
-    fn config(&self) -> NetworkConfig {
-        let mut config = self.preset.network();
-        if self.preset == Preset::Tiny {
-            config.classes = 10;
-        }
-        config
-    }
-
     fn arguments(&self) -> String {
         format!("--preset {} --batch {}", self.preset.name(), self.batch)
     }
@@ -250,7 +243,9 @@ impl Bench<'_> {
         for preset in presets {
             let batch = batch.unwrap_or(preset.training().batch);
             ensure!(batch > 0, "the batch must be at least 1");
-            cases.extend(preset_cases(&self.gpu.target, preset, batch)?);
+            let fresh = preset_cases(&self.gpu.target, preset, batch)?;
+            let known: Vec<String> = cases.iter().map(Case::id).collect();
+            cases.extend(fresh.into_iter().filter(|case| !known.contains(&case.id())));
         }
         let mut known: Vec<&str> = cases.iter().map(|c| c.op).collect();
         known.sort_unstable();
@@ -268,12 +263,12 @@ impl Bench<'_> {
         let mut document = self.document("kernels")?;
         let total = jobs.len();
         for (i, job) in jobs.iter().enumerate() {
-            if !self.arguments.json {
+            if std::io::stderr().is_terminal() {
                 eprint!("\r{}/{total} {:70.70}", i + 1, job.id());
             }
             self.measure(&mut document, job)?;
         }
-        if !self.arguments.json {
+        if std::io::stderr().is_terminal() {
             eprint!("\r{:80}\r", "");
         }
         self.say(&document.table());
@@ -304,7 +299,7 @@ impl Bench<'_> {
         let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
         let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
         let mut document = self.document("step")?;
-        let config = network.config();
+        let config = network.preset.network();
         let what = (&config, network.batch, passes);
         let (found, rows, launches) =
             step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds)?;
@@ -327,7 +322,7 @@ impl Bench<'_> {
         let name = format!("{}-b{}", network.preset.name(), network.batch);
         let arguments = format!("recurve bench passes {}", network.arguments());
         let names = (name.as_str(), arguments.as_str());
-        let (effects, rows) = passes(self.gpu, &network.config(), network.batch, names, self.seconds)?;
+        let (effects, rows) = passes(self.gpu, &network.preset.network(), network.batch, names, self.seconds)?;
         document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))
