@@ -176,13 +176,15 @@ impl Row {
     }
 }
 
-/// Accumulators of a convolution's variant, from its constants: COUNT, or R x NV.
+/// Accumulators of a convolution's variant, from its constants: COUNT, or R x NV x the images of a vector.
 fn accumulators(variant: &str) -> Option<u32> {
     let constant = |name: &str| {
         let digits = |part: &str| part.strip_prefix(name).and_then(|rest| rest.parse::<u32>().ok());
         variant.split('_').find_map(digits)
     };
-    constant("count").or_else(|| Some(constant("r")? * constant("nv")?))
+    let images =
+        ["vec2", "vec4"].iter().position(|flag| variant.split('_').any(|part| part == *flag)).map_or(1, |i| 2 << i);
+    constant("count").or_else(|| Some(constant("r")? * constant("nv")? * images))
 }
 
 /// The result of one `recurve bench` command.
@@ -358,6 +360,7 @@ pub(super) mod tests {
     #[test]
     fn accumulators_by_the_variants_constants() {
         assert_eq!(accumulators("cu1_k3_l8_nv4_r16_rows6_s8_stride1_subgroup"), Some(64));
+        assert_eq!(accumulators("cu1_k3_l8_nv2_r32_rows4_s8_stride1_wv4_subgroup_vec2_wide4"), Some(128));
         assert_eq!(accumulators("above1_c8_count144_k3_nv2"), Some(144));
         assert_eq!(accumulators("l64_unroll4"), None);
     }

@@ -2,12 +2,13 @@
 //! three GPUs of which only the data sheets are at hand. The model is a prediction, printed as such; where a GPU is at hand,
 //! `recurve bench kernels --variant all` measures there.
 //!
-//! The inner loop of a variant is counted per lane: multiply-adds, loads (one wave-wide access of the cache each), accesses of
-//! workgroup memory, broadcasts. Then, for a GPU:
+//! The inner loop of a variant is counted per lane: multiply-adds, loads and the words that they bring, accesses of workgroup
+//! memory, broadcasts. Then, for a GPU:
 //!
 //! ```text
 //! issue  = multiply-adds / rate + loads + workgroup accesses + broadcasts + 2 per load of a map (address, edge)
-//! pipe   = schedulers * (what goes through the core's load/store pipe, one wave-wide access per clock)
+//! pipe   = schedulers * (what goes through the core's load/store pipe: one wave-wide word per clock, or 4
+//!          cache lines where lanes' addresses lie apart)
 //! waves  = the least of: the limit, registers / (registers of a wave), workgroup memory / (that of a group)
 //! share  = multiply-adds / rate / max(issue, pipe) * min(1, waves * max(issue, pipe) / LATENCY) * lanes used of a wave
 //! ```
@@ -24,6 +25,8 @@ use serde::Serialize;
 
 /// Clocks from a load to its result, mostly from the second-level cache.
 const LATENCY: f64 = 250.0;
+/// Cache lines that a core looks up per clock for lanes whose addresses lie apart.
+const LINES_PER_CLOCK: f64 = 4.0;
 /// Registers per invocation for addresses, indices and loop counters.
 const OTHER_REGISTERS: usize = 20;
 
@@ -114,8 +117,12 @@ pub const GPUS: [Gpu; 3] = [
 pub struct Loop {
     /// Multiply-adds.
     pub fma: f64,
-    /// Loads of maps, each lane its own address.
+    /// Loads, each lane its own address.
     pub loads: f64,
+    /// 32-bit words that these bring: more than one each where vectors are loaded.
+    pub words: f64,
+    /// Whether the lanes' addresses lie apart, each in a cache line of its own.
+    pub scattered: bool,
     /// Loads of which all lanes have the same address.
     pub uniform_loads: f64,
     /// Reads and writes of workgroup memory.
@@ -204,18 +211,25 @@ fn convolution(op: &'static str, target: &Target, tile: &Tile, k: usize, transpo
     // One turn is an input channel and a kernel column of K taps; in the transposed convolution one tap of one phase.
     let (taps, rows) = if transposed { (1, tile.nv) } else { (k, tile.nv + k - 1) };
     let weights = (taps * tile.r) as f64;
-    let mut inner = Loop { fma: weights * tile.nv as f64, loads: rows as f64, ..Loop::default() };
-    let mut held = rows + 2 * rows + 4; // values; offsets and flags of rows; weights in flight
+    let (loads, words) = (rows as f64, (rows * tile.vec) as f64);
+    let mut inner = Loop { fma: weights * (tile.nv * tile.vec) as f64, loads, words, ..Loop::default() };
+    // Held: values of the rows (1x1 kernels take 4 input channels at a time), their offsets and flags, weights in flight.
+    let together = if k == 1 && !transposed { 4 } else { 1 };
+    let mut held = together * rows * tile.vec + 2 * rows + 4;
     match tile.source {
         Source::Subgroup => {
-            let loads = (taps * tile.r).div_ceil(target.subgroup as usize);
-            inner.loads += loads as f64;
+            let loaded = (taps * tile.r).div_ceil(target.subgroup as usize);
+            // Weights come as vectors where whole subgroups of them are needed at a time.
+            let wide = [4, 2].into_iter().find(|wide| (taps * tile.r).is_multiple_of(wide * target.subgroup as usize));
+            inner.loads += loaded as f64 / wide.unwrap_or(1) as f64;
+            inner.words += loaded as f64;
             inner.broadcasts = weights;
-            held += loads;
+            held += together * loaded;
         }
         Source::Shared if !transposed => {
             inner.workgroup = weights * (1.0 + 1.0 / tile.lanes as f64);
             inner.loads += weights / tile.lanes as f64;
+            inner.words += weights / tile.lanes as f64;
         }
         _ => inner.uniform_loads = weights,
     }
@@ -228,7 +242,7 @@ fn convolution(op: &'static str, target: &Target, tile: &Tile, k: usize, transpo
         Source::Uniform => "GPUs that load uniform addresses by a scalar unit",
     };
     let products = (SHAPE[1] * k * k) as f64 / if transposed { 4.0 } else { 1.0 };
-    let registers = tile.r * tile.nv + held + OTHER_REGISTERS;
+    let registers = tile.r * tile.nv * tile.vec + held + OTHER_REGISTERS;
     let (memory, intensity) = in_shape(op, target, choice, k)?;
     Ok(facts(op, tile_name(tile), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
 }
@@ -242,24 +256,24 @@ fn weight_gradient(target: &Target, tile: &WeightTile, k: usize) -> Result<Varia
     match tile.along {
         // One turn is a row: the window moves by one row of x, and R values of dy meet all of it.
         Lanes::Pixels => {
-            inner = Loop { fma: accumulators as f64, loads: (tile.c * k + tile.r) as f64, ..Loop::default() };
+            let loads = (tile.c * k + tile.r) as f64;
+            inner = Loop { fma: accumulators as f64, loads, words: loads, ..Loop::default() };
             held = tile.c * k * k + 1;
         }
-        // One turn is `unroll` rows of x with K columns each; rows of dy wait in a window.
+        // One turn is `unroll` rows of x with K columns each, of `vec` images; rows of dy wait in a window.
         Lanes::Channels => {
             let spots = tile.unroll * k;
-            inner = Loop {
-                fma: (spots * tile.c * k * tile.r) as f64,
-                loads: (tile.unroll * tile.r) as f64,
-                ..Loop::default()
-            };
+            let mut loads = tile.unroll * tile.r;
+            inner = Loop { fma: (spots * tile.vec * tile.c * k * tile.r) as f64, ..Loop::default() };
             if tile.subgroup {
-                inner.loads += (spots * tile.c.div_ceil(tile.lanes)) as f64;
-                inner.broadcasts = (spots * tile.c) as f64;
+                loads += spots * tile.c.div_ceil(tile.lanes);
+                inner.broadcasts = (spots * tile.vec * tile.c) as f64;
             } else {
-                inner.uniform_loads = (spots * tile.c) as f64;
+                inner.uniform_loads = (spots * tile.vec * tile.c) as f64;
             }
-            held = (2 * (k / 2) + tile.unroll) * tile.r + tile.c.div_ceil(tile.lanes);
+            (inner.loads, inner.words, inner.scattered) = (loads as f64, (loads * tile.vec) as f64, true);
+            let window = (2 * (k / 2) + tile.unroll) * tile.r;
+            held = tile.vec * (window + tile.unroll * tile.c.div_ceil(tile.lanes));
         }
     }
     let purpose = match (tile.along, tile.subgroup) {
@@ -286,7 +300,6 @@ fn facts(
     inner: Loop,
     products: f64,
 ) -> VariantFacts {
-    let loads = inner.loads + inner.uniform_loads;
     let mut facts = VariantFacts {
         op,
         tile,
@@ -296,10 +309,10 @@ fn facts(
         workgroup_memory,
         registers,
         inner,
-        bytes_per_output: 4.0 * loads * products / inner.fma,
+        bytes_per_output: 4.0 * (inner.words + inner.uniform_loads) * products / inner.fma,
         flops_per_output: 2.0 * products,
         intensity,
-        fma_per_load: inner.fma / (loads + inner.workgroup),
+        fma_per_load: inner.fma / (inner.loads + inner.uniform_loads + inner.workgroup),
         predicted: [None; 3],
     };
     facts.predicted = GPUS.map(|gpu| predict(&gpu, &facts));
@@ -311,10 +324,11 @@ pub fn predict(gpu: &Gpu, v: &VariantFacts) -> Option<f64> {
     if v.subgroup.is_some_and(|s| gpu.subgroup != Some(s)) {
         return None;
     }
-    let Loop { fma, loads, uniform_loads, workgroup, broadcasts } = v.inner;
+    let Loop { fma, loads, words, scattered, uniform_loads, workgroup, broadcasts } = v.inner;
     let uniform = uniform_loads * gpu.uniform_load;
-    let accesses = loads + uniform + workgroup;
-    let issue = fma / gpu.rate + accesses + broadcasts + 2.0 * loads;
+    let issue = fma / gpu.rate + 3.0 * loads + uniform + workgroup + broadcasts;
+    let lines = if scattered { loads * gpu.wave as f64 / LINES_PER_CLOCK } else { words };
+    let accesses = lines + uniform + workgroup;
     let pipe = gpu.schedulers * (accesses + if gpu.broadcast_in_pipe { broadcasts } else { 0.0 });
     let turn = f64::max(issue, pipe);
     let group_waves = v.lanes.div_ceil(gpu.wave);
@@ -355,25 +369,26 @@ mod tests {
         let all = variants(3).unwrap();
         let find = |op: &str, tile: &str| all.iter().find(|v| v.op == op && v.tile == tile).unwrap();
         // 3 taps x 8 channels x 4 rows; 6 rows of x; 24 weights from workgroup memory, staged by 64 lanes.
-        let v = find("conv2d", "shared l64 r8 nv4");
+        let v = find("conv2d", "shared l64 r8 nv4 v1");
         assert_eq!((v.inner.fma, v.inner.workgroup), (96.0, 24.0 + 24.0 / 64.0));
         assert_eq!((v.inner.loads, v.flops_per_output), (6.0 + 24.0 / 64.0, 1152.0));
         assert!(v.workgroup_memory > 0 && v.predicted.iter().all(Option::is_some));
         // Subgroups of 8 do not exist on any of the three GPUs.
-        assert_eq!(find("conv2d", "subgroup l8 r16 nv4").predicted, [None; 3]);
+        assert_eq!(find("conv2d", "subgroup l8 r16 nv2 v2").predicted, [None; 3]);
     }
 
     #[test]
     fn the_model_punishes_what_it_should() {
         let gpu = GPUS[0];
-        let v = variants(3).unwrap().into_iter().find(|v| v.tile == "shared l64 r8 nv4").unwrap();
+        let v = variants(3).unwrap().into_iter().find(|v| v.tile == "shared l64 r8 nv4 v1").unwrap();
         let at = |change: &dyn Fn(&mut VariantFacts)| {
             let mut other = v.clone();
             change(&mut other);
             predict(&gpu, &other).unwrap()
         };
         let as_is = predict(&gpu, &v).unwrap();
-        assert!(at(&|v| v.inner.loads *= 4.0) < as_is);
+        assert!(at(&|v| v.inner.words *= 4.0) < as_is);
+        assert!(at(&|v| v.inner.scattered = true) < as_is);
         assert!(at(&|v| v.registers = 2000) < as_is);
         assert!(at(&|v| v.workgroup_memory = 90 << 10) < as_is);
         assert!(at(&|v| v.lanes = 8) < as_is);

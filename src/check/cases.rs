@@ -164,7 +164,7 @@ pub fn tile_name(t: &Tile) -> String {
         Source::Shared => "shared",
         Source::Uniform => "uniform",
     };
-    format!("{source} l{} r{} nv{}", t.lanes, t.r, t.nv)
+    format!("{source} l{} r{} nv{} v{}", t.lanes, t.r, t.nv, t.vec)
 }
 
 /// A short name of a weight-gradient tile.
@@ -174,7 +174,7 @@ pub fn weight_name(t: &WeightTile) -> String {
         Lanes::Channels => "channels",
     };
     let subgroup = if t.subgroup { " subgroup" } else { "" };
-    format!("{along}{subgroup} l{} r{} c{} u{} s{}", t.lanes, t.r, t.c, t.unroll, t.splits)
+    format!("{along}{subgroup} l{} r{} c{} u{} v{} s{}", t.lanes, t.r, t.c, t.unroll, t.vec, t.splits)
 }
 
 fn shape(s: ImageShape) -> String {
