@@ -5,6 +5,7 @@ use super::goldens::{Bits, judge, report};
 use super::run::{image_last, run_case, run_graph};
 use super::{CaseReport, repeated};
 use crate::Result;
+use crate::bench::ceilings::probes;
 use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::{Graph, Origin, ValueId};
@@ -45,6 +46,15 @@ pub fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> 
     for fused in fused() {
         let outcome = repeated(repeat, || fused.run(gpu).map(Bits));
         take(examined(fused.name.clone(), "fused".into(), outcome, |found| fused.compare(found)));
+        gpu.check()?;
+    }
+    for probe in probes(&gpu.target)? {
+        let outcome = repeated(repeat, || probe.verified(gpu).map(|_| ()));
+        let verdict = match outcome {
+            Ok(((), equal_bits)) => report(true, 0.0, "exact".into(), equal_bits),
+            Err(error) => report(false, f64::INFINITY, error.to_string(), None),
+        };
+        take(CaseReport { name: probe.label(), kind: "ceiling".into(), ..verdict });
         gpu.check()?;
     }
     Ok(())
@@ -151,22 +161,24 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
     }
 }
 
-fn tile_name(t: &Tile) -> String {
+/// A short name of a tile.
+pub fn tile_name(t: &Tile) -> String {
     let source = match t.source {
         Source::Subgroup => "subgroup",
         Source::Shared => "shared",
         Source::Uniform => "uniform",
     };
-    format!("{source} l{} r{} nv{}", t.lanes, t.r, t.nv)
+    format!("{source} l{} r{} nv{} v{}", t.lanes, t.r, t.nv, t.vec)
 }
 
-fn weight_name(t: &WeightTile) -> String {
+/// A short name of a weight-gradient tile.
+pub fn weight_name(t: &WeightTile) -> String {
     let along = match t.along {
         Lanes::Pixels => "pixels",
         Lanes::Channels => "channels",
     };
     let subgroup = if t.subgroup { " subgroup" } else { "" };
-    format!("{along}{subgroup} l{} r{} c{} u{} s{}", t.lanes, t.r, t.c, t.unroll, t.splits)
+    format!("{along}{subgroup} l{} r{} c{} u{} v{} s{}", t.lanes, t.r, t.c, t.unroll, t.vec, t.splits)
 }
 
 fn shape(s: ImageShape) -> String {

@@ -4,8 +4,8 @@ pub mod cases;
 pub mod goldens;
 pub mod network;
 pub mod run;
-pub mod sample;
 pub mod shaders;
+pub mod twin;
 
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
+use crate::bench::ceilings::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
@@ -42,6 +43,7 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
     for k in [1, 3, 5, 7] {
         convolutions(target, k, &mut take)?;
     }
+    probes(target)?.iter().for_each(|probe| take(&probe.program));
     for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);

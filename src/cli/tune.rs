@@ -1,11 +1,13 @@
 //! `recurve tune`, and the flags that say where other commands' kernel variants come from.
 
 use super::Adapter;
+use recurve::engine::fits;
+use recurve::gpu::Gpu;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
-use recurve::network::{Preset, RunConfig};
-use recurve::tune::{Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, tune};
+use recurve::network::{NetworkConfig, Preset, RunConfig};
+use recurve::tune::{Chosen, Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, choose, tune};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,6 +36,28 @@ impl Flags {
             _ => Tuning::Auto,
         })
     }
+}
+
+impl Flags {
+    /// They once more, as on the command line.
+    pub fn arguments(&self) -> String {
+        let tune = self.tune.map(|seconds| format!(" --tune {seconds}"));
+        let file = self.choices.as_ref().map(|file| format!(" --choices {}", file.display()));
+        let off = self.no_tune.then(|| " --no-tune".to_string());
+        tune.or(file).or(off).unwrap_or_default()
+    }
+
+    /// The kernel variants for training steps of a network.
+    pub fn choose(&self, gpu: &Gpu, config: &NetworkConfig, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
+        let uses = compile(&request(gpu, config, batch, passes))?.lowered.uses;
+        Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref())?)
+    }
+}
+
+/// A training step, with the variants of the table.
+fn request<'a>(gpu: &'a Gpu, config: &'a NetworkConfig, batch: usize, passes: Passes) -> Request<'a> {
+    let (target, choices) = (&gpu.target, Choices::TABLE);
+    Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
 }
 
 fn positive(seconds: f64) -> anyhow::Result<f64> {
@@ -74,18 +98,10 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     config.validate()?;
     let seconds = positive(arguments.seconds)?;
     let gpu = adapter.open(false)?;
-    let request = Request {
-        config: &config.network,
-        batch: config.training.batch,
-        target: &gpu.target,
-        passes: Passes::without(&arguments.no_pass)?,
-        choices: Choices::TABLE,
-        train: true,
-        inspect: false,
-        trajectory: false,
-    };
+    let passes = Passes::without(&arguments.no_pass)?;
+    let request = request(&gpu, &config.network, config.training.batch, passes);
     let compiled = compile(&request)?;
-    compiled.plan.fits(&compiled.lowered.program, &gpu.target)?;
+    fits(&compiled, &request)?;
     let mut show = |trial: &Trial| {
         let ms = trial.ms.map_or("-".into(), |ms| format!("{ms:.3} ms"));
         eprintln!("{}: {} {ms}", trial.key, trial.variant);

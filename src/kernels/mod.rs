@@ -22,6 +22,8 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "add",
     "avg_pool",
     "avg_pool_d_input",
+    "bench_fma",
+    "bench_load",
     "channel_sum",
     "conv2d",
     "conv2d_d_weight",

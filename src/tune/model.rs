@@ -1,7 +1,6 @@
 //! The cost model: which variants are worth measuring for a shape, the most promising first. It only orders and prunes;
 //! what is chosen is what was measured.
 
-use crate::check::sample::weight_count;
 use crate::kernels::Target;
 use crate::kernels::choose::{ConvOp, Key, Variant, tiles, weight_tiles};
 use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
@@ -126,6 +125,11 @@ fn weight_cost(target: &Target, key: &Key, tile: &WeightTile) -> f64 {
     };
     let partial = if splits > 1 { (weight_count(key) * splits) as f64 * costs.load } else { 0.0 };
     spread(&costs, groups * lanes, turns * turn + end, tile.r * tile.c * s.k * s.k) + partial
+}
+
+/// Values of the weight.
+fn weight_count(key: &Key) -> usize {
+    key.shape.cout * key.shape.cin * key.shape.k * key.shape.k
 }
 
 /// Groups of one split.

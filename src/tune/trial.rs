@@ -1,18 +1,20 @@
 //! One shape on the device: variants compiled, compared with plain loops, and timed against each other.
 
-use crate::check::sample::{Sample, result_count, weight_count, x_count, y_count};
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{Site, Start, WeightOrder, conv_transpose2d, conv2d, conv2d_d_weight};
+use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv_transpose2d, conv2d, conv2d_d_weight};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, View, align};
 use crate::reference::random::normal;
+use crate::reference::sample::{Product, Sampled, positions, sampled};
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Largest error relative to the largest result.
 const TOLERANCE: f64 = 1e-4;
+/// Most products that are summed up for a sample, if eight results allow it.
+const MOST_PRODUCTS: f64 = 4e6;
 /// A measured run lasts at least so long, seconds: as many launches as that takes.
 const LEAST_RUN: f64 = 2e-3;
 /// The bench of one shape: its operands on the device, and what comes out by plain loops.
@@ -20,8 +22,10 @@ pub struct Bench<'g> {
     gpu: &'g Gpu,
     key: Key,
     order: WeightOrder,
+    /// x, and the weight or dy.
     operands: [Vec<f32>; 2],
-    sample: Sample,
+    /// Where in the result, and the value there by plain loops.
+    sample: Vec<(usize, f64)>,
     store: Store,
 }
 
@@ -60,6 +64,41 @@ pub enum Verdict {
     Wrong(f64),
 }
 
+/// Values of the operands and the result.
+struct Counts {
+    x: usize,
+    /// Of the weight, or dy.
+    second: usize,
+    result: usize,
+}
+
+fn counts(key: &Key) -> Counts {
+    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, .. } = key.shape;
+    let (x, weight) = (key.steps * cin * in_h * in_w * n, cout * cin * k * k);
+    match key.op {
+        ConvOp::Conv2d => Counts { x, second: weight, result: cout * out_h * out_w * n },
+        ConvOp::ConvTranspose2d => Counts { x, second: weight, result: cout * 4 * in_h * in_w * n },
+        ConvOp::Conv2dDWeight => Counts { x, second: key.steps * cout * out_h * out_w * n, result: weight },
+    }
+}
+
+/// How weights lie, and which product of a convolution the key is: the transposed one goes from y to x.
+fn sampled_as(key: &Key) -> (WeightOrder, Sampled, Product) {
+    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = key.shape;
+    let straight = WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false };
+    let same = Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride };
+    match key.op {
+        ConvOp::Conv2d => (straight, same, Product::Forward),
+        ConvOp::Conv2dDWeight => (straight, same, Product::DWeight),
+        ConvOp::ConvTranspose2d => {
+            let order = WeightOrder { out_step: k * k, in_step: cout * k * k, flip: false };
+            let (cin, cout) = (cout, cin);
+            let (in_h, in_w, out_h, out_w) = (2 * in_h, 2 * in_w, in_h, in_w);
+            (order, Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride: 2 }, Product::DInput)
+        }
+    }
+}
+
 /// Random numbers with a period that divides no extent: quick to make, and the same every time.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     normal(seed, 65_521.min(count)).into_iter().cycle().take(count).collect()
@@ -68,11 +107,19 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
 impl<'g> Bench<'g> {
     /// Draws operands and computes the sample.
     pub fn new(gpu: &'g Gpu, key: &Key) -> Bench<'g> {
-        let (cin, k) = (key.shape.cin, key.shape.k);
-        let order = WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false };
-        let second = if key.op == ConvOp::Conv2dDWeight { y_count(key) } else { weight_count(key) };
-        let operands = [numbers(1, x_count(key)), numbers(2, second)];
-        let sample = Sample::new(key, order, &operands[0], &operands[1]);
+        let Counts { x, second, result } = counts(key);
+        let operands = [numbers(1, x), numbers(2, second)];
+        let (order, shape, product) = sampled_as(key);
+        let (a, b) = (&operands[0][..], &operands[1][..]);
+        let operands_of = match product {
+            Product::Forward => (a, b, &[][..]),
+            Product::DInput => (&[][..], b, a),
+            Product::DWeight => (a, &[][..], b),
+        };
+        // At least eight results, and more while they are quick to compute.
+        let terms = 2.0 * result as f64 / key.flops();
+        let many = (MOST_PRODUCTS * terms).clamp(8.0, 1000.0) as usize;
+        let sample = positions(result).take(many).map(|i| (i, sampled(&shape, product, operands_of, i))).collect();
         Bench { gpu, key: *key, order, operands, sample, store: Store::default() }
     }
 
@@ -82,7 +129,7 @@ impl<'g> Bench<'g> {
     /// What naga refuses, and what does not fit the adapter.
     pub fn prepare(&self, variant: &Variant) -> Result<Prepared> {
         let mut program = Program::default();
-        let counts = [self.operands[0].len(), self.operands[1].len(), result_count(&self.key)];
+        let counts = [self.operands[0].len(), self.operands[1].len(), counts(&self.key).result];
         let mut views = ["a", "b", "result"].into_iter().zip(counts).map(|(name, count)| {
             let (name, area, bytes) = (name.to_string(), String::new(), 4 * count as u64);
             let spec = BufferSpec { name, bytes: align(bytes), role: Role::Persistent, area, timestep: None };
@@ -121,13 +168,18 @@ impl<'g> Bench<'g> {
             recording.write(gpu, views[0], &self.operands[0]);
             recording.write(gpu, views[1], &self.operands[1]);
         }
-        recording.write(gpu, views[2], &vec![f32::NAN; result_count(&self.key)]); // what is not written shows
+        recording.write(gpu, views[2], &vec![f32::NAN; counts(&self.key).result]); // what is not written shows
         recording.run(gpu);
         let mut result: Vec<f32> = recording.read(gpu, views[2])?;
         alter(&mut result);
+        let picked = self.sample.iter().map(|&(i, exact)| (exact, result[i]));
+        let sampled = difference(picked);
         let error = match other {
-            Some(other) => f64::max(self.sample.error(&result), difference(&other.result, &result)),
-            None => self.sample.error(&result),
+            Some(other) => {
+                let whole = other.result.iter().zip(&result).map(|(&a, &b)| (f64::from(a), b));
+                f64::max(sampled, difference(whole))
+            }
+            None => sampled,
         };
         if error > TOLERANCE {
             return Ok(Verdict::Wrong(error));
@@ -174,9 +226,17 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Largest difference of two results, relative to the largest value of the first; infinite if the second is not finite.
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    let largest = a.iter().fold(1e-30_f64, |m, v| m.max(f64::from(v.abs())));
-    let differences = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    differences.fold(0.0, |worst, d| if d.is_finite() { f64::max(worst, d) } else { f64::INFINITY }) / largest
+/// Largest difference between expected and found values, relative to the largest expected one; infinite if a value is not
+/// finite.
+fn difference(pairs: impl Iterator<Item = (f64, f32)>) -> f64 {
+    let (mut worst, mut largest) = (0.0, f64::MIN_POSITIVE);
+    for (expected, found) in pairs {
+        let error = (expected - f64::from(found)).abs();
+        worst = if error.is_finite() { f64::max(worst, error) } else { f64::INFINITY };
+        largest = f64::max(largest, expected.abs());
+        if worst == f64::INFINITY {
+            break;
+        }
+    }
+    worst / largest
 }
