@@ -128,7 +128,6 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
 
 fn print(tuned: &Tuned) {
     let mut last = None;
-    let (mut before, mut after) = (0.0, 0.0);
     println!("  {:52} {:>9} {:>8} {:>9} {:>7} {:>9}", "variant", "ms", "GFLOP/s", "predicted", "error", "first run");
     for trial in &tuned.trials {
         if last != Some(trial.key) {
@@ -143,9 +142,6 @@ fn print(tuned: &Tuned) {
             Outcome::Refused(why) => format!("refused: {why}"),
             Outcome::NotTried => "no time left".into(),
         };
-        let ms = trial.ms.unwrap_or(0.0) * trial.launches as f64;
-        before += if trial.present { ms } else { 0.0 };
-        after += if trial.outcome == Outcome::Chosen { ms } else { 0.0 };
         let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
         println!(
             "  {:55} {:>9} {:>8} {:>6} {:>9} {:>7} {:>9}  {outcome}",
@@ -162,8 +158,7 @@ fn print(tuned: &Tuned) {
         "ms: of one launch; predicted: by the model from the time of the first row; first run: ms with compilation"
     );
     println!(
-        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {before:.1} ms a step by the table, \
-         {after:.1} ms tuned",
-        tuned.shapes, tuned.seconds, tuned.left
+        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {:.1} ms a step by the table, {:.1} ms tuned",
+        tuned.shapes, tuned.seconds, tuned.left, tuned.before_ms, tuned.after_ms
     );
 }

@@ -98,6 +98,11 @@ pub struct Tuned {
     pub shapes: usize,
     /// Shapes for which no time was left.
     pub left: usize,
+    /// Milliseconds that all launches of the measured shapes take in one run of the program: with the choices present before,
+    /// by the ratios measured in turn, and with those made.
+    pub before_ms: f64,
+    /// See `before_ms`.
+    pub after_ms: f64,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -155,15 +160,20 @@ impl Compiler<'_> {
 /// A lost device.
 pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
     let begin = Instant::now();
-    let mut tuned = Tuned { choices: Choices::default(), trials: Vec::new(), shapes: 0, left: 0, seconds: 0.0 };
+    let (choices, trials) = (Choices::default(), Vec::new());
+    let mut tuned = Tuned { choices, trials, shapes: 0, left: 0, before_ms: 0.0, after_ms: 0.0, seconds: 0.0 };
     let mut compiler = Compiler { gpu, seen: BTreeSet::new(), measured: 0.5, predicted: 0.5 };
     for (key, used) in worth(uses) {
         let left = options.seconds - begin.elapsed().as_secs_f64();
         let before = tuned.trials.len();
         match shape(gpu, &key, &used, left, options, &mut compiler, &mut tuned.trials)? {
-            Some(variant) => {
-                tuned.choices.tuned.insert(key, variant);
+            Some((at, gain)) => {
+                let chosen = &tuned.trials[at];
+                let ms = chosen.ms.expect("it was timed") * used.launches as f64;
+                tuned.choices.tuned.insert(key, chosen.variant);
                 tuned.shapes += 1;
+                tuned.after_ms += ms;
+                tuned.before_ms += ms / gain;
             }
             None => tuned.left += 1,
         }
@@ -175,8 +185,8 @@ pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
     Ok(tuned)
 }
 
-/// Tries the candidates of one shape within `left` seconds; gives the best, or `None` if not even the present choice could
-/// be measured.
+/// Tries the candidates of one shape within `left` seconds; gives the best one's trial and its share of the present choice's
+/// time, or `None` if not even the present choice could be measured.
 fn shape(
     gpu: &Gpu,
     key: &Key,
@@ -185,13 +195,13 @@ fn shape(
     options: &mut Options,
     compiler: &mut Compiler,
     trials: &mut Vec<Trial>,
-) -> Result<Option<Variant>> {
+) -> Result<Option<(usize, f64)>> {
     let (target, begin) = (&gpu.target, Instant::now());
     let mut bench: Option<Bench> = None;
     let mut best: Option<(Runner, usize)> = None; // and its trial
     let candidates = model::candidates(target, key, &used.variant);
     let base = model::cost(target, key, &used.variant);
-    let mut first_ms = None;
+    let (mut first_ms, mut gain) = (None, 1.0);
     for (i, variant) in [used.variant].into_iter().chain(candidates).enumerate() {
         let mut trial = Trial {
             key: *key,
@@ -273,6 +283,7 @@ fn shape(
                 }
                 trial.outcome = Outcome::Slower;
                 if best.is_none() || ratio < MARGIN {
+                    gain *= ratio;
                     best = Some((runner, trials.len()));
                 }
             }
@@ -281,7 +292,7 @@ fn shape(
     }
     Ok(best.map(|(_, at)| {
         trials[at].outcome = Outcome::Chosen;
-        trials[at].variant
+        (at, gain)
     }))
 }
 
