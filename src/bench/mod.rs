@@ -2,7 +2,7 @@
 //! that the adapter itself has shown; whole training steps; comparison with an earlier run.
 //!
 //! In reading order: [`measure`] (samples, clocks, intervals), [`ceilings`], [`table`] (the one schema), [`cases`] and
-//! [`kernels`].
+//! [`kernels`], [`step`] and [`trace`], [`compare`] (baselines), [`roofline`] (the page), [`variants`] (facts and predictions).
 
 pub mod cases;
 pub mod ceilings;
