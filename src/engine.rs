@@ -43,6 +43,15 @@ pub struct Scores {
 /// One vector per parameter, in the order of [`parameters()`].
 pub type Tensors = Vec<Vec<f32>>;
 
+/// Checks a compiled network against its adapter.
+///
+/// # Errors
+/// What does not fit, with the figure asked, the figure allowed and the largest batch that fits.
+pub fn fits(compiled: &Compiled, request: &Request) -> Result<()> {
+    let Err(error) = compiled.plan.fits(&compiled.lowered.program, request.target) else { return Ok(()) };
+    Err(does_not_fit(request, &error.to_string())?)
+}
+
 /// A compiled network on a device.
 pub struct Engine<'g> {
     /// The device.
@@ -69,9 +78,7 @@ impl<'g> Engine<'g> {
     /// driver refuses; out of memory.
     pub fn new(gpu: &'g Gpu, request: &Request, store: &mut Store) -> Result<Engine<'g>> {
         let compiled = compile(request)?;
-        if let Err(error) = compiled.plan.fits(&compiled.lowered.program, &gpu.target) {
-            return Err(does_not_fit(request, &error.to_string())?);
-        }
+        fits(&compiled, request)?;
         let recording = Recording::new(gpu, &compiled.lowered.program, &compiled.plan, store)?;
         let (config, specs) = (request.config.clone(), parameters(request.config));
         Ok(Engine { gpu, config, specs, compiled, batch: request.batch, recording, unused: Vec::new() })

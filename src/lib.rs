@@ -28,6 +28,8 @@ pub mod engine;
 
 pub mod check;
 
+pub mod tune;
+
 pub mod train;
 
 pub mod trajectory;

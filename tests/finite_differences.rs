@@ -3,7 +3,7 @@
 
 use recurve::check::run::run_case;
 use recurve::gpu::{Gpu, Options};
-use recurve::kernels::choose::Choice;
+use recurve::kernels::choose::Choices;
 use recurve::reference::conv_transpose2d::ConvTranspose2d;
 use recurve::reference::conv2d::Conv2d;
 use recurve::reference::finite_differences::gradient_errors;
@@ -37,7 +37,7 @@ fn run(gpu: &Gpu, op: &Op, names: &Inputs, values: &[Vec<f32>], labels: &[usize]
     inputs.insert("gy".into(), tensor(&output_shape(op, names), gy));
     let (name, data, labels, expected) = (String::new(), String::new(), labels.to_vec(), BTreeMap::new());
     let case = OpCase { name, op: *op, data, inputs, labels, expected };
-    run_case(gpu, &case, Choice::default()).expect("the device answers")
+    run_case(gpu, &case, Choices::TABLE).expect("the device answers")
 }
 
 fn output_shape(op: &Op, inputs: &Inputs) -> Vec<usize> {

@@ -4,7 +4,7 @@ use recurve::check::network::run_network;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::Choice;
+use recurve::kernels::choose::Choices;
 use recurve::network::NetworkConfig;
 use recurve::reference::golden::{NetworkGolden, Results};
 use recurve::reference::network::{Config, run};
@@ -105,7 +105,7 @@ fn passes_leave_results_and_networks_equal_their_twin() {
                 batch: n,
                 target: &gpu.target,
                 passes,
-                choice: Choice::default(),
+                choices: Choices::TABLE,
                 train: true,
                 inspect: true,
                 trajectory: false,
@@ -113,7 +113,7 @@ fn passes_leave_results_and_networks_equal_their_twin() {
             let compiled = compile(&request).expect("compiles");
             compiled.plan.verify(&compiled.lowered.program);
             let before = gpu.allocated();
-            let results = run_network(&gpu, &golden, passes, Choice::default()).expect("runs");
+            let results = run_network(&gpu, &golden, passes, Choices::TABLE).expect("runs");
             assert_eq!(gpu.allocated() - before, compiled.peak_bytes(), "{name}: planned and allocated bytes");
             (results, compiled.lowered.program.launches.len())
         };

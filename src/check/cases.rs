@@ -5,11 +5,12 @@ use super::goldens::{Bits, judge, report};
 use super::run::{image_last, run_case, run_graph};
 use super::{CaseReport, repeated};
 use crate::Result;
+use crate::bench::ceilings::probes;
 use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::Target;
-use crate::kernels::choose::{Choice, tiles, weight_tiles};
+use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
 use crate::kernels::conv::{Lanes, Source, Tile, WeightTile};
 use crate::ops;
 use crate::reference::golden::{Comparison, Op, OpCase, Results, run_twin};
@@ -27,7 +28,7 @@ pub struct Case {
     /// Operation, inputs, and what its twin makes of them.
     pub case: OpCase,
     /// Forced variants.
-    pub choice: Choice,
+    pub choices: Choices,
     /// Operation and forced variant.
     pub kind: String,
 }
@@ -37,14 +38,23 @@ pub struct Case {
 /// # Errors
 /// A lost device. A case that cannot run has failed.
 pub fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> Result<()> {
-    for Case { case, choice, kind } in table(&gpu.target) {
-        let outcome = repeated(repeat, || run_case(gpu, &case, choice).map(Bits));
+    for Case { case, choices, kind } in table(&gpu.target) {
+        let outcome = repeated(repeat, || run_case(gpu, &case, &choices).map(Bits));
         take(examined(case.name.clone(), kind, outcome, |found| case.compare(found)));
         gpu.check()?;
     }
     for fused in fused() {
         let outcome = repeated(repeat, || fused.run(gpu).map(Bits));
         take(examined(fused.name.clone(), "fused".into(), outcome, |found| fused.compare(found)));
+        gpu.check()?;
+    }
+    for probe in probes(&gpu.target)? {
+        let outcome = repeated(repeat, || probe.verified(gpu).map(|_| ()));
+        let verdict = match outcome {
+            Ok(((), equal_bits)) => report(true, 0.0, "exact".into(), equal_bits),
+            Err(error) => report(false, f64::INFINITY, error.to_string(), None),
+        };
+        take(CaseReport { name: probe.label(), kind: "ceiling".into(), ..verdict });
         gpu.check()?;
     }
     Ok(())
@@ -70,7 +80,7 @@ fn examined(
 pub fn table(target: &Target) -> Vec<Case> {
     let mut list = Vec::new();
     let mut chosen = |kind: &str, case| {
-        list.push(Case { case, choice: Choice::default(), kind: kind.to_string() });
+        list.push(Case { case, choices: Choices::default(), kind: kind.to_string() });
     };
     for k in [1, 3, 5, 7] {
         for (n, c_in, c_out, h, w, bias) in [
@@ -131,38 +141,44 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
         let conv = convolution(Conv2d { n: 3, c_in: 5, c_out: 19, h: 5, w: 7, k }, false);
         let deconv = transposed(ConvTranspose2d { n: 3, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
         for tile in tiles(target, k, false) {
-            let choice = Choice { tile: Some(tile), weight: None };
-            list.push(Case { case: conv.clone(), choice, kind: format!("conv2d {}", tile_name(&tile)) });
+            let choices = Choices::force(Variant::Conv(tile));
+            list.push(Case { case: conv.clone(), choices, kind: format!("conv2d {}", tile_name(&tile)) });
         }
         for tile in tiles(target, k, true) {
-            let choice = Choice { tile: Some(tile), weight: None };
-            list.push(Case { case: deconv.clone(), choice, kind: format!("conv_transpose2d {}", tile_name(&tile)) });
+            let choices = Choices::force(Variant::Conv(tile));
+            list.push(Case { case: deconv.clone(), choices, kind: format!("conv_transpose2d {}", tile_name(&tile)) });
         }
         for weight in weight_tiles(target, k) {
-            let choice = Choice { tile: None, weight: Some(weight) };
+            let choices = Choices::force(Variant::Weight(weight));
             for (case, op) in [(&conv, "conv2d_d_weight"), (&deconv, "conv_transpose2d_d_weight")] {
-                list.push(Case { case: case.clone(), choice, kind: format!("{op} {}", weight_name(&weight)) });
+                list.push(Case {
+                    case: case.clone(),
+                    choices: choices.clone(),
+                    kind: format!("{op} {}", weight_name(&weight)),
+                });
             }
         }
     }
 }
 
-fn tile_name(t: &Tile) -> String {
+/// A short name of a tile.
+pub fn tile_name(t: &Tile) -> String {
     let source = match t.source {
         Source::Subgroup => "subgroup",
         Source::Shared => "shared",
         Source::Uniform => "uniform",
     };
-    format!("{source} l{} r{} nv{}", t.lanes, t.r, t.nv)
+    format!("{source} l{} r{} nv{} v{}", t.lanes, t.r, t.nv, t.vec)
 }
 
-fn weight_name(t: &WeightTile) -> String {
+/// A short name of a weight-gradient tile.
+pub fn weight_name(t: &WeightTile) -> String {
     let along = match t.along {
         Lanes::Pixels => "pixels",
         Lanes::Channels => "channels",
     };
     let subgroup = if t.subgroup { " subgroup" } else { "" };
-    format!("{along}{subgroup} l{} r{} c{} u{} s{}", t.lanes, t.r, t.c, t.unroll, t.splits)
+    format!("{along}{subgroup} l{} r{} c{} u{} v{} s{}", t.lanes, t.r, t.c, t.unroll, t.vec, t.splits)
 }
 
 fn shape(s: ImageShape) -> String {
@@ -324,7 +340,7 @@ impl Fused {
         let wanted: Vec<ValueId> = self.outputs.iter().map(|o| o.1).collect();
         let mut graph = self.graph.clone();
         graph.outputs = wanted.clone();
-        let read = run_graph(gpu, &graph, Choice::default(), &self.inputs, &wanted)?;
+        let read = run_graph(gpu, &graph, Choices::TABLE, &self.inputs, &wanted)?;
         Ok(self.outputs.iter().map(|o| o.0.clone()).zip(read).collect())
     }
 

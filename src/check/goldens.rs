@@ -6,7 +6,7 @@ use super::{CaseReport, repeated};
 use crate::dataset::goldens::check_h5;
 use crate::gpu::Gpu;
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::reference::golden::{Comparison, Golden, Results, read, worst};
 use crate::trajectory::goldens as analyses;
 use crate::trajectory::gpu::{accumulate, check_golden};
@@ -137,7 +137,7 @@ fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
         Some(Golden::Ops(op, cases)) => {
             let (mut passed, mut error, mut detail, mut equal) = (!cases.is_empty(), 0.0, String::new(), None);
             for case in &cases {
-                let (found, bits) = repeated(repeat, || run_case(gpu, case, Choice::default()).map(Bits))?;
+                let (found, bits) = repeated(repeat, || run_case(gpu, case, Choices::TABLE).map(Bits))?;
                 let (ok, ratio, text) = judge(&case.compare(&found.0), &format!("{}/", case.name));
                 if ratio >= error || !ok {
                     (error, detail) = (ratio, text);
@@ -148,7 +148,7 @@ fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
             Ok(Some((format!("op {op}, {} cases", cases.len()), report(passed, error, detail, equal))))
         }
         Some(Golden::Network(golden)) => {
-            let once = || run_network(gpu, &golden, Passes::default(), Choice::default()).map(Bits);
+            let once = || run_network(gpu, &golden, Passes::default(), Choices::TABLE).map(Bits);
             let (found, equal) = repeated(repeat, once)?;
             let (passed, error, detail) = judge(&golden.compare(&found.0), "");
             Ok(Some(("network".into(), report(passed, error, detail, equal))))

@@ -5,6 +5,7 @@ pub mod goldens;
 pub mod network;
 pub mod run;
 pub mod shaders;
+pub mod twin;
 
 use serde::Serialize;
 

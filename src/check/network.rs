@@ -7,7 +7,7 @@ use crate::engine::{Adam, Engine};
 use crate::gpu::{Gpu, Store};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::network::{NetworkConfig, parameters};
 use crate::reference::golden::{NetworkGolden, Results};
 use crate::reference::normalise::normalise;
@@ -16,7 +16,7 @@ use crate::reference::normalise::normalise;
 ///
 /// # Errors
 /// What the device says.
-pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choice: Choice) -> Result<Results> {
+pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &Choices) -> Result<Results> {
     let config = NetworkConfig::from_golden_json(&golden.config_json.to_string())?;
     let n = golden.labels.len();
     let request = Request {
@@ -24,7 +24,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choice: Ch
         batch: n,
         target: &gpu.target,
         passes,
-        choice,
+        choices,
         train: true,
         inspect: true,
         trajectory: false,

@@ -8,7 +8,7 @@ use crate::graph::autodiff::differentiate;
 use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::kernels::{BufferSpec, Kernel, Program, Role, Settings, View, align};
 use crate::ops::{Norm, Op};
 use crate::reference::golden::{Op as Case, OpCase, Results};
@@ -34,11 +34,11 @@ pub fn image_first(values: &[f32], n: usize) -> Vec<f32> {
 pub fn run_graph(
     gpu: &Gpu,
     graph: &Graph,
-    choice: Choice,
+    choices: &Choices,
     inputs: &[(ValueId, Vec<u32>)],
     outputs: &[ValueId],
 ) -> Result<Vec<Vec<f32>>> {
-    let lowered = lower(graph, &gpu.target, choice, Program::default(), &HashMap::new())?;
+    let lowered = lower(graph, &gpu.target, choices, Program::default(), &HashMap::new())?;
     let plan = Plan::new(&lowered.program, true);
     plan.verify(&lowered.program);
     plan.fits(&lowered.program, &gpu.target)?;
@@ -104,7 +104,7 @@ impl OpGraph<'_> {
 ///
 /// # Errors
 /// What the device says.
-pub fn run_case(gpu: &Gpu, case: &OpCase, choice: Choice) -> Result<Results> {
+pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> {
     if let Case::Adam { .. } = case.op {
         return run_adam(gpu, case);
     }
@@ -159,7 +159,7 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choice: Choice) -> Result<Results> {
     let wanted: Vec<ValueId> = g.outputs.iter().map(|o| o.1).collect();
     g.graph.outputs = wanted.clone();
     crate::graph::passes::drop_unused(&mut g.graph);
-    let read = run_graph(gpu, &g.graph, choice, &g.inputs, &wanted)?;
+    let read = run_graph(gpu, &g.graph, choices, &g.inputs, &wanted)?;
     let mut results = Results::new();
     for ((name, _, map), values) in g.outputs.into_iter().zip(read) {
         let values = match name.as_str() {

@@ -1,10 +1,11 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
+use crate::bench::ceilings::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Origin};
-use crate::kernels::choose::{Choice, tiles, weight_tiles};
+use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
 use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Norm, Preset};
 use crate::ops::Op;
@@ -37,11 +38,12 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         }
     }
     for terms in 1..=7 {
-        take(&operation(target, Choice::default(), Op::Add, &vec![vec![4, 4, 4, 2]; terms])?);
+        take(&operation(target, Choices::TABLE, Op::Add, &vec![vec![4, 4, 4, 2]; terms])?);
     }
     for k in [1, 3, 5, 7] {
         convolutions(target, k, &mut take)?;
     }
+    probes(target)?.iter().for_each(|probe| take(&probe.program));
     for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
@@ -51,17 +53,17 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
 
 /// The launches of a training step.
 fn network(target: &Target, config: &NetworkConfig, batch: usize, passes: Passes) -> Result<Program> {
-    let choice = Choice::default();
-    let request = Request { config, batch, target, passes, choice, train: true, inspect: false, trajectory: false };
+    let choices = Choices::TABLE;
+    let request = Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false };
     Ok(compile(&request)?.lowered.program)
 }
 
 /// The launches of one operation on inputs of the given shapes.
-fn operation(target: &Target, choice: Choice, op: Op, inputs: &[Vec<usize>]) -> Result<Program> {
+fn operation(target: &Target, choices: &Choices, op: Op, inputs: &[Vec<usize>]) -> Result<Program> {
     let mut graph = Graph::default();
     let inputs: Vec<_> = inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
     graph.outputs = graph.node(op, &inputs, "y", "op", 0);
-    Ok(lower(&graph, target, choice, Program::default(), &HashMap::new())?.program)
+    Ok(lower(&graph, target, choices, Program::default(), &HashMap::new())?.program)
 }
 
 /// Every tile of every convolution and gradient of kernel size `k`, with every start of its sums.
@@ -76,30 +78,30 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
             let mut inputs = vec![small.clone(), weight.clone()];
             inputs.extend(bias.then(|| vec![8]));
             for tile in tiles(target, k, false) {
-                let choice = Choice { tile: Some(tile), weight: None };
+                let choices = Choices::force(Variant::Conv(tile));
                 let op = Op::Conv2d { k, bias, base };
-                take(&operation(target, choice, op, &with_base(inputs.clone(), &small))?);
+                take(&operation(target, &choices, op, &with_base(inputs.clone(), &small))?);
             }
             for tile in tiles(target, k, true) {
-                let choice = Choice { tile: Some(tile), weight: None };
+                let choices = Choices::force(Variant::Conv(tile));
                 let op = Op::ConvTranspose2d { k, bias, base };
-                take(&operation(target, choice, op, &with_base(inputs.clone(), &large))?);
+                take(&operation(target, &choices, op, &with_base(inputs.clone(), &large))?);
             }
         }
         for tile in tiles(target, k, false) {
-            let choice = Choice { tile: Some(tile), weight: None };
+            let choices = Choices::force(Variant::Conv(tile));
             let inputs = with_base(vec![small.clone(), weight.clone()], &small);
-            take(&operation(target, choice, Op::Conv2dDInput { k, base }, &inputs)?);
+            take(&operation(target, &choices, Op::Conv2dDInput { k, base }, &inputs)?);
             let inputs = with_base(vec![large.clone(), weight.clone()], &small);
-            take(&operation(target, choice, Op::ConvTranspose2dDInput { k, base }, &inputs)?);
+            take(&operation(target, &choices, Op::ConvTranspose2dDInput { k, base }, &inputs)?);
         }
     }
     for tile in weight_tiles(target, k) {
-        let choice = Choice { tile: None, weight: Some(tile) };
+        let choices = Choices::force(Variant::Weight(tile));
         let same = [small.clone(), small.clone()];
-        take(&operation(target, choice, Op::Conv2dDWeight { k, linear: false }, &same)?);
+        take(&operation(target, &choices, Op::Conv2dDWeight { k, linear: false }, &same)?);
         let doubled = [small.clone(), large.clone()];
-        take(&operation(target, choice, Op::ConvTranspose2dDWeight { k }, &doubled)?);
+        take(&operation(target, &choices, Op::ConvTranspose2dDWeight { k }, &doubled)?);
     }
     Ok(())
 }

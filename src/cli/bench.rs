@@ -1,41 +1,107 @@
 //! `recurve bench`.
 
 use super::Adapter;
-use anyhow::Context;
+use super::tune::Flags;
+use anyhow::{Context, ensure};
 use clap::Subcommand;
-use recurve::bench::{self, Product, Rate};
-use recurve::gpu::driver;
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use recurve::bench::cases::{Case, preset_cases, shape_cases};
+use recurve::bench::ceilings::ceilings;
+use recurve::bench::compare::{Comparison, compare};
+use recurve::bench::kernels::{self, jobs};
+use recurve::bench::roofline::html;
+use recurve::bench::step::{PassEffect, Share, Step, passes, step};
+use recurve::bench::table::{Document, Row, figure};
+use recurve::bench::trace::trace;
+use recurve::bench::variants::{GPUS, SHAPE, variants};
+use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
-use recurve::kernels::conv::ConvShape;
 use recurve::network::Preset;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `recurve bench`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Every result is compared with plain loops before it is timed; a wrong one is a failed row, and the exit code 1. Times are \
+medians of samples of several runs each, with a 95 % bootstrap confidence interval; the cost of submitting, below a twentieth \
+of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of the same \
+submissions, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \
+multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start. Samples of one run \
+meet one state of the machine: what differs from run to run, often 20 % on a shared machine, is what --margin is for.")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,
     /// Print one JSON object and nothing else.
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds per measurement.
-    #[arg(long, global = true, default_value_t = 2.0)]
-    seconds: f64,
+    /// Also write the rows as CSV.
+    #[arg(long, global = true, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Also write the table and a roofline chart as one HTML page.
+    #[arg(long, global = true, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Seconds per row (default: 2; kernels 0.5).
+    #[arg(long, global = true)]
+    seconds: Option<f64>,
+    /// Do not measure the adapter's ceilings first (about 3 s); shares of them are absent then.
+    #[arg(long, global = true)]
+    no_ceilings: bool,
+    /// Compare with the JSON of an earlier run of the same subcommand; exit 1 where a row is slower beyond the margin.
+    #[arg(long, global = true, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// A row is a regression if the whole confidence interval of its ratio lies beyond this many per cent.
+    #[arg(long, global = true, value_name = "PERCENT", default_value_t = 10.0)]
+    margin: f64,
+    /// Compare with a baseline of another adapter or driver too.
+    #[arg(long, global = true)]
+    any_adapter: bool,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// A training step of a preset.
-    Step {
-        /// tiny, blt64 or blt128.
+    /// Operations and variants, in the shapes of presets' training steps or in shapes of your own.
+    Kernels {
+        /// The shapes of this preset's training step; may be repeated (without --shape: tiny).
         #[arg(long)]
-        preset: Preset,
-        /// Images per batch.
-        #[arg(long, default_value_t = 32)]
-        batch: usize,
+        preset: Vec<Preset>,
+        /// Images per batch (default: the preset's).
+        #[arg(long)]
+        batch: Option<usize>,
+        /// A shape of your own; may be repeated. Six numbers are a convolution (images, channels in, channels out, rows,
+        /// columns, kernel size), four a map (images, channels, rows, columns), three a matrix product (M, N, K).
+        #[arg(long, value_name = "N,N,…")]
+        shape: Vec<String>,
+        /// Only this operation; may be repeated.
+        #[arg(long, value_name = "NAME")]
+        op: Vec<String>,
+        /// What the engine chooses, or all variants that the adapter can run.
+        #[arg(long, value_enum, default_value = "chosen")]
+        variant: Variant,
+        /// Only the row of this id, as a table's `args` give it.
+        #[arg(long, value_name = "ID")]
+        row: Option<String>,
+    },
+    /// A training step of a preset: the whole, by operation, by area.
+    Step {
+        #[command(flatten)]
+        network: Network,
         /// Switch a graph pass off (hoist, fuse, fold, reuse); may be repeated.
         #[arg(long, value_name = "NAME")]
         no_pass: Vec<String>,
+        /// Write a trace of one step for Perfetto or chrome://tracing.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
+        #[command(flatten)]
+        variants: Flags,
+    },
+    /// The training step with each graph pass off, against all on, measured in turns.
+    Passes {
+        #[command(flatten)]
+        network: Network,
     },
     /// A convolution and both its gradients: batch, channels in and out, rows, columns, kernel size.
     Conv {
@@ -52,6 +118,13 @@ enum What {
         /// Kernel size, odd.
         k: usize,
     },
+    /// Every variant of the convolutions: what it is for, what it costs, and what three GPUs are PREDICTED to make of it.
+    /// Needs no adapter.
+    Variants {
+        /// Kernel size, odd.
+        #[arg(long, default_value_t = 3)]
+        k: usize,
+    },
     /// The product of an M x K and a K x N matrix.
     Gemm {
         /// Rows of the result.
@@ -63,81 +136,353 @@ enum What {
     },
 }
 
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Variant {
+    Chosen,
+    All,
+}
+
+#[derive(clap::Args)]
+struct Network {
+    /// tiny, blt64 or blt128.
+    #[arg(long)]
+    preset: Preset,
+    /// Images per batch.
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+}
+
+impl Network {
+    fn arguments(&self) -> String {
+        format!("--preset {} --batch {}", self.preset.name(), self.batch)
+    }
+}
+
 /// Runs `recurve bench`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let sizes = match arguments.what {
-        What::Step { batch, .. } => vec![batch],
-        What::Conv { b, cin, cout, h, w, k } => vec![b, cin, cout, h, w, k],
-        What::Gemm { m, n, k } => vec![m, n, k],
-    };
-    anyhow::ensure!(!sizes.contains(&0), "sizes must be at least 1, found {sizes:?}");
-    if let What::Conv { k, .. } = arguments.what {
-        anyhow::ensure!(k % 2 == 1, "the kernel size must be odd, found {k}");
+    let usual = if matches!(arguments.what, What::Kernels { .. }) { 0.5 } else { 2.0 };
+    let seconds = arguments.seconds.unwrap_or(usual);
+    ensure!(seconds > 0.0 && seconds.is_finite(), "--seconds must be above 0");
+    ensure!(arguments.margin >= 0.0, "--margin must not be negative");
+    if let What::Variants { k } = arguments.what {
+        return show_variants(k, arguments.json);
     }
+    let cases = cases_without_device(&arguments.what)?;
+    let baseline = arguments.baseline.as_deref().map(Document::read).transpose()?;
     let gpu = adapter.open(false)?;
-    if !arguments.json {
-        println!("{}", gpu.describe());
-    }
-    let result = match &arguments.what {
-        What::Step { preset, batch, no_pass } => {
-            let mut network = preset.network();
-            if *preset == Preset::Tiny {
-                network.classes = 10;
-            }
-            let step = bench::step(&gpu, &network, *batch, Passes::without(no_pass)?, arguments.seconds)?;
-            if !arguments.json {
-                println!(
-                    "{:.1} images/s: {:.2} ms per step ({:.2} to {:.2}), {} dispatches, {:.1} MiB planned, {:.1} allocated",
-                    step.images_per_s,
-                    step.ms,
-                    step.spread[0],
-                    step.spread[1],
-                    step.dispatches,
-                    step.peak_bytes as f64 / 1048576.0,
-                    step.allocated_bytes as f64 / 1048576.0
-                );
-                println!("host {:.2} ms per step; first step done after {:.0} ms", step.cpu_ms, step.first_step_ms);
-                let mut rows: Vec<_> = step.kernels.iter().collect();
-                rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-                for (kernel, (launches, ms)) in rows {
-                    println!("  {ms:9.2} ms  {launches:4} x {kernel}");
-                }
-            }
-            serde_json::to_value(step)?
-        }
-        What::Conv { b, cin, cout, h, w, k } => {
-            let shape = ConvShape::same(*b, *cin, *cout, *h, *w, *k);
-            let mut table = serde_json::Map::new();
-            for (name, product) in
-                [("forward", Product::Forward), ("d_input", Product::DInput), ("d_weight", Product::DWeight)]
-            {
-                let rate = bench::conv(&gpu, &shape, product, arguments.seconds).context(name)?;
-                show(arguments, name, &rate);
-                table.insert(name.into(), serde_json::to_value(rate)?);
-            }
-            table.into()
-        }
-        What::Gemm { m, n, k } => {
-            let rate = bench::conv(&gpu, &bench::gemm_shape(*m, *n, *k), Product::Forward, arguments.seconds)?;
-            show(arguments, "product", &rate);
-            serde_json::to_value(rate)?
-        }
+    let bench = Bench { arguments, gpu: &gpu, seconds };
+    bench.say(&gpu.describe());
+    let (document, extra) = match &arguments.what {
+        What::Kernels { .. } => bench.kernels(cases)?,
+        What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases)?,
+        What::Step { network, no_pass, trace, variants } => bench.step(network, no_pass, variants, trace.as_deref())?,
+        What::Passes { network } => bench.passes(network)?,
+        What::Variants { .. } => unreachable!("above"),
     };
-    if arguments.json {
-        let mut result = result;
-        result["adapter"] = gpu.info.name.clone().into();
-        result["driver"] = driver(&gpu.info).into();
-        println!("{result}");
+    bench.finish(&document, extra, baseline)
+}
+
+/// Cases that need no device to be known, so that wrong sizes are refused before one is opened.
+fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
+    let sizes = match what {
+        What::Kernels { shape, .. } => shape
+            .iter()
+            .map(|text| {
+                let numbers = text.split(',').map(|n| n.trim().parse::<usize>()).collect::<Result<Vec<_>, _>>();
+                numbers.with_context(|| format!("--shape {text}: whole numbers separated by commas are expected"))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?,
+        What::Conv { b, cin, cout, h, w, k } => vec![vec![*b, *cin, *cout, *h, *w, *k]],
+        What::Gemm { m, n, k } => vec![vec![*m, *n, *k]],
+        What::Step { network, .. } | What::Passes { network } => {
+            ensure!(network.batch > 0, "the batch must be at least 1");
+            Vec::new()
+        }
+        What::Variants { .. } => Vec::new(),
+    };
+    let mut cases = Vec::new();
+    for sizes in sizes {
+        cases.extend(shape_cases(&sizes)?);
+    }
+    Ok(cases)
+}
+
+/// A document and what its JSON object holds beyond the schema.
+type Outcome = anyhow::Result<(Document, Map<String, Value>)>;
+
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    gpu: &'a Gpu,
+    /// Per row.
+    seconds: f64,
+}
+
+impl Bench<'_> {
+    /// A line for people.
+    fn say(&self, line: &str) {
+        if !self.arguments.json {
+            println!("{line}");
+        }
+    }
+
+    /// A document with ceilings, unless they are not wanted.
+    fn document(&self, name: &str) -> anyhow::Result<Document> {
+        let found = if self.arguments.no_ceilings { None } else { Some(ceilings(self.gpu, 1.5)?) };
+        if let Some(found) = &found {
+            self.say(&found.describe());
+        }
+        Ok(Document::new(name, self.gpu, found))
+    }
+
+    fn measure(&self, document: &mut Document, job: &kernels::Job) -> anyhow::Result<Row> {
+        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds)?;
+        document.rows.push(row.clone());
+        Ok(row)
+    }
+
+    fn kernels(&self, mut cases: Vec<Case>) -> Outcome {
+        let What::Kernels { preset, batch, op, variant, row, .. } = &self.arguments.what else { unreachable!("asked") };
+        let presets = if preset.is_empty() && cases.is_empty() { vec![Preset::Tiny] } else { preset.clone() };
+        for preset in presets {
+            let batch = batch.unwrap_or(preset.training().batch);
+            ensure!(batch > 0, "the batch must be at least 1");
+            let fresh = preset_cases(&self.gpu.target, preset, batch)?;
+            let known: Vec<String> = cases.iter().map(Case::id).collect();
+            cases.extend(fresh.into_iter().filter(|case| !known.contains(&case.id())));
+        }
+        let mut known: Vec<&str> = cases.iter().map(|c| c.op).collect();
+        known.sort_unstable();
+        known.dedup();
+        if let Some(unknown) = op.iter().find(|name| !known.contains(&name.as_str())) {
+            anyhow::bail!("no operation `{unknown}` in these shapes; there are: {}", known.join(", "));
+        }
+        let all = *variant == Variant::All || row.is_some();
+        let mut jobs = jobs(&self.gpu.target, &cases, all);
+        jobs.retain(|job| op.is_empty() || op.iter().any(|name| name == job.case.op));
+        if let Some(id) = row {
+            jobs.retain(|job| job.id() == *id);
+            ensure!(!jobs.is_empty(), "no row `{id}` in these shapes on this adapter");
+        }
+        let mut document = self.document("kernels")?;
+        let total = jobs.len();
+        for (i, job) in jobs.iter().enumerate() {
+            if std::io::stderr().is_terminal() {
+                eprint!("\r{}/{total} {:70.70}", i + 1, job.id());
+            }
+            self.measure(&mut document, job)?;
+        }
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{:80}\r", "");
+        }
+        self.say(&document.table());
+        Ok((document, Map::new()))
+    }
+
+    fn shapes(&self, cases: &[Case]) -> Outcome {
+        let gemm = matches!(self.arguments.what, What::Gemm { .. });
+        let mut document = self.document(if gemm { "gemm" } else { "conv" })?;
+        let mut extra = Map::new();
+        let names = [("conv2d", "forward"), ("conv2d_d_input", "d_input"), ("conv2d_d_weight", "d_weight")];
+        for job in jobs(&self.gpu.target, cases, false) {
+            let Some((_, name)) = names.iter().find(|(op, _)| *op == job.case.op) else { continue };
+            let value = serde_json::to_value(self.measure(&mut document, &job)?)?;
+            match value {
+                Value::Object(row) if gemm => extra = row,
+                value => drop(extra.insert((*name).into(), value)),
+            }
+        }
+        self.say(&document.table());
+        Ok((document, extra))
+    }
+
+    fn step(&self, network: &Network, no_pass: &[String], variants: &Flags, trace_file: Option<&Path>) -> Outcome {
+        let passes = Passes::without(no_pass)?;
+        let off: String = no_pass.iter().map(|name| format!(" --no-pass {name}")).collect();
+        let arguments = format!("recurve bench step {}{off}{}", network.arguments(), variants.arguments());
+        let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
+        let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
+        let mut document = self.document("step")?;
+        let config = network.preset.network();
+        let chosen = variants.choose(self.gpu, &config, network.batch, passes)?;
+        self.say(&chosen.origin);
+        let what = (&config, network.batch, passes, &chosen.choices);
+        let (found, rows, launches) =
+            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds)?;
+        document.rows = rows;
+        self.say(&report(&found));
+        if let Some(path) = trace_file {
+            let title = format!("{name}, {}", self.gpu.describe());
+            let text = trace(&title, found.parts_by, &launches).to_string();
+            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+            self.say(&format!("one step as a trace: {} (open it in ui.perfetto.dev)", path.display()));
+        }
+        match serde_json::to_value(found)? {
+            Value::Object(mut extra) => {
+                extra.insert("variants".into(), chosen.origin.into());
+                Ok((document, extra))
+            }
+            _ => unreachable!("a struct is an object"),
+        }
+    }
+
+    fn passes(&self, network: &Network) -> Outcome {
+        let mut document = Document::new("passes", self.gpu, None);
+        let name = format!("{}-b{}", network.preset.name(), network.batch);
+        let arguments = format!("recurve bench passes {}", network.arguments());
+        let names = (name.as_str(), arguments.as_str());
+        let (effects, rows) = passes(self.gpu, &network.preset.network(), network.batch, names, self.seconds)?;
+        document.rows = rows;
+        self.say(&pass_table(&effects));
+        Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))
+    }
+
+    /// Files, comparison, JSON, exit code.
+    fn finish(
+        &self,
+        document: &Document,
+        extra: Map<String, Value>,
+        baseline: Option<Document>,
+    ) -> anyhow::Result<ExitCode> {
+        if let Some(path) = &self.arguments.csv {
+            std::fs::write(path, document.csv()).with_context(|| path.display().to_string())?;
+        }
+        if let Some(path) = &self.arguments.html {
+            std::fs::write(path, html(document)?).with_context(|| path.display().to_string())?;
+            self.say(&format!("table and chart: {}", path.display()));
+        }
+        let margin = self.arguments.margin / 100.0;
+        let comparison: Option<Comparison> =
+            baseline.map(|before| compare(document, &before, margin, self.arguments.any_adapter)).transpose()?;
+        if let Some(comparison) = &comparison {
+            self.say(&comparison.table());
+        }
+        if self.arguments.json {
+            let mut object = serde_json::to_value(document)?;
+            let members = object.as_object_mut().context("a document is an object")?;
+            members.extend(extra);
+            if let Some(comparison) = &comparison {
+                members.insert("comparison".into(), serde_json::to_value(comparison)?);
+            }
+            println!("{object}");
+        }
+        let failed: Vec<&Row> = document.rows.iter().filter(|r| r.failure.is_some()).collect();
+        for row in &failed {
+            eprintln!("error: {}: {}", row.id, row.failure.as_deref().unwrap_or_default());
+        }
+        let worse = comparison.map_or(0, |c| c.regressions());
+        if worse > 0 {
+            eprintln!("error: {worse} rows are slower than the baseline beyond {:.0} %", self.arguments.margin);
+        }
+        Ok(if failed.is_empty() && worse == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+fn show_variants(k: usize, json: bool) -> anyhow::Result<ExitCode> {
+    ensure!(k % 2 == 1 && k <= 7, "the kernel size must be odd and at most 7, found {k}");
+    let all = variants(k)?;
+    if json {
+        println!("{}", serde_json::json!({"shape": SHAPE, "k": k, "gpus": GPUS, "variants": all}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let [n, cin, cout, h, w] = SHAPE;
+    println!(
+        "{n}x{cin}x{h}x{w} to {cout} channels, {k}x{k}. The last three columns are PREDICTIONS of a simple model,"
+    );
+    println!(
+        "per cent of the roofline; nothing was measured. -: cannot run (no fixed subgroup size, or another one).\n"
+    );
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let facts = ["op", "variant", "for", "workgroup memory, B", "registers, estimated"];
+    let costs = ["bytes loaded per output", "flop per output", "FMA per load"];
+    table.set_header(facts.into_iter().chain(costs).chain(GPUS.map(|gpu| gpu.name)));
+    for v in &all {
+        let subgroup = v.subgroup.map_or(String::new(), |s| format!(" (subgroups of {s})"));
+        let mut cells = vec![v.op.to_string(), format!("{}{subgroup}", v.tile), v.purpose.clone()];
+        cells.extend([v.workgroup_memory.to_string(), v.registers.to_string()]);
+        cells.extend([v.bytes_per_output, v.flops_per_output, v.fma_per_load].map(figure));
+        cells.extend(v.predicted.map(|p| p.map_or("-".to_string(), |p| format!("{p:.0}"))));
+        table.add_row(cells);
+    }
+    right(&mut table, 3..11);
+    println!("{table}");
+    for gpu in GPUS {
+        println!("{}: {} TFLOP/s, {} GB/s (data sheet)", gpu.name, gpu.tflops, gpu.gbps);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(arguments: &Arguments, name: &str, rate: &Rate) {
-    if !arguments.json {
-        let Rate { gflops, ms, spread, variant, error } = rate;
-        println!(
-            "{name:9} {gflops:7.1} GFLOP/s  {ms:9.3} ms ({:.3} to {:.3})  error {error:.0e}  {variant}",
-            spread[0], spread[1]
-        );
+fn right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for i in columns {
+        if let Some(column) = table.column_mut(i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
+}
+
+fn report(s: &Step) -> String {
+    let mib = |bytes: f64| bytes / 1048576.0;
+    let share = s.percent.map_or(String::new(), |p| format!(", {p:.0} % of the roof"));
+    let mut text = format!(
+        "{:.1} images/s: {} ms per step ({} to {}){share}\n\
+         {} dispatches, {} barriers; {:.1} MiB planned, {:.1} allocated; operands of {:.1} MiB and {:.2} GFLOP per step\n\
+         host {:.2} ms per step; first step done after {:.0} ms: {:.0} to prepare, {:.0} of compiling in the first run\n\
+         parts by {}{}\n",
+        s.images_per_s,
+        figure(s.ms),
+        figure(s.spread[0]),
+        figure(s.spread[1]),
+        s.dispatches,
+        s.barriers,
+        mib(s.peak_bytes as f64),
+        mib(s.allocated_bytes as f64),
+        mib(s.operand_bytes),
+        s.flops / 1e9,
+        s.cpu_ms,
+        s.first_step_ms,
+        s.prepare_ms,
+        s.compile_ms,
+        s.parts_by,
+        s.doubt.as_ref().map_or(String::new(), |d| format!(" ({d})")),
+    );
+    for (what, shares) in [("operation", &s.ops), ("area", &s.areas), ("kernel", &s.kernels)] {
+        text += &share_table(what, shares);
+    }
+    text.trim_end().to_string()
+}
+
+fn share_table(what: &str, shares: &BTreeMap<String, Share>) -> String {
+    let total: f64 = shares.values().map(|s| s.ms).sum();
+    let mut rows: Vec<(&String, &Share)> = shares.iter().collect();
+    rows.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header([what, "ms", "%", "launches"]);
+    for (name, share) in rows {
+        let name = if name.is_empty() { "other" } else { name };
+        let percent = format!("{:.1}", 100.0 * share.ms / total);
+        table.add_row([name.to_string(), figure(share.ms), percent, share.launches.to_string()]);
+    }
+    right(&mut table, 1..4);
+    format!("\n{table}\n")
+}
+
+fn pass_table(effects: &[PassEffect]) -> String {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(["without", "dispatches", "barriers", "MiB planned", "ms per step", "relative time", "95 % CI"]);
+    for e in effects {
+        let interval = format!("{:.2} – {:.2}", e.ratio_ci[0], e.ratio_ci[1]);
+        table.add_row([
+            if e.without.is_empty() { "(all on)".to_string() } else { e.without.clone() },
+            e.dispatches.to_string(),
+            e.barriers.to_string(),
+            format!("{:.1}", e.peak_bytes as f64 / 1048576.0),
+            figure(e.ms),
+            format!("{:.2}", e.ratio),
+            if e.without.is_empty() { String::new() } else { interval },
+        ]);
+    }
+    right(&mut table, 1..7);
+    table.to_string()
 }

@@ -7,6 +7,7 @@ use recurve::network::{Preset, RunConfig};
 use recurve::train::Run;
 use recurve::train::run::describe;
 use recurve::trajectory::analyse::Options;
+use recurve::tune::Tuning;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -63,7 +64,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     };
     let gpu = adapter.open(false)?;
     if run.step() < run.total_steps() {
-        let outcome = run.train(&gpu, Passes::default())?;
+        let outcome = run.train(&gpu, Passes::default(), &Tuning::Auto)?;
         eprintln!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
     }
     let report = analyse(&gpu, out)?;

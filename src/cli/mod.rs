@@ -10,6 +10,7 @@ mod devices;
 mod plan;
 mod shaders;
 mod train;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use recurve::gpu::{Gpu, Options};
@@ -47,6 +48,8 @@ enum Command {
     Shaders(shaders::Arguments),
     /// Measure training steps, convolutions and matrix products.
     Bench(bench::Arguments),
+    /// Measure which kernel variants suit a network on this adapter, and keep what was found for later runs.
+    Tune(tune::Arguments),
 }
 
 /// Runs the command.
@@ -65,6 +68,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Plan(a) => plan::run(&a, &adapter),
         Command::Shaders(a) => shaders::run(&a, &adapter),
         Command::Bench(a) => bench::run(&a, &adapter),
+        Command::Tune(a) => tune::run(&a, &adapter),
     }
 }
 

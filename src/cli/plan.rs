@@ -7,7 +7,7 @@ use recurve::gpu::{adapters, target};
 use recurve::graph::compile::{Compiled, Request, compile, largest_batch};
 use recurve::graph::dot::dot;
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::Choice;
+use recurve::kernels::choose::Choices;
 use recurve::kernels::{Role, Target};
 use recurve::network::{Preset, RunConfig};
 use serde_json::json;
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         batch: config.training.batch,
         target: &target,
         passes,
-        choice: Choice::default(),
+        choices: Choices::TABLE,
         train: !arguments.inference,
         inspect: false,
         trajectory: false,

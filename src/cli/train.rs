@@ -1,6 +1,7 @@
 //! `recurve train`.
 
 use super::Adapter;
+use super::tune::Flags;
 use recurve::graph::passes::Passes;
 use recurve::network::{Preset, RunConfig};
 use recurve::train::Run;
@@ -27,8 +28,8 @@ pub struct Arguments {
     /// Folder of the new run
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with an interrupted run; `--epochs` or `--steps` may raise its length
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed"])]
+    /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
     /// Length in passes over the training split
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -51,6 +52,8 @@ pub struct Arguments {
     /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
     #[arg(long, value_name = "NAME")]
     no_pass: Vec<String>,
+    #[command(flatten)]
+    variants: Flags,
 }
 
 impl Arguments {
@@ -71,7 +74,7 @@ impl Arguments {
 
 /// Runs `recurve train`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let passes = Passes::without(&arguments.no_pass)?;
+    let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
     let (run, root) = match (&arguments.resume, &arguments.out) {
         (Some(root), _) => (Run::resume(root, |config| arguments.apply(config))?, root),
         (None, Some(out)) => {
@@ -88,7 +91,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = run.train(&adapter.open(false)?, passes)?;
+    let outcome = run.train(&adapter.open(false)?, passes, &tuning)?;
     println!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)

@@ -28,6 +28,7 @@ pub struct Gpu {
     pub features: wgpu::Features,
     /// Facts that decide variants.
     pub target: Target,
+    adapter: wgpu::Adapter,
     checked: bool,
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
     fault: Arc<Mutex<Option<String>>>,
@@ -113,7 +114,15 @@ impl Gpu {
     /// # Errors
     /// No adapter, none that matches, or one below WebGPU's default limits.
     pub fn open(options: &Options) -> Result<Gpu> {
-        let adapter = choose(options.adapter.as_deref())?;
+        Gpu::on(choose(options.adapter.as_deref())?, options.checked)
+    }
+
+    /// Another device on the same adapter, with a queue of its own.
+    pub(super) fn second(&self) -> Result<Gpu> {
+        Gpu::on(self.adapter.clone(), self.checked)
+    }
+
+    fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         // Kernels stay within WebGPU's defaults; only sizes of buffers may use all that the adapter offers.
@@ -142,8 +151,19 @@ impl Gpu {
                 lost.lock().expect("no panic while held").get_or_insert(format!("device lost: {message}"));
             }
         });
-        let (target, checked, allocated) = (target(&adapter), options.checked, AtomicU64::new(0));
-        Ok(Gpu { device, queue, info, features, target, checked, pipelines: Mutex::default(), fault, allocated })
+        let (target, allocated) = (target(&adapter), AtomicU64::new(0));
+        Ok(Gpu {
+            device,
+            queue,
+            info,
+            features,
+            target,
+            adapter,
+            checked,
+            pipelines: Mutex::default(),
+            fault,
+            allocated,
+        })
     }
 
     /// Adapter, driver and backend in one line, as every report prints them.
@@ -189,6 +209,11 @@ impl Gpu {
         }
         self.allocated.fetch_add(size, Ordering::Relaxed);
         Ok(buffer)
+    }
+
+    /// Whether this device has met a kernel variant.
+    pub(super) fn knows(&self, kernel: &Kernel) -> bool {
+        self.pipelines.lock().expect("no panic while held").contains_key(&kernel.source)
     }
 
     /// The pipeline of a kernel variant, compiled once per device.

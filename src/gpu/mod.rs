@@ -2,6 +2,9 @@
 
 mod device;
 mod recording;
+mod timer;
+mod warm;
 
 pub use device::{Gpu, Options, adapters, driver, target};
 pub use recording::{Recording, Store, read};
+pub use timer::{Timer, Timing, time_nothing};

@@ -1,6 +1,7 @@
 //! A program on a device: buffers allocated as planned, pipelines and bind groups made once, replayed at will.
 
 use super::device::Gpu;
+use super::warm;
 use crate::graph::plan::Plan;
 use crate::kernels::{Access, Program, View};
 use crate::{Error, Result};
@@ -14,17 +15,26 @@ pub struct Store(HashMap<String, wgpu::Buffer>);
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
 
-struct Step {
+/// One launch, ready to be encoded.
+pub(super) struct Step {
     pipeline: Arc<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     grid: [u32; 3],
+}
+
+impl Step {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], self.grid[2]);
+    }
 }
 
 /// A program, ready to run.
 pub struct Recording {
     /// The buffer that serves each buffer of the program.
     buffers: Vec<wgpu::Buffer>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     staging: Option<wgpu::Buffer>,
 }
 
@@ -52,6 +62,7 @@ impl Recording {
                 },
             });
         }
+        warm::compile(gpu, program.launches.iter().map(|launch| launch.kernel.clone()))?;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform)?;
         let mut table = vec![0u8; plan.params_bytes as usize];
@@ -119,18 +130,20 @@ impl Recording {
 
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
-        self.submit(gpu, &self.steps);
-    }
-
-    fn submit(&self, gpu: &Gpu, steps: &[Step]) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for step in steps {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
+            self.steps.iter().for_each(|step| step.encode(&mut pass));
+        }
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Submits the launches from number `first` on, `times` over, in one pass: for measurements.
+    pub fn run_from(&self, gpu: &Gpu, first: usize, times: usize) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            (0..times).for_each(|_| self.steps[first..].iter().for_each(|step| step.encode(&mut pass)));
         }
         gpu.queue.submit([encoder.finish()]);
     }
@@ -197,24 +210,4 @@ pub fn read<T: bytemuck::AnyBitPattern>(
     drop(mapped);
     staging.unmap();
     Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
-}
-
-impl Recording {
-    /// Wall time of each launch alone, in seconds: the least of `repeats` runs, each submitted and waited for. The cost of
-    /// submitting is in every figure.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
-        let mut least = vec![f64::INFINITY; self.steps.len()];
-        for _ in 0..repeats {
-            for (step, least) in self.steps.iter().zip(&mut least) {
-                let start = std::time::Instant::now();
-                self.submit(gpu, std::slice::from_ref(step));
-                gpu.wait()?;
-                *least = least.min(start.elapsed().as_secs_f64());
-            }
-        }
-        Ok(least)
-    }
 }

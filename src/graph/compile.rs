@@ -6,7 +6,7 @@ use super::lower::{Arenas, Lowered, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::Plan;
 use super::{Origin, ValueId};
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::Choices;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
 use crate::network::{AREAS, IMAGE_CHANNELS, NetworkConfig, parameters};
 use crate::{Error, Result};
@@ -23,8 +23,8 @@ pub struct Request<'a> {
     pub target: &'a Target,
     /// Graph passes.
     pub passes: Passes,
-    /// Forced kernel variants.
-    pub choice: Choice,
+    /// Which kernel variant serves which shape.
+    pub choices: &'a Choices,
     /// Whether gradients and the optimiser's step are part of it.
     pub train: bool,
     /// Whether activations, logits and log-probabilities can be read back (else only scores, and what `trajectory` asks).
@@ -170,7 +170,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     // Persistent and placed values are no outputs of their own.
     let owned: Vec<ValueId> = network.graph.outputs.iter().filter(|v| !placed.contains_key(v)).copied().collect();
     let all_outputs = std::mem::replace(&mut network.graph.outputs, owned);
-    let mut lowered = lower(&network.graph, target, request.choice, program, &placed)?;
+    let mut lowered = lower(&network.graph, target, request.choices, program, &placed)?;
     network.graph.outputs = all_outputs;
     let hyper = if request.train {
         let (name, area) = ("hyper".to_string(), "parameters".to_string());

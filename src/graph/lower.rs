@@ -2,7 +2,7 @@
 
 use super::{Graph, Origin, ValueId};
 use crate::Result;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::ops;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +14,8 @@ pub struct Lowered {
     pub program: Program,
     /// Where each value lies; `None` for values that nothing uses.
     pub views: Vec<Option<View>>,
+    /// The shapes that have variants, and which were chosen.
+    pub uses: Uses,
 }
 
 impl Lowered {
@@ -77,7 +79,7 @@ impl Arenas {
 pub fn lower(
     graph: &Graph,
     target: &Target,
-    choice: Choice,
+    choices: &Choices,
     mut program: Program,
     placed: &HashMap<ValueId, View>,
 ) -> Result<Lowered> {
@@ -132,11 +134,13 @@ pub fn lower(
             views[i] = Some(View { buffer, offset: 0, bytes });
         }
     }
+    let mut uses = Uses::new();
     for node in &graph.nodes {
-        let mut context = ops::Context { program: &mut program, target, graph, views: &views, choice };
+        let mut context =
+            ops::Context { program: &mut program, target, graph, views: &views, choices, uses: &mut uses };
         ops::lower(&mut context, node)?;
     }
-    Ok(Lowered { program, views })
+    Ok(Lowered { program, views, uses })
 }
 
 /// Whether the inputs are lists over timesteps.

@@ -1,16 +1,127 @@
-//! Which variant serves which shape: the table of sensible choices, and the list of all variants for `check`.
+//! Which variant serves which shape: the table of sensible choices, what was tuned or forced instead of it, and the list of
+//! all variants for `check` and the tuner.
 
 use super::Target;
 use super::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use std::collections::BTreeMap;
 
-/// Variants forced by a test or a benchmark; `None` leaves the choice to the table.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Choice {
-    /// For conv2d and conv_transpose2d.
-    pub tile: Option<Tile>,
-    /// For weight gradients.
-    pub weight: Option<WeightTile>,
+/// The three convolution kernels that have variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvOp {
+    /// Convolution: forward, and the gradients with respect to inputs that are convolutions themselves.
+    Conv2d,
+    /// Transposed convolution.
+    ConvTranspose2d,
+    /// Gradient with respect to the weight.
+    Conv2dDWeight,
 }
+
+/// What a variant is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Key {
+    /// The kernel.
+    pub op: ConvOp,
+    /// Its extents.
+    pub shape: ConvShape,
+    /// Timesteps that one launch adds up: weight gradients; else 1.
+    pub steps: usize,
+}
+
+impl Key {
+    /// Multiplications and additions of one launch, padding included.
+    pub fn flops(&self) -> f64 {
+        self.steps as f64 * self.shape.flops()
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let ConvShape { n, cin, cout, in_h, in_w, k, stride, .. } = self.shape;
+        let op = match self.op {
+            ConvOp::Conv2d => "conv2d",
+            ConvOp::ConvTranspose2d => "conv_transpose2d",
+            ConvOp::Conv2dDWeight => "conv2d_d_weight",
+        };
+        write!(f, "{op} {n}x{cin}->{cout} {in_h}x{in_w} k{k}")?;
+        if stride > 1 {
+            write!(f, " stride {stride}")?;
+        }
+        if self.steps > 1 { write!(f, " x{}", self.steps) } else { Ok(()) }
+    }
+}
+
+/// A variant of one of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub enum Variant {
+    /// Of conv2d or conv_transpose2d.
+    Conv(Tile),
+    /// Of a weight gradient.
+    Weight(WeightTile),
+}
+
+impl Variant {
+    /// Whether it is one of this kernel.
+    pub fn serves(&self, op: ConvOp) -> bool {
+        matches!(self, Variant::Weight(_)) == (op == ConvOp::Conv2dDWeight)
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Variant::Conv(Tile { source, lanes, r, nv, vec }) => {
+                write!(f, "{source:?} lanes {lanes} r {r} nv {nv} vec {vec}")
+            }
+            Variant::Weight(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits }) => {
+                let how = if *subgroup { " subgroup" } else { "" };
+                write!(f, "{along:?}{how} lanes {lanes} r {r} c {c} u {unroll} vec {vec} splits {splits}")
+            }
+        }
+    }
+}
+
+/// Which variant serves which shape: what is forced, else what was tuned, else the table ([`tile`], [`weight_tile`]).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choices {
+    /// Forced for all shapes of its kernels, by a test or a benchmark.
+    pub forced: Option<Variant>,
+    /// Tuned, by shape.
+    pub tuned: BTreeMap<Key, Variant>,
+}
+
+impl Choices {
+    /// The table alone.
+    pub const TABLE: &'static Choices = &Choices { forced: None, tuned: BTreeMap::new() };
+
+    /// One variant for all shapes of its kernels, the table for the others.
+    pub fn force(variant: Variant) -> Choices {
+        Choices { forced: Some(variant), tuned: BTreeMap::new() }
+    }
+
+    /// The variant for a shape.
+    pub fn variant(&self, target: &Target, key: &Key) -> Variant {
+        let forced = self.forced.filter(|variant| variant.serves(key.op));
+        let chosen = forced.or_else(|| self.tuned.get(key).copied().filter(|variant| variant.serves(key.op)));
+        chosen.unwrap_or_else(|| match key.op {
+            ConvOp::Conv2dDWeight => Variant::Weight(weight_tile(target, &key.shape, key.steps)),
+            _ => Variant::Conv(tile(target, &key.shape)),
+        })
+    }
+}
+
+/// A shape that a program computes: the variant that it was given, and in how many launches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Use {
+    /// The variant.
+    pub variant: Variant,
+    /// Launches of one run.
+    pub launches: usize,
+}
+
+/// All shapes that a program computes.
+pub type Uses = BTreeMap<Key, Use>;
 
 /// The largest power of two that is at most `limit` and at most the next power of two of `n`.
 fn cover(n: usize, limit: usize) -> usize {

@@ -6,7 +6,7 @@ use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
 
 /// A convolution from `x` [cin, in_h, in_w, n] to `y` [cout, out_h, out_w, n] with a k x k kernel, padding k / 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ConvShape {
     /// Images.
     pub n: usize,
@@ -41,7 +41,7 @@ impl ConvShape {
 }
 
 /// Where a kernel takes the weights from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// One load brings as many weights as a subgroup has lanes; each is broadcast. Needs a fixed subgroup size.
@@ -53,7 +53,7 @@ pub enum Source {
 }
 
 /// A variant of conv2d or conv_transpose2d.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Tile {
     /// Operand source of the weights.
     pub source: Source,
@@ -69,7 +69,7 @@ pub struct Tile {
 }
 
 /// Along what the lanes of a weight gradient run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lanes {
     /// Pixels and images: conv2d_d_weight.
@@ -79,7 +79,7 @@ pub enum Lanes {
 }
 
 /// A variant of the weight gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct WeightTile {
     /// Along what the lanes run.
     pub along: Lanes,

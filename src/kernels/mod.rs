@@ -22,6 +22,8 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "add",
     "avg_pool",
     "avg_pool_d_input",
+    "bench_fma",
+    "bench_load",
     "channel_sum",
     "conv2d",
     "conv2d_d_weight",
@@ -64,4 +66,16 @@ fn text(name: &str) -> &'static str {
 
 fn shared_text(name: &str) -> &'static str {
     find(SHARED, name)
+}
+
+/// FNV-1a, 64 bits.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// A hash of all that decides what a kernel variant is and does: texts, launches, list of variants.
+pub fn fingerprint() -> u64 {
+    let program = [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs")];
+    let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);
+    fnv1a(texts.chain(program).collect::<Vec<_>>().join("\n").as_bytes())
 }

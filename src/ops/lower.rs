@@ -3,7 +3,7 @@
 use super::{NORM_EPS, Norm, Op};
 use crate::Result;
 use crate::graph::{Graph, Node, ValueId};
-use crate::kernels::choose::{Choice, tile, weight_tile};
+use crate::kernels::choose::{Choices, ConvOp, Key, Use, Uses, Variant};
 use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder};
 use crate::kernels::{Kernel, Param, Program, Settings, Target, View};
 
@@ -17,8 +17,10 @@ pub struct Context<'a> {
     pub graph: &'a Graph,
     /// Where each value lies.
     pub views: &'a [Option<View>],
-    /// Forced variants.
-    pub choice: Choice,
+    /// Which variant serves which shape.
+    pub choices: &'a Choices,
+    /// The shapes asked for so far.
+    pub uses: &'a mut Uses,
 }
 
 /// Invocations of the workgroups of elementwise and row kernels.
@@ -39,6 +41,13 @@ impl Context<'_> {
 
     fn count(&self, value: ValueId) -> usize {
         self.graph.values[value.0].count()
+    }
+
+    /// The variant for a shape, which counts as used.
+    fn variant(&mut self, key: Key) -> Variant {
+        let variant = self.choices.variant(self.target, &key);
+        self.uses.entry(key).or_insert(Use { variant, launches: 0 }).launches += 1;
+        variant
     }
 
     /// One launch of the kernel `name`.
@@ -227,7 +236,8 @@ fn convolve(
         base: base.then(|| c.view(node.inputs[2 + usize::from(bias)])),
     };
     let operands = (c.view(node.inputs[0]), c.view(node.inputs[1]), order, start, c.view(node.outputs[0]));
-    let tile = c.choice.tile.unwrap_or_else(|| tile(c.target, shape));
+    let op = if transposed { ConvOp::ConvTranspose2d } else { ConvOp::Conv2d };
+    let Variant::Conv(tile) = c.variant(Key { op, shape: *shape, steps: 1 }) else { unreachable!("a tile for {op:?}") };
     let run = if transposed { conv::conv_transpose2d } else { conv::conv2d };
     run(c.program, c.target, &tile, shape, operands, site)
 }
@@ -244,7 +254,8 @@ fn d_weight(
     folded(c, &[xs, dys], &[dw], site, move |c, run, outs, site| {
         let (x, x_step, steps) = run[0];
         let (dy, dy_step, _) = run[1];
-        let tile = c.choice.weight.unwrap_or_else(|| weight_tile(c.target, &shape, steps));
+        let op = ConvOp::Conv2dDWeight;
+        let Variant::Weight(tile) = c.variant(Key { op, shape, steps }) else { unreachable!("a tile for {op:?}") };
         conv::conv2d_d_weight(c.program, c.target, &tile, &shape, (x, x_step, dy, dy_step, steps), outs[0], site)
     })
 }

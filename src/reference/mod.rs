@@ -33,6 +33,7 @@ pub mod network;
 pub mod finite_differences;
 pub mod golden;
 pub mod random;
+pub mod sample;
 
 pub use shape::{ImageShape, Tensor};
 use shape::{check_len, rounded, tap};

@@ -10,7 +10,7 @@ mod claims;
 mod figures;
 mod html;
 mod published;
-mod svg;
+pub(crate) mod svg;
 mod view;
 
 use std::fs;

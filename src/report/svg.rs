@@ -5,18 +5,18 @@
 use std::fmt::Write;
 
 /// Okabe & Ito's palette, distinguishable with any colour vision.
-pub(super) const BLUE: &str = "#0072B2";
-pub(super) const VERMILLION: &str = "#D55E00";
-pub(super) const GREEN: &str = "#009E73";
-pub(super) const ORANGE: &str = "#E69F00";
-pub(super) const SKY: &str = "#56B4E9";
-pub(super) const PURPLE: &str = "#CC79A7";
-pub(super) const INK: &str = "#222222";
-pub(super) const GREY: &str = "#6b6b6b";
-pub(super) const PALE: &str = "#e3e5e8";
+pub(crate) const BLUE: &str = "#0072B2";
+pub(crate) const VERMILLION: &str = "#D55E00";
+pub(crate) const GREEN: &str = "#009E73";
+pub(crate) const ORANGE: &str = "#E69F00";
+pub(crate) const SKY: &str = "#56B4E9";
+pub(crate) const PURPLE: &str = "#CC79A7";
+pub(crate) const INK: &str = "#222222";
+pub(crate) const GREY: &str = "#6b6b6b";
+pub(crate) const PALE: &str = "#e3e5e8";
 
 /// Escapes text for XML and HTML; characters that XML forbids become U+FFFD.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -34,7 +34,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A coordinate with at most two decimals and no trailing zeros.
-pub(super) fn px(v: f64) -> String {
+pub(crate) fn px(v: f64) -> String {
     let mut s = format!("{v:.2}");
     while s.ends_with('0') {
         s.pop();
@@ -47,7 +47,7 @@ pub(super) fn px(v: f64) -> String {
 
 /// Where a text stands relative to its point.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -55,7 +55,7 @@ pub(super) enum Anchor {
 
 /// How a text looks.
 #[derive(Clone, Copy)]
-pub(super) struct Text {
+pub(crate) struct Text {
     pub size: f64,
     pub anchor: Anchor,
     pub color: &'static str,
@@ -84,7 +84,7 @@ impl Text {
 }
 
 /// An SVG document under construction. Coordinates in pixels, y downwards.
-pub(super) struct Svg {
+pub(crate) struct Svg {
     width: f64,
     height: f64,
     title: String,
@@ -199,7 +199,7 @@ impl Svg {
 
 /// The mark at a data point, so that lines differ without colour too.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Marker {
+pub(crate) enum Marker {
     Disc,
     Ring,
     Square,
@@ -207,7 +207,7 @@ pub(super) enum Marker {
 }
 
 /// A rectangle of the document with a linear scale on both sides.
-pub(super) struct Axes {
+pub(crate) struct Axes {
     pub left: f64,
     pub top: f64,
     pub width: f64,
@@ -293,7 +293,7 @@ fn runs(values: &[Option<f64>]) -> Vec<Vec<(usize, f64)>> {
 }
 
 /// About `count` round numbers that cover a range, with labels of equal decimals.
-pub(super) fn ticks((lo, hi): (f64, f64), count: f64, scale: f64, unit: &str) -> Vec<(f64, String)> {
+pub(crate) fn ticks((lo, hi): (f64, f64), count: f64, scale: f64, unit: &str) -> Vec<(f64, String)> {
     let raw = (hi - lo) / count;
     if !(raw.is_finite() && raw > 0.0) {
         return vec![(lo, number(lo * scale, 2))];
@@ -307,13 +307,13 @@ pub(super) fn ticks((lo, hi): (f64, f64), count: f64, scale: f64, unit: &str) ->
 }
 
 /// Whole numbers from `first` to `last`, thinned to at most about twelve.
-pub(super) fn whole_ticks(first: usize, last: usize) -> Vec<(f64, String)> {
+pub(crate) fn whole_ticks(first: usize, last: usize) -> Vec<(f64, String)> {
     let step = [1, 2, 5, 10, 20, 50, 100].into_iter().find(|s| (last - first) / s <= 12).unwrap_or(1000);
     (first..=last).filter(|t| t.is_multiple_of(step)).map(|t| (t as f64, t.to_string())).collect()
 }
 
 /// The range of the finite values with a margin; `None` if there are none.
-pub(super) fn range(values: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
+pub(crate) fn range(values: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
     let finite = values.into_iter().flatten().filter(|v| v.is_finite());
     let (lo, hi) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
     if lo > hi {
@@ -324,21 +324,21 @@ pub(super) fn range(values: impl IntoIterator<Item = Option<f64>>) -> Option<(f6
 }
 
 /// A decimal number with a true minus sign and no negative zero.
-pub(super) fn number(v: f64, decimals: usize) -> String {
+pub(crate) fn number(v: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", v.abs());
     let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
     if v < 0.0 && !zero { format!("\u{2212}{text}") } else { text }
 }
 
 /// A colour of the viridis scale, `at` in 0..=1, dark to light; the lightest part is left out, it is faint on white.
-pub(super) fn viridis(at: f64) -> String {
+pub(crate) fn viridis(at: f64) -> String {
     const ANCHORS: [[f64; 3]; 5] =
         [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
     mix(&ANCHORS, at.clamp(0.0, 1.0) * 0.87)
 }
 
 /// A colour of the blue-white-red scale, `at` in -1..=1.
-pub(super) fn diverging(at: f64) -> String {
+pub(crate) fn diverging(at: f64) -> String {
     const ANCHORS: [[f64; 3]; 5] = [
         [33.0, 102.0, 172.0],
         [146.0, 197.0, 222.0],

@@ -7,14 +7,15 @@
 use super::checkpoint::{Checkpoint, CheckpointState, DataState};
 use super::metrics::Event;
 use super::progress::Progress;
-use super::run_folder::{Resumed, RunFolder};
+use super::run_folder::{Resumed, RunFolder, choices_path};
 use crate::dataset::{self, Batch, Dataset, Loader};
-use crate::engine::{Adam, Engine, Scores};
+use crate::engine::{Adam, Engine, Scores, fits};
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, TrainingConfig, parameters};
+use crate::tune::{self, Tuning};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,12 +109,13 @@ impl Run {
         self.config.training.total_steps(self.steps_per_epoch)
     }
 
-    /// Trains to the end: prints the plan, allocates, and writes events and checkpoints into the run folder.
+    /// Trains to the end: decides on kernel variants (a run that goes on keeps its own), prints the plan, allocates, and
+    /// writes events and checkpoints into the run folder.
     ///
     /// # Errors
     /// What does not fit the adapter, before anything is allocated; a lost device; data that cannot be read; a folder
     /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
-    pub fn train(self, gpu: &Gpu, passes: Passes) -> Result<Outcome> {
+    pub fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<Outcome> {
         let (first, total) = (self.step(), self.total_steps());
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
         let request = Request {
@@ -121,12 +123,21 @@ impl Run {
             batch: config.training.batch,
             target: &gpu.target,
             passes,
-            choice: Choice::default(),
+            choices: Choices::TABLE,
             train: true,
             inspect: false,
             trajectory: false,
         };
         let forward = Request { train: false, ..request.clone() };
+        let (training, evaluation) = (compile(&request)?, compile(&forward)?);
+        fits(&training, &request)?;
+        fits(&evaluation, &forward)?;
+        let mut uses = training.lowered.uses.clone();
+        evaluation.lowered.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
+        let tuning = if first > 0 { &Tuning::Off } else { tuning }; // where a run without choices goes on
+        let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first)?;
+        let request = Request { choices: &choices, ..request };
+        let forward = Request { choices: &choices, ..forward };
         let (planned, learned) = announce(&compile(&request)?, &compile(&forward)?, &config, gpu);
 
         let before = gpu.allocated();
@@ -288,6 +299,24 @@ impl Session<'_> {
         self.last_good = self.folder.save(&checkpoint)?;
         Ok(())
     }
+}
+
+/// The kernel variants of a run: those that it has used so far; for a new run those that `tuning` says, which the folder
+/// keeps from now on.
+fn decide(gpu: &Gpu, folder: &RunFolder, resumed: bool, uses: &Uses, tuning: &Tuning, steps: u64) -> Result<Choices> {
+    let path = choices_path(folder.root());
+    if resumed {
+        match tune::cache::read(&path, &gpu.target) {
+            Ok(Some(choices)) => return Ok(choices),
+            Ok(None) => {}
+            Err(error) => eprintln!("warning: {error}; variants are chosen anew, so sums may round differently"),
+        }
+    }
+    let step: f64 = uses.iter().map(|(key, used)| key.flops() * used.launches as f64).sum();
+    let chosen = tune::choose(gpu, uses, tuning, step * steps as f64, tune::cache::folder().as_deref())?;
+    eprintln!("{}", chosen.origin);
+    tune::cache::write(&path, &gpu.target, &chosen.choices)?;
+    Ok(chosen.choices)
 }
 
 /// Opens the data set at the network's size and takes its classes; returns it with the steps of an epoch.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! RUN/config.toml                       complete: the run can be replayed from it
+//!     choices.toml                      which kernel variant serves which shape: the run keeps them
 //!     metrics.jsonl                     one event a line
 //!     checkpoints/00000500.safetensors  one at each saved step
 //!     checkpoint.safetensors            the newest complete one
@@ -221,6 +222,11 @@ pub fn latest(root: &Path) -> Result<Option<Latest>> {
     }
 }
 
+/// Where a run keeps its kernel variants.
+pub fn choices_path(root: &Path) -> PathBuf {
+    root.join("choices.toml")
+}
+
 fn config_path(root: &Path) -> PathBuf {
     root.join("config.toml")
 }
@@ -271,7 +277,9 @@ fn lock(root: &Path) -> Result<Lock> {
 fn remove_leftovers(root: &Path) -> Result<()> {
     let ours = |name: &str| {
         let rest = name.strip_prefix('.').and_then(|n| n.rsplit_once('.')).map(|(file, _)| file);
-        rest.is_some_and(|f| f == "config.toml" || f == "metrics.jsonl" || f.ends_with(".safetensors"))
+        rest.is_some_and(|f| {
+            ["config.toml", "choices.toml", "metrics.jsonl"].contains(&f) || f.ends_with(".safetensors")
+        })
     };
     for path in list(root)?.into_iter().chain(list(&root.join("checkpoints"))?) {
         if path.file_name().is_some_and(|n| ours(&n.to_string_lossy())) {

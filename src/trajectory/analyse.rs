@@ -8,11 +8,12 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
-use crate::kernels::choose::Choice;
+use crate::kernels::fnv1a;
 use crate::network::{initialise, parameters};
 use crate::report::{self, Epoch, Meta, Report, Training};
-use crate::train::run_folder::{checkpoints, latest, read_config, read_metrics};
+use crate::train::run_folder::{checkpoints, choices_path, latest, read_config, read_metrics};
 use crate::train::{Checkpoint, Event};
+use crate::tune::cache;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -86,12 +87,18 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
     }
     let normaliser = Normaliser::new(trained.state.data.channel_mean, trained.state.data.channel_std);
 
+    // The run's kernel variants serve the shapes that its batches share with those here.
+    let choices = cache::read(&choices_path(options.run), &gpu.target).unwrap_or_else(|error| {
+        eprintln!("warning: {error}; kernel variants are taken from the table");
+        None
+    });
+    let choices = choices.unwrap_or_default();
     let request = Request {
         config: &network,
         batch: BATCH,
         target: &gpu.target,
         passes: Passes::default(),
-        choice: Choice::default(),
+        choices: &choices,
         train: false,
         inspect: false,
         trajectory: true,
@@ -133,7 +140,7 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         images: Some(images as u64),
         classes: data.classes().to_vec(),
         checkpoint: path.file_name().map(|n| n.to_string_lossy().into_owned()),
-        checkpoint_hash: Some(hash(&std::fs::read(&path).map_err(Error::io(&path))?)),
+        checkpoint_hash: Some(format!("fnv1a:{:016x}", fnv1a(&std::fs::read(&path).map_err(Error::io(&path))?))),
         init_checkpoint,
         step: Some(trained.state.step),
         seed: Some(trained.state.training.seed),
@@ -189,10 +196,4 @@ fn curves(run: &Path, split: &str) -> Result<Option<Training>> {
         })
         .collect();
     Ok((!epochs.is_empty()).then_some(Training { epochs }))
-}
-
-/// FNV-1a, 64 bits.
-fn hash(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("fnv1a:{hash:016x}")
 }

@@ -1,0 +1,100 @@
+//! `bench kernels`: each case with each variant, verified against its twin first, then timed.
+
+use super::cases::Case;
+use super::ceilings::Ceilings;
+use super::measure::measure;
+use super::table::{Row, Subject};
+use crate::Result;
+use crate::check::cases::{tile_name, weight_name};
+use crate::gpu::{Gpu, Recording, Store};
+use crate::graph::plan::Plan;
+use crate::kernels::Target;
+use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
+use std::time::Instant;
+
+/// Error, relative to the largest result, up to which a result counts as right: f32 sums over up to 65,536 terms.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// A case with a variant.
+pub struct Job<'a> {
+    /// The case.
+    pub case: &'a Case,
+    /// `chosen` for what the table of variants picks, else the tile's name with dashes.
+    pub variant: String,
+    /// The forced variant.
+    pub choices: Choices,
+}
+
+impl Job<'_> {
+    /// Operation, shape and variant.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.case.id(), self.variant)
+    }
+}
+
+/// Every case with what the engine chooses, and with `all` also with every variant that the adapter can run.
+pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
+    let mut jobs = Vec::new();
+    for case in cases {
+        jobs.push(Job { case, variant: "chosen".into(), choices: Choices::default() });
+        if !all {
+            continue;
+        }
+        let dashed = |name: String| name.replace(' ', "-");
+        if let Some((k, transposed)) = case.tiled() {
+            jobs.extend(tiles(target, k, transposed).into_iter().map(|tile| Job {
+                case,
+                variant: dashed(tile_name(&tile)),
+                choices: Choices::force(Variant::Conv(tile)),
+            }));
+        }
+        if let Some(k) = case.weight_tiled() {
+            jobs.extend(weight_tiles(target, k).into_iter().map(|tile| Job {
+                case,
+                variant: dashed(weight_name(&tile)),
+                choices: Choices::force(Variant::Weight(tile)),
+            }));
+        }
+    }
+    jobs
+}
+
+/// Verifies and measures one job. What cannot run or is wrong gives a failed row.
+///
+/// # Errors
+/// A lost device.
+pub fn run(gpu: &Gpu, job: &Job, ceilings: Option<&Ceilings>, seconds: f64) -> Result<Row> {
+    let case = job.case;
+    let id = job.id();
+    let args = format!("recurve bench kernels {} --row {id}", case.from);
+    let (flops, bytes) = (case.flops(), case.bytes());
+    let subject = Subject { id, op: case.op.into(), shape: case.shape.clone(), uses: case.uses, args, flops, bytes };
+    let prepared = case.prepared(&gpu.target, &job.choices)?;
+    let program = &prepared.program;
+    let plan = Plan::new(program, true);
+    let begin = Instant::now();
+    let made =
+        plan.fits(program, &gpu.target).and_then(|()| Recording::new(gpu, program, &plan, &mut Store::default()));
+    let recording = match made {
+        Ok(recording) => recording,
+        Err(error) => return Ok(Row::failed(subject, program, 0.0, error.to_string())),
+    };
+    let mut first = begin.elapsed().as_secs_f64();
+    for (view, values) in &prepared.inputs {
+        recording.write(gpu, *view, values);
+    }
+    recording.poison(gpu, program);
+    gpu.wait()?;
+    let begin = Instant::now();
+    recording.run(gpu);
+    gpu.wait()?;
+    first += begin.elapsed().as_secs_f64();
+    let results: Vec<Vec<f32>> = prepared.outputs.iter().map(|&v| recording.read(gpu, v)).collect::<Result<_>>()?;
+    let error = case.error(&results);
+    if error > TOLERANCE {
+        let why = format!("wrong result, relative error {error:.1e} (allowed {TOLERANCE:.0e}); nothing was timed");
+        return Ok(Row::failed(subject, program, error, why));
+    }
+    let samples = measure(gpu, &recording, seconds)?;
+    Ok(Row::new(subject, program, &samples, (error, first), ceilings))
+}

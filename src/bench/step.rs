@@ -1,0 +1,390 @@
+//! `bench step`: a whole training step, and where its time goes.
+
+use super::cases::{Case, step_cases};
+use super::ceilings::Ceilings;
+use super::measure::{Samples, Source, believed, median, ratio};
+use super::table::{Row, Subject};
+use crate::dataset::Batch;
+use crate::engine::{Adam, Engine};
+use crate::gpu::{Gpu, Store, Timer};
+use crate::graph::compile::Request;
+use crate::graph::passes::Passes;
+use crate::graph::plan::Plan;
+use crate::kernels::choose::Choices;
+use crate::kernels::{Access, BufferId, Launch, Program};
+use crate::network::{NetworkConfig, initialise, parameters};
+use crate::reference::random::normal;
+use crate::{Error, Result};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+/// Launches and time of a part of the step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Share {
+    /// Launches.
+    pub launches: usize,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// One launch of the step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Timed {
+    /// `conv2d v2.b t=1`.
+    pub label: String,
+    /// The operation that asked for it.
+    pub op: String,
+    /// Kernel and variant.
+    pub kernel: String,
+    /// Area of the network.
+    pub area: String,
+    /// Timestep, where the label gives one.
+    pub timestep: Option<usize>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Begin, microseconds from the first: by the device's clock, or, where that is not believed, the sum of those before.
+    pub begin_us: f64,
+    /// Duration, microseconds.
+    pub duration_us: f64,
+}
+
+/// A training step in figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Images per second of the median step.
+    pub images_per_s: f64,
+    /// Median time of a step, milliseconds.
+    pub ms: f64,
+    /// Least and largest time, milliseconds.
+    pub spread: [f64; 2],
+    /// Launches per step.
+    pub dispatches: usize,
+    /// Launches that wait for an earlier one, as the step is replayed.
+    pub barriers: usize,
+    /// Bytes that the plan asks for.
+    pub peak_bytes: u64,
+    /// Bytes that were allocated.
+    pub allocated_bytes: u64,
+    /// Bytes that the operations of a step read and write, each operand once.
+    pub operand_bytes: f64,
+    /// Additions and multiplications of a step.
+    pub flops: f64,
+    /// Per cent of what the ceilings allow, operation by operation; absent without ceilings.
+    pub percent: Option<f64>,
+    /// Host time per step to encode and submit, milliseconds (median).
+    pub cpu_ms: f64,
+    /// From the request to the first finished step: compiling, allocating, running, milliseconds.
+    pub first_step_ms: f64,
+    /// Of it: graph, plan, buffers and pipelines.
+    pub prepare_ms: f64,
+    /// Of it: the first run beyond the median step, in which drivers compile.
+    pub compile_ms: f64,
+    /// Where the times of the parts come from: timestamps within one submission, or each launch submitted alone, whose sum
+    /// exceeds `ms`.
+    pub parts_by: &'static str,
+    /// Why timestamps were offered and not believed.
+    pub doubt: Option<String>,
+    /// By operation.
+    pub ops: BTreeMap<String, Share>,
+    /// By area.
+    pub areas: BTreeMap<String, Share>,
+    /// By kernel.
+    pub kernels: BTreeMap<String, Share>,
+}
+
+/// The network as `step` measures it, ready to run on random pictures.
+struct Bench<'g> {
+    engine: Engine<'g>,
+    done: u64,
+}
+
+const ADAM: Adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+fn request<'a>(
+    gpu: &'a Gpu,
+    config: &'a NetworkConfig,
+    batch: usize,
+    passes: Passes,
+    choices: &'a Choices,
+) -> Request<'a> {
+    let target = &gpu.target;
+    Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
+}
+
+impl<'g> Bench<'g> {
+    fn new(gpu: &'g Gpu, request: &Request) -> Result<Bench<'g>> {
+        let Request { config, batch, .. } = *request;
+        let mut engine = Engine::new(gpu, request, &mut Store::default())?;
+        let specs = parameters(config);
+        let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        engine.set_parameters(&initialise(&specs, 1));
+        engine.set_moments(&zeros, &zeros);
+        let x = normal(1, 3 * config.image_size * config.image_size * batch);
+        let labels = (0..batch).map(|i| (i % config.classes) as u32).collect();
+        engine.feed(&Batch { x, labels, n: batch });
+        Ok(Bench { engine, done: 0 })
+    }
+
+    /// One step; seconds in all, and of the host alone.
+    fn run(&mut self) -> Result<(f64, f64)> {
+        self.done += 1;
+        let begin = Instant::now();
+        self.engine.set_step(&ADAM, self.done);
+        self.engine.run();
+        let host = begin.elapsed().as_secs_f64();
+        self.engine.gpu.wait()?;
+        Ok((begin.elapsed().as_secs_f64(), host))
+    }
+
+    /// Fails unless the loss of the last step is a number.
+    fn check(&self) -> Result<()> {
+        let loss = self.engine.scores(self.engine.batch)?.loss;
+        if loss.iter().any(|l| !l.is_finite()) {
+            return Err(Error::Training(format!("the loss of the measured steps is not finite: {loss:?}")));
+        }
+        Ok(())
+    }
+
+    fn launches(&self) -> &[Launch] {
+        &self.engine.compiled.lowered.program.launches
+    }
+}
+
+/// Measures a training step of a network on random pictures: figures, rows (the whole, then every operation), and the
+/// launches of one step in order. `name` stands in the rows, `args` are what repeats them.
+///
+/// # Errors
+/// What does not fit the adapter, or what the device says.
+pub fn step(
+    gpu: &Gpu,
+    (config, batch, passes, choices): (&NetworkConfig, usize, Passes, &Choices),
+    (name, args): (&str, &str),
+    ceilings: Option<&Ceilings>,
+    seconds: f64,
+) -> Result<(Step, Vec<Row>, Vec<Timed>)> {
+    let (before, begin) = (gpu.allocated(), Instant::now());
+    let mut bench = Bench::new(gpu, &request(gpu, config, batch, passes, choices))?;
+    let allocated_bytes = gpu.allocated() - before;
+    let prepare = begin.elapsed().as_secs_f64();
+    let first_run = bench.run()?.0;
+    let first_step = begin.elapsed().as_secs_f64();
+    bench.run()?;
+    let (mut times, mut host, start) = (Vec::new(), Vec::new(), Instant::now());
+    while times.len() < 5 || start.elapsed().as_secs_f64() < seconds {
+        let (all, cpu) = bench.run()?;
+        times.push(all);
+        host.push(cpu);
+    }
+    bench.check()?;
+    let middle = median(&times);
+    let Parts { runs, begins, source, doubt } = parts(gpu, &bench)?;
+    let launches = bench.launches();
+    let compiled = &bench.engine.compiled;
+    let cases = step_cases(compiled, "");
+    let roof = |case: &Case| ceilings.map_or(0.0, |c| case.uses as f64 * c.seconds(case.flops(), case.bytes()));
+    let total = |of: &dyn Fn(&Case) -> f64, op: Option<&str>| -> f64 {
+        cases.iter().filter(|c| op.is_none_or(|op| op == c.op)).map(of).sum()
+    };
+    let flops = |case: &Case| case.uses as f64 * case.flops();
+    let bytes = |case: &Case| case.uses as f64 * case.bytes();
+
+    let mut rows = Vec::new();
+    let mut row = |op: &str, part: &Program, samples: Samples| {
+        let only = (op != "step").then_some(op);
+        let (flops, bytes) = (total(&flops, only), total(&bytes, only));
+        let (id, op, shape, args) = (format!("{op}/{name}"), op.into(), name.into(), args.into());
+        let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
+        let first = if only.is_some() { 0.0 } else { first_run };
+        let mut row = Row::new(subject, part, &samples, (0.0, first), None);
+        row.percent = ceilings.map(|_| 100.0 * total(&roof, only) / (1e-3 * row.ms));
+        rows.push(row);
+    };
+    let wall = Samples { seconds: times.clone(), repeats: 1, source: Source::Wall, doubt: None };
+    row("step", &compiled.lowered.program, wall);
+    let mut names: Vec<&str> = Vec::new();
+    for launch in launches {
+        if !names.contains(&op_of(launch)) {
+            names.push(op_of(launch));
+        }
+    }
+    for name in names {
+        let of_op = |i: &usize| op_of(&launches[*i]) == name;
+        let mine: Vec<usize> = (0..launches.len()).filter(of_op).collect();
+        let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
+        let part = Program { launches: mine.iter().map(|&i| launches[i].clone()).collect(), ..Program::default() };
+        row(name, &part, Samples { seconds, repeats: 1, source, doubt: doubt.clone() });
+    }
+
+    let mut timed = Vec::new();
+    let [mut ops, mut areas, mut kernels] = [(); 3].map(|()| BTreeMap::<String, Share>::new());
+    let mut end = 0.0;
+    for (i, launch) in launches.iter().enumerate() {
+        let duration = median(&runs.iter().map(|run| run[i]).collect::<Vec<_>>());
+        for (table, key) in [(&mut ops, op_of(launch)), (&mut areas, &launch.area), (&mut kernels, launch.kernel.name)]
+        {
+            let share = table.entry(key.to_string()).or_default();
+            share.launches += 1;
+            share.ms += 1e3 * duration;
+        }
+        let begin = begins.as_ref().map_or(end, |b| b[i]);
+        end += duration;
+        timed.push(Timed {
+            label: launch.label.clone(),
+            op: op_of(launch).to_string(),
+            kernel: launch.kernel.label(),
+            area: launch.area.clone(),
+            timestep: launch.label.split_whitespace().find_map(|word| word.strip_prefix("t=")?.parse().ok()),
+            grid: launch.grid,
+            begin_us: 1e6 * begin,
+            duration_us: 1e6 * duration,
+        });
+    }
+    let step = Step {
+        images_per_s: batch as f64 / middle,
+        ms: 1e3 * middle,
+        spread: [rows[0].min_ms, rows[0].max_ms],
+        dispatches: launches.len(),
+        barriers: barriers(&compiled.lowered.program, &compiled.plan),
+        peak_bytes: compiled.peak_bytes(),
+        allocated_bytes,
+        operand_bytes: total(&bytes, None),
+        flops: total(&flops, None),
+        percent: rows[0].percent,
+        cpu_ms: 1e3 * median(&host),
+        first_step_ms: 1e3 * first_step,
+        prepare_ms: 1e3 * prepare,
+        compile_ms: 1e3 * (first_run - middle).max(0.0),
+        parts_by: if source == Source::Timestamp { "timestamps" } else { "launches submitted alone" },
+        doubt,
+        ops,
+        areas,
+        kernels,
+    };
+    Ok((step, rows, timed))
+}
+
+/// The operation that a launch belongs to: the first word of its label.
+fn op_of(launch: &Launch) -> &str {
+    launch.label.split_whitespace().next().unwrap_or(launch.kernel.name)
+}
+
+/// Seconds of every launch.
+struct Parts {
+    /// Of several runs.
+    runs: Vec<Vec<f64>>,
+    /// Begins in the last run, by the device's clock.
+    begins: Option<Vec<f64>>,
+    source: Source,
+    doubt: Option<String>,
+}
+
+/// Times the launches by timestamps around each, if they are offered and plausible, else alone.
+fn parts(gpu: &Gpu, bench: &Bench) -> Result<Parts> {
+    const RUNS: usize = 5;
+    let recording = bench.engine.recording();
+    let timer = Timer::new(gpu, bench.launches().len())?;
+    let timings = (0..RUNS).map(|_| recording.time_passes(gpu, timer.as_ref())).collect::<Result<Vec<_>>>()?;
+    let (source, doubt) = believed(&timings);
+    if source == Source::Timestamp {
+        let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
+        let runs: Vec<Vec<f64>> = passes.clone().map(|p| p.iter().map(|[b, e]| (e - b).max(0.0)).collect()).collect();
+        let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
+        return Ok(Parts { runs, begins, source, doubt });
+    }
+    let runs = (0..RUNS.min(3)).map(|_| recording.time_launches(gpu, 1)).collect::<Result<_>>()?;
+    Ok(Parts { runs, begins: None, source, doubt })
+}
+
+/// Launches before which a barrier stands when a program is replayed: those that read what was written since the buffer was
+/// last waited for, or write what was touched. This is what wgpu does, whole buffers at a time.
+pub fn barriers(program: &Program, plan: &Plan) -> usize {
+    let place = |buffer: BufferId| match plan.slot_of[buffer.0] {
+        Some(slot) => (0, slot),
+        None => (1, buffer.0),
+    };
+    let mut last: HashMap<(usize, usize), Access> = HashMap::new();
+    let waits = |launch: &&Launch| {
+        let access_of = |name: &str| launch.kernel.bindings.iter().find(|b| b.name == name).map(|b| b.access);
+        let touched: HashMap<_, _> =
+            launch.operands.iter().filter_map(|(name, view)| Some((place(view.buffer), access_of(name)?))).collect();
+        let mut waits = false;
+        for (place, access) in touched {
+            let before = last.insert(place, access);
+            waits |= before.is_some_and(|before| before != access || access == Access::ReadWrite);
+        }
+        waits
+    };
+    program.launches.iter().filter(waits).count()
+}
+
+/// What a graph pass is worth: the step without it against the step with all.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassEffect {
+    /// The pass that was off; empty for all on.
+    pub without: String,
+    /// Launches per step.
+    pub dispatches: usize,
+    /// Launches that wait for an earlier one.
+    pub barriers: usize,
+    /// Bytes that the plan asks for.
+    pub peak_bytes: u64,
+    /// Median time of a step, milliseconds.
+    pub ms: f64,
+    /// Time relative to all passes on.
+    pub ratio: f64,
+    /// 95 % confidence interval of the ratio.
+    pub ratio_ci: [f64; 2],
+}
+
+/// Measures the step with all passes on and with each off. The variants take turns, so that what else the machine does
+/// meets all of them alike; `seconds` is for each. Also as rows, in which `name` and `args` stand.
+///
+/// # Errors
+/// What does not fit the adapter, or what the device says.
+pub fn passes(
+    gpu: &Gpu,
+    config: &NetworkConfig,
+    batch: usize,
+    (name, args): (&str, &str),
+    seconds: f64,
+) -> Result<(Vec<PassEffect>, Vec<Row>)> {
+    let mut variants: Vec<(&str, Bench)> = Vec::new();
+    for pass in std::iter::once("").chain(Passes::NAMES) {
+        let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
+        let mut bench = Bench::new(gpu, &request(gpu, config, batch, Passes::without(&off)?, Choices::TABLE))?;
+        bench.run()?;
+        variants.push((pass, bench));
+    }
+    let mut times = vec![Vec::new(); variants.len()];
+    let start = Instant::now();
+    while times[0].len() < 5 || start.elapsed().as_secs_f64() < seconds * variants.len() as f64 {
+        for ((_, bench), times) in variants.iter_mut().zip(&mut times) {
+            times.push(bench.run()?.0);
+        }
+    }
+    let (mut effects, mut rows) = (Vec::new(), Vec::new());
+    for ((without, bench), mine) in variants.iter().zip(&times) {
+        bench.check()?;
+        let compiled = &bench.engine.compiled;
+        let (ratio, ratio_ci) = if without.is_empty() { (1.0, [1.0; 2]) } else { ratio(mine, &times[0]) };
+        effects.push(PassEffect {
+            without: without.to_string(),
+            dispatches: bench.launches().len(),
+            barriers: barriers(&compiled.lowered.program, &compiled.plan),
+            peak_bytes: compiled.peak_bytes(),
+            ms: 1e3 * median(mine),
+            ratio,
+            ratio_ci,
+        });
+        let op = if without.is_empty() { "step".to_string() } else { format!("step-without-{without}") };
+        let cases = step_cases(compiled, "");
+        let total = |of: &dyn Fn(&Case) -> f64| cases.iter().map(|c| c.uses as f64 * of(c)).sum();
+        let (flops, bytes) = (total(&Case::flops), total(&Case::bytes));
+        let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
+        let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
+        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Source::Wall, doubt: None };
+        rows.push(Row::new(subject, &compiled.lowered.program, &samples, (0.0, 0.0), None));
+    }
+    Ok((effects, rows))
+}

@@ -1,0 +1,372 @@
+//! One schema for all measurements: a row of the table is an object of the JSON file and a line of the CSV file.
+
+use super::ceilings::Ceilings;
+use super::measure::{Samples, Source, median, median_interval};
+use crate::gpu::{Gpu, driver};
+use crate::kernels::Program;
+use crate::{Error, Result};
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// One measurement. Times are of one run of the operation, all its launches included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Operation, shape and variant: by this a baseline's row is found again.
+    pub id: String,
+    /// The operation.
+    pub op: String,
+    /// Sizes, as the operation names them.
+    pub shape: String,
+    /// The kernel variant that does most of the work.
+    pub variant: String,
+    /// How often a training step runs it; 0 for shapes given by the user.
+    pub uses: usize,
+    /// Launches of one run.
+    pub launches: usize,
+    /// Median time, milliseconds.
+    pub ms: f64,
+    /// Least time, milliseconds.
+    pub min_ms: f64,
+    /// Largest time, milliseconds.
+    pub max_ms: f64,
+    /// 95 % bootstrap confidence interval of the median, milliseconds.
+    pub ci_ms: [f64; 2],
+    /// Every sample, milliseconds, in the order of measuring.
+    pub samples_ms: Vec<f64>,
+    /// Runs per sample.
+    pub repeats: usize,
+    /// Whose clock.
+    pub source: Source,
+    /// Why the device's clock was not believed, where it was offered and not.
+    pub doubt: Option<String>,
+    /// Additions and multiplications per second, in 10^9, at the median; padding included.
+    pub gflops: f64,
+    /// Bytes per second, in 10^9, at the median; every operand counted once.
+    pub gbps: f64,
+    /// Operations per byte.
+    pub intensity: f64,
+    /// Per cent of what the adapter's ceilings allow at this intensity in this working set; absent without ceilings.
+    pub percent: Option<f64>,
+    /// Largest difference to the reference, relative to the largest result, before anything was timed.
+    pub error: f64,
+    /// Making pipelines and buffers and the first run, in which drivers compile, less the median: milliseconds.
+    pub compile_ms: f64,
+    /// Bytes of workgroup memory of the variant.
+    pub workgroup_memory: u32,
+    /// Accumulators per invocation of the variant, where it is a convolution's.
+    pub accumulators: Option<u32>,
+    /// The command line that repeats this row.
+    pub args: String,
+    /// What went wrong; nothing was timed then.
+    pub failure: Option<String>,
+}
+
+/// What a row is about, before anything is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// See [`Row::id`].
+    pub id: String,
+    /// See [`Row::op`].
+    pub op: String,
+    /// See [`Row::shape`].
+    pub shape: String,
+    /// See [`Row::uses`].
+    pub uses: usize,
+    /// See [`Row::args`].
+    pub args: String,
+    /// Operations of one run.
+    pub flops: f64,
+    /// Bytes of one run, every operand counted once.
+    pub bytes: f64,
+}
+
+impl Row {
+    /// The columns, in the order of the CSV file: the keys of a row's JSON object.
+    pub const COLUMNS: [&str; 24] = [
+        "id",
+        "op",
+        "shape",
+        "variant",
+        "uses",
+        "launches",
+        "ms",
+        "min_ms",
+        "max_ms",
+        "ci_ms",
+        "samples_ms",
+        "repeats",
+        "source",
+        "doubt",
+        "gflops",
+        "gbps",
+        "intensity",
+        "percent",
+        "error",
+        "compile_ms",
+        "workgroup_memory",
+        "accumulators",
+        "args",
+        "failure",
+    ];
+
+    /// The row of a measured program that erred by `error` and was ready after `first` seconds.
+    pub fn new(
+        subject: Subject,
+        program: &Program,
+        samples: &Samples,
+        (error, first): (f64, f64),
+        ceilings: Option<&Ceilings>,
+    ) -> Row {
+        let mut row = Row::blank(subject.clone(), program);
+        let ms: Vec<f64> = samples.seconds.iter().map(|s| 1e3 * s).collect();
+        let seconds = 1e-3 * median(&ms);
+        row.ms = median(&ms);
+        row.min_ms = ms.iter().copied().fold(f64::INFINITY, f64::min);
+        row.max_ms = ms.iter().copied().fold(0.0, f64::max);
+        row.ci_ms = median_interval(&ms);
+        row.samples_ms = ms;
+        row.repeats = samples.repeats;
+        row.source = samples.source;
+        row.doubt = samples.doubt.clone();
+        row.gflops = subject.flops / seconds / 1e9;
+        row.gbps = subject.bytes / seconds / 1e9;
+        row.percent = ceilings.map(|c| 100.0 * c.seconds(subject.flops, subject.bytes) / seconds);
+        row.error = error;
+        row.compile_ms = 1e3 * (first - seconds).max(0.0);
+        row
+    }
+
+    /// The row of a program that could not run or gave something wrong.
+    pub fn failed(subject: Subject, program: &Program, error: f64, why: String) -> Row {
+        Row { failure: Some(why), error, ..Row::blank(subject, program) }
+    }
+
+    fn blank(subject: Subject, program: &Program) -> Row {
+        let Subject { id, op, shape, uses, args, flops, bytes } = subject;
+        // The kernel that does most of the work has the longest text; packing and summing are short.
+        let main = program.launches.iter().map(|l| &l.kernel).max_by_key(|k| k.source.len());
+        Row {
+            id,
+            op,
+            shape,
+            variant: main.map(|k| k.label()).unwrap_or_default(),
+            uses,
+            launches: program.launches.len(),
+            ms: 0.0,
+            min_ms: 0.0,
+            max_ms: 0.0,
+            ci_ms: [0.0; 2],
+            samples_ms: Vec::new(),
+            repeats: 0,
+            source: Source::Wall,
+            doubt: None,
+            gflops: 0.0,
+            gbps: 0.0,
+            intensity: flops / bytes,
+            percent: None,
+            error: 0.0,
+            compile_ms: 0.0,
+            workgroup_memory: main.map_or(0, |k| k.workgroup_memory),
+            accumulators: main.and_then(|k| accumulators(&k.variant)),
+            args,
+            failure: None,
+        }
+    }
+}
+
+/// Accumulators of a convolution's variant, from its constants: COUNT, or R x NV x the images of a vector.
+fn accumulators(variant: &str) -> Option<u32> {
+    let constant = |name: &str| {
+        let digits = |part: &str| part.strip_prefix(name).and_then(|rest| rest.parse::<u32>().ok());
+        variant.split('_').find_map(digits)
+    };
+    let images =
+        ["vec2", "vec4"].iter().position(|flag| variant.split('_').any(|part| part == *flag)).map_or(1, |i| 2 << i);
+    constant("count").or_else(|| Some(constant("r")? * constant("nv")? * images))
+}
+
+/// The result of one `recurve bench` command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Document {
+    /// The subcommand.
+    pub bench: String,
+    /// Adapter.
+    pub adapter: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Version of recurve.
+    pub recurve_version: String,
+    /// The adapter's ceilings; absent where they were not measured.
+    pub ceilings: Option<Ceilings>,
+    /// All rows.
+    pub rows: Vec<Row>,
+}
+
+impl Document {
+    /// A document without rows.
+    pub fn new(bench: &str, gpu: &Gpu, ceilings: Option<Ceilings>) -> Document {
+        let (adapter, driver) = (gpu.info.name.clone(), driver(&gpu.info));
+        let recurve_version = env!("CARGO_PKG_VERSION").to_string();
+        Document { bench: bench.into(), adapter, driver, recurve_version, ceilings, rows: Vec::new() }
+    }
+
+    /// Reads the JSON of an earlier run; keys beyond the schema are passed over.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not the JSON of `recurve bench`.
+    pub fn read(path: &Path) -> Result<Document> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
+            .map_err(|e| Error::Data(format!("{}: not the output of `recurve bench … --json`: {e}", path.display())))
+    }
+
+    /// The CSV file: one line per row, the columns of [`Row::COLUMNS`]; lists are joined by spaces.
+    pub fn csv(&self) -> String {
+        let mut out = Row::COLUMNS.join(",") + "\n";
+        for row in &self.rows {
+            let object = serde_json::to_value(row).expect("a row is plain data");
+            let cells: Vec<String> = Row::COLUMNS.iter().map(|column| quoted(&plain(&object[*column]))).collect();
+            out += &(cells.join(",") + "\n");
+        }
+        out
+    }
+
+    /// The table for people (it is also Markdown). The first column, after `recurve bench`, repeats the row.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(HEAD);
+        (1..10).for_each(|i| table.column_mut(i).expect("set").set_cell_alignment(CellAlignment::Right));
+        for row in &self.rows {
+            table.add_row(cells(row));
+        }
+        table.to_string()
+    }
+}
+
+/// The columns of the table for people.
+pub const HEAD: [&str; 11] = [
+    "recurve bench …",
+    "uses",
+    "ms",
+    "95 % CI",
+    "GFLOP/s",
+    "GB/s",
+    "flop/B",
+    "% roof",
+    "error",
+    "compile ms",
+    "variant, clock",
+];
+
+/// A row's cells in the table for people.
+pub fn cells(row: &Row) -> [String; 11] {
+    // The arguments of a part of a step give the whole step: its name is added.
+    let args = row.args.trim_start_matches("recurve bench ");
+    let name = if args.ends_with(&row.id) { args.to_string() } else { format!("{args}: {}", row.op) };
+    let uses = if row.uses > 0 { row.uses.to_string() } else { String::new() };
+    let error = format!("{:.0e}", row.error);
+    if let Some(why) = &row.failure {
+        let failed = format!("{}: FAILED: {why}", row.variant);
+        let [ms, interval, gflops, gbps, intensity, percent, compile] = [(); 7].map(|()| String::new());
+        return [name, uses, ms, interval, gflops, gbps, intensity, percent, error, compile, failed];
+    }
+    let clock = match (row.source, &row.doubt) {
+        (Source::Timestamp, _) => "timestamps".to_string(),
+        (Source::Wall, None) => "wall".to_string(),
+        (Source::Wall, Some(doubt)) => format!("wall ({doubt})"),
+    };
+    [
+        name,
+        uses,
+        figure(row.ms),
+        format!("{} – {}", figure(row.ci_ms[0]), figure(row.ci_ms[1])),
+        figure(row.gflops),
+        figure(row.gbps),
+        figure(row.intensity),
+        row.percent.map_or(String::new(), |p| format!("{p:.0}")),
+        error,
+        format!("{:.0}", row.compile_ms),
+        format!("{}, {clock}", row.variant),
+    ]
+}
+
+/// Three significant digits, without an exponent.
+pub fn figure(x: f64) -> String {
+    let decimals = if x == 0.0 { 0 } else { (2 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
+    format!("{x:.decimals$}")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn quoted(cell: &str) -> String {
+    let special = cell.contains([',', '"', '\n', '\r']);
+    if special { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_string() }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A row of the given samples.
+    pub fn row(id: &str, ms: &[f64]) -> Row {
+        let subject = Subject { id: id.into(), op: "conv2d".into(), flops: 1e9, bytes: 1e6, ..Subject::default() };
+        let seconds = ms.iter().map(|x| 1e-3 * x).collect();
+        let samples = Samples { seconds, repeats: 1, source: Source::Wall, doubt: None };
+        Row::new(subject, &Program::default(), &samples, (1e-7, 0.0), None)
+    }
+
+    /// A document of the given rows.
+    pub fn document(rows: Vec<Row>) -> Document {
+        let text = |s: &str| s.to_string();
+        let (adapter, driver, recurve_version) = (text("a"), text("d 1"), text("0"));
+        Document { bench: text("kernels"), adapter, driver, recurve_version, ceilings: None, rows }
+    }
+
+    #[test]
+    fn json_and_csv_have_the_same_columns() {
+        let mut row = row("a, \"b\"", &[1.0, 2.0, 3.0]);
+        row.failure = Some("x".into());
+        let object = serde_json::to_value(&row).unwrap();
+        let keys: Vec<&str> = object.as_object().unwrap().keys().map(|k| k.as_str()).collect();
+        let mut columns = Row::COLUMNS.to_vec();
+        columns.sort_unstable();
+        assert_eq!(keys, columns);
+        let csv = document(vec![row.clone()]).csv();
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines[0].split(',').collect::<Vec<_>>(), Row::COLUMNS);
+        assert!(lines[1].starts_with("\"a, \"\"b\"\"\",conv2d,") && lines[1].contains(",1.0 2.0 3.0,"), "{}", lines[1]);
+        assert_eq!(serde_json::from_value::<Row>(object).unwrap(), row);
+    }
+
+    #[test]
+    fn rates_follow_from_the_median() {
+        let row = row("a", &[1.0, 2.0, 8.0]);
+        let found = [row.ms, row.min_ms, row.max_ms, row.gflops, row.gbps, row.intensity];
+        for (found, expected) in found.into_iter().zip([2.0, 1.0, 8.0, 500.0, 0.5, 1000.0]) {
+            assert!((found / expected - 1.0).abs() < 1e-12, "{found} for {expected}");
+        }
+    }
+
+    #[test]
+    fn accumulators_by_the_variants_constants() {
+        assert_eq!(accumulators("cu1_k3_l8_nv4_r16_rows6_s8_stride1_subgroup"), Some(64));
+        assert_eq!(accumulators("cu1_k3_l8_nv2_r32_rows4_s8_stride1_wv4_subgroup_vec2_wide4"), Some(128));
+        assert_eq!(accumulators("above1_c8_count144_k3_nv2"), Some(144));
+        assert_eq!(accumulators("l64_unroll4"), None);
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        assert_eq!([0.0, 0.001234, 1.234, 12.34, 1234.5].map(figure), ["0", "0.00123", "1.23", "12.3", "1234"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! What an operation of the engine gives, by its twin: for any operation of a graph, on maps in the engine's order. The
+//! results of large convolutions are sampled, all others are compared whole.
+
+use super::run::{image_first, image_last};
+use crate::ops::{NORM_EPS, Op};
+use crate::reference::sample::{Product, Sampled, sample_error};
+use crate::reference::{
+    ImageShape,
+    avg_pool::*,
+    max_pool::*,
+    norm::*,
+    relu::*,
+    softmax_ce::{SoftmaxCe, softmax_ce, softmax_ce_d_logits},
+};
+
+/// A tensor in the engine's order. Labels are numbers by their bits.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    /// Extents.
+    pub shape: &'a [usize],
+    /// Values.
+    pub values: &'a [f32],
+}
+
+impl Operand<'_> {
+    /// [N, C, H, W] of a map [C, H, W, N].
+    fn image_shape(&self) -> ImageShape {
+        ImageShape::new(self.shape[3], self.shape[0], self.shape[1], self.shape[2])
+    }
+
+    /// Images outermost.
+    fn first(&self) -> Vec<f32> {
+        image_first(self.values, self.shape[self.shape.len() - 1])
+    }
+
+    fn labels(&self) -> Vec<usize> {
+        self.values.iter().map(|v| v.to_bits() as usize).collect()
+    }
+}
+
+/// Inputs on which an operation's gradient is defined, from tensors of random values in the order of the operation's inputs:
+/// statistics become those of x, what was rectified becomes so, labels become classes.
+pub fn prepare(op: &Op, shapes: &[&[usize]], values: &mut [Vec<f32>]) {
+    let rectify = |x: &mut Vec<f32>| x.iter_mut().for_each(|v| *v = v.max(0.0));
+    match *op {
+        Op::NormDInput(norm) => {
+            values[1] = statistics(&values[0], shapes[0], norm.groups);
+            values.iter_mut().skip(4).for_each(rectify);
+        }
+        Op::NormDAffine(norm) => {
+            let lists = if norm.relu { 4 } else { 3 };
+            let steps = shapes.len() / lists;
+            for t in 0..steps {
+                values[steps + t] = statistics(&values[t], shapes[t], norm.groups);
+            }
+            values.iter_mut().skip(3 * steps).for_each(rectify);
+        }
+        Op::ReluDInput => rectify(&mut values[0]),
+        Op::SoftmaxCe | Op::SoftmaxCeDLogits => {
+            let classes = shapes[0][0];
+            values[1].iter_mut().enumerate().for_each(|(i, v)| *v = f32::from_bits((7 * i % classes) as u32));
+        }
+        _ => {}
+    }
+}
+
+/// Mean and 1 / standard deviation of each group and image, [2, groups, images].
+fn statistics(x: &[f32], shape: &[usize], groups: usize) -> Vec<f32> {
+    let (n, rows) = (shape[3], x.len() / shape[3] / groups);
+    let mut stats = vec![0.0; 2 * groups * n];
+    for g in 0..groups {
+        for image in 0..n {
+            let values = || (0..rows).map(|r| f64::from(x[(g * rows + r) * n + image]));
+            let mean = values().sum::<f64>() / rows as f64;
+            let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
+            stats[g * n + image] = mean as f32;
+            stats[(groups + g) * n + image] = (1.0 / (variance + f64::from(NORM_EPS)).sqrt()) as f32;
+        }
+    }
+    stats
+}
+
+/// The largest difference between `results` and the twin of `op`, relative to the largest value of each result.
+pub fn twin_error(op: &Op, inputs: &[Operand], results: &[Operand]) -> f64 {
+    if let Some((sampled, product, [x, w, y], start)) = convolution(op, inputs, &results[0]) {
+        return sample_error(&sampled, product, (&x, &w, &y), start.as_deref(), results[0].values);
+    }
+    let expected = whole(op, inputs, results);
+    assert_eq!(expected.len(), results.len(), "{}: one twin per result", op.name());
+    let errors = expected.iter().zip(results).map(|(twin, result)| difference(twin, result.values));
+    errors.fold(0.0, f64::max)
+}
+
+fn difference(twin: &[f32], result: &[f32]) -> f64 {
+    assert_eq!(twin.len(), result.len(), "twin and result have one length");
+    let largest = twin.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(f64::from(v.abs())));
+    let worst = twin.iter().zip(result).fold(0.0, |worst, (a, b)| {
+        let error = (f64::from(*a) - f64::from(*b)).abs();
+        f64::max(worst, if error.is_nan() { f64::INFINITY } else { error })
+    });
+    worst / largest
+}
+
+/// Sampled convolution, product, operands x, w and y (without that which is computed), and what the sums start from.
+type Convolution = (Sampled, Product, [Vec<f32>; 3], Option<Vec<f32>>);
+
+/// The operation as a product of the sampled convolution, if it is one.
+fn convolution(op: &Op, inputs: &[Operand], result: &Operand) -> Option<Convolution> {
+    let extents = |x: &[usize], y: &[usize], k, stride| Sampled {
+        n: x[3],
+        cin: x[0],
+        cout: y[0],
+        in_h: x[1],
+        in_w: x[2],
+        out_h: y[1],
+        out_w: y[2],
+        k,
+        stride,
+    };
+    // x, w, [bias], [base]: the sum of bias and base.
+    let start = |bias: bool, base: bool| {
+        let per_channel = result.values.len() / result.shape[0];
+        let of_channel = |i: usize| if bias { inputs[2].values[i / per_channel] } else { 0.0 };
+        let of_map = |i: usize| if base { inputs[2 + usize::from(bias)].values[i] } else { 0.0 };
+        (bias || base).then(|| (0..result.values.len()).map(|i| of_channel(i) + of_map(i)).collect())
+    };
+    let one = |i: usize| inputs[i].values.to_vec();
+    let many = |list: &[Operand]| list.iter().flat_map(|o| o.values).copied().collect::<Vec<f32>>();
+    let half = inputs.len() / 2;
+    let none = Vec::new;
+    let first = inputs.first()?.shape;
+    match *op {
+        Op::Conv2d { k, bias, base } => {
+            let s = extents(first, result.shape, k, 1);
+            Some((s, Product::Forward, [one(0), one(1), none()], start(bias, base)))
+        }
+        Op::Conv2dDInput { k, base } => {
+            let s = extents(result.shape, first, k, 1);
+            Some((s, Product::DInput, [none(), one(1), one(0)], start(false, base)))
+        }
+        Op::ConvTranspose2d { k, bias, base } => {
+            let s = extents(result.shape, first, k, 2);
+            Some((s, Product::DInput, [none(), one(1), one(0)], start(bias, base)))
+        }
+        Op::ConvTranspose2dDInput { k, base } => {
+            let s = extents(first, result.shape, k, 2);
+            Some((s, Product::Forward, [one(0), one(1), none()], start(false, base)))
+        }
+        Op::Conv2dDWeight { k, .. } => {
+            let s = extents(first, inputs[half].shape, k, 1);
+            Some((s, Product::DWeight, [many(&inputs[..half]), none(), many(&inputs[half..])], None))
+        }
+        Op::ConvTranspose2dDWeight { k } => {
+            let s = extents(inputs[half].shape, first, k, 2);
+            Some((s, Product::DWeight, [many(&inputs[half..]), none(), many(&inputs[..half])], None))
+        }
+        _ => None,
+    }
+}
+
+fn sums(parts: &[Vec<f32>]) -> Vec<f32> {
+    (0..parts[0].len()).map(|i| parts.iter().map(|p| f64::from(p[i])).sum::<f64>() as f32).collect()
+}
+
+/// All results of an operation that is no convolution.
+fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
+    let x = inputs[0];
+    let each = |f: &dyn Fn(usize) -> f32| (0..x.values.len()).map(f).collect::<Vec<f32>>();
+    let last = |values: Vec<f32>, n: usize| image_last(&values, n);
+    let twin_norm = |op: crate::ops::Norm, shape: ImageShape| {
+        let kind = if op.per_channel { NormKind::Group { groups: op.groups } } else { NormKind::Layer };
+        Norm { shape, kind }
+    };
+    match *op {
+        Op::ChannelSum => {
+            let per_channel = x.values.len() / x.shape[0];
+            let one = |o: &Operand| {
+                let channels = o.values.chunks(per_channel);
+                channels.map(|c| c.iter().map(|&v| f64::from(v)).sum::<f64>() as f32).collect::<Vec<f32>>()
+            };
+            vec![sums(&inputs.iter().map(one).collect::<Vec<_>>())]
+        }
+        Op::Norm(op) => {
+            let y = norm(&twin_norm(op, x.image_shape()), &x.first(), inputs[1].values, inputs[2].values);
+            let y = if op.relu { relu(&y) } else { y };
+            vec![last(y, x.shape[3]), statistics(x.values, x.shape, op.groups)]
+        }
+        Op::NormDInput(op) => {
+            let through = through(inputs[3], op.relu.then(|| inputs[4]));
+            let d_x = norm_d_input(&twin_norm(op, x.image_shape()), &x.first(), inputs[2].values, &through);
+            vec![last(d_x, x.shape[3])]
+        }
+        Op::NormDAffine(op) => {
+            let steps = inputs.len() / if op.relu { 4 } else { 3 };
+            let s = twin_norm(op, x.image_shape());
+            let (mut gammas, mut betas) = (Vec::new(), Vec::new());
+            for t in 0..steps {
+                let d_y = through(inputs[2 * steps + t], op.relu.then(|| inputs[3 * steps + t]));
+                gammas.push(norm_d_weight(&s, &inputs[t].first(), &d_y));
+                betas.push(norm_d_bias(&s, &d_y));
+            }
+            vec![sums(&gammas), sums(&betas)]
+        }
+        Op::Relu => vec![relu(x.values)],
+        Op::ReluDInput => vec![relu_d_input(x.values, inputs[1].values)],
+        Op::Add => vec![sums(&inputs.iter().map(|o| o.values.to_vec()).collect::<Vec<_>>())],
+        Op::Modulate => vec![each(&|i| x.values[i] * (1.0 + inputs[1].values[i]))],
+        Op::ModulateDDrives => {
+            let (s, dy) = (inputs[1].values, inputs[2].values);
+            vec![each(&|i| dy[i] * (1.0 + s[i])), each(&|i| dy[i] * x.values[i])]
+        }
+        Op::MaxPool => vec![last(max_pool(x.image_shape(), &x.first()), x.shape[3])],
+        Op::MaxPoolDInput { base } => {
+            let d_x = last(max_pool_d_input(x.image_shape(), &x.first(), &inputs[1].first()), x.shape[3]);
+            vec![if base { sums(&[d_x, inputs[2].values.to_vec()]) } else { d_x }]
+        }
+        Op::AvgPool => vec![last(avg_pool(x.image_shape(), &x.first()), x.shape[3])],
+        Op::AvgPoolDInput { .. } => {
+            vec![last(avg_pool_d_input(results[0].image_shape(), &x.first()), x.shape[3])]
+        }
+        Op::SoftmaxCe => {
+            let (classes, n, labels) = (x.shape[0], x.shape[3], inputs[1].labels());
+            let (logprob, _) = softmax_ce(&SoftmaxCe { n, classes }, &x.first(), &labels);
+            let rows = logprob.chunks(classes).zip(x.first().chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>());
+            let (mut loss, mut correct) = (Vec::new(), Vec::new());
+            for ((logprob, z), &label) in rows.zip(&labels) {
+                let first_maximum = (0..classes).fold(0, |best, c| if z[c] > z[best] { c } else { best });
+                loss.push(-logprob[label]);
+                correct.push(f32::from(u8::from(first_maximum == label)));
+            }
+            vec![last(logprob, n), [loss, correct].concat()]
+        }
+        Op::SoftmaxCeDLogits => {
+            let (classes, n) = (x.shape[0], x.shape[3]);
+            vec![last(softmax_ce_d_logits(&SoftmaxCe { n, classes }, &x.first(), &inputs[1].labels()), n)]
+        }
+        Op::Conv2d { .. }
+        | Op::ConvTranspose2d { .. }
+        | Op::Conv2dDInput { .. }
+        | Op::ConvTranspose2dDInput { .. }
+        | Op::Conv2dDWeight { .. }
+        | Op::ConvTranspose2dDWeight { .. } => unreachable!("sampled"),
+    }
+}
+
+/// dy, images outermost, where y was not rectified away.
+fn through(dy: Operand, y: Option<Operand>) -> Vec<f32> {
+    match y {
+        Some(y) => relu_d_input(&y.first(), &dy.first()),
+        None => dy.first(),
+    }
+}

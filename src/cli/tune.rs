@@ -1,0 +1,164 @@
+//! `recurve tune`, and the flags that say where other commands' kernel variants come from.
+
+use super::Adapter;
+use recurve::engine::fits;
+use recurve::gpu::Gpu;
+use recurve::graph::compile::{Request, compile};
+use recurve::graph::passes::Passes;
+use recurve::kernels::choose::Choices;
+use recurve::network::{NetworkConfig, Preset, RunConfig};
+use recurve::tune::{Chosen, Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, choose, tune};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where kernel variants come from.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// First measure kernel variants that no earlier run measured, within SECONDS [10 if not given]. Without this, only a run
+    /// that will last at least 5 minutes does so; all runs use what was measured earlier
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    tune: Option<f64>,
+    /// Kernel variants from the built-in table alone
+    #[arg(long, conflicts_with = "tune")]
+    no_tune: bool,
+    /// Kernel variants from a file, such as choices.toml of another run: gives its bits again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tune", "no_tune"])]
+    choices: Option<PathBuf>,
+}
+
+impl Flags {
+    /// What they say.
+    pub fn tuning(&self) -> anyhow::Result<Tuning> {
+        Ok(match (&self.choices, self.no_tune, self.tune) {
+            (Some(file), ..) => Tuning::File(file.clone()),
+            (_, true, _) => Tuning::Off,
+            (.., Some(seconds)) => Tuning::Now(positive(seconds)?),
+            _ => Tuning::Auto,
+        })
+    }
+}
+
+impl Flags {
+    /// They once more, as on the command line.
+    pub fn arguments(&self) -> String {
+        let tune = self.tune.map(|seconds| format!(" --tune {seconds}"));
+        let file = self.choices.as_ref().map(|file| format!(" --choices {}", file.display()));
+        let off = self.no_tune.then(|| " --no-tune".to_string());
+        tune.or(file).or(off).unwrap_or_default()
+    }
+
+    /// The kernel variants for training steps of a network.
+    pub fn choose(&self, gpu: &Gpu, config: &NetworkConfig, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
+        let uses = compile(&request(gpu, config, batch, passes))?.lowered.uses;
+        Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref())?)
+    }
+}
+
+/// A training step, with the variants of the table.
+fn request<'a>(gpu: &'a Gpu, config: &'a NetworkConfig, batch: usize, passes: Passes) -> Request<'a> {
+    let (target, choices) = (&gpu.target, Choices::TABLE);
+    Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
+}
+
+fn positive(seconds: f64) -> anyhow::Result<f64> {
+    anyhow::ensure!(seconds >= 0.0 && seconds.is_finite(), "tuning takes 0 or more seconds, found {seconds}");
+    Ok(seconds)
+}
+
+/// Arguments of `recurve tune`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// tiny, blt64 or blt128
+    #[arg(long, required_unless_present = "config")]
+    preset: Option<Preset>,
+    /// Configuration file (TOML) instead of a preset
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    config: Option<PathBuf>,
+    /// Pictures per batch [default: the configuration's]
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
+    #[arg(long, value_name = "NAME")]
+    no_pass: Vec<String>,
+    /// Seconds for everything, compilation included; what was not reached keeps the table's choice
+    #[arg(long, value_name = "S", default_value_t = SECONDS)]
+    seconds: f64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `recurve tune`: measures all shapes anew, and keeps what it found.
+pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let mut config = match (&arguments.config, arguments.preset) {
+        (Some(file), _) => RunConfig::read(file)?,
+        (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
+    };
+    config.training.batch = arguments.batch.unwrap_or(config.training.batch);
+    config.validate()?;
+    let seconds = positive(arguments.seconds)?;
+    let gpu = adapter.open(false)?;
+    let passes = Passes::without(&arguments.no_pass)?;
+    let request = request(&gpu, &config.network, config.training.batch, passes);
+    let compiled = compile(&request)?;
+    fits(&compiled, &request)?;
+    let mut show = |trial: &Trial| {
+        let ms = trial.ms.map_or("-".into(), |ms| format!("{ms:.3} ms"));
+        eprintln!("{}: {} {ms}", trial.key, trial.variant);
+    };
+    let mut options = Options { seconds, progress: &mut show, alter: &|_, _, _| () };
+    let tuned = tune(&gpu, &compiled.lowered.uses, &mut options)?;
+    let folder = cache::folder();
+    cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);
+    if arguments.json {
+        let mut object = serde_json::to_value(&tuned)?;
+        object["adapter"] = gpu.info.name.clone().into();
+        object["driver"] = recurve::gpu::driver(&gpu.info).into();
+        object["cache"] = folder.map(|f| f.display().to_string()).into();
+        println!("{object}");
+    } else {
+        println!("{}", gpu.describe());
+        print(&tuned);
+        if let Some(folder) = folder {
+            println!("kept in {}", folder.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(tuned: &Tuned) {
+    let mut last = None;
+    println!("  {:52} {:>9} {:>8} {:>9} {:>7} {:>9}", "variant", "ms", "GFLOP/s", "predicted", "error", "first run");
+    for trial in &tuned.trials {
+        if last != Some(trial.key) {
+            println!("{}, {} launches a step", trial.key, trial.launches);
+            last = Some(trial.key);
+        }
+        let outcome = match &trial.outcome {
+            Outcome::Chosen if trial.present => "stays".to_string(),
+            Outcome::Chosen => "chosen".into(),
+            Outcome::Slower => String::new(),
+            Outcome::Wrong => "wrong".into(),
+            Outcome::Refused(why) => format!("refused: {why}"),
+            Outcome::NotTried => "no time left".into(),
+        };
+        let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
+        println!(
+            "  {:55} {:>9} {:>8} {:>6} {:>9} {:>7} {:>9}  {outcome}",
+            trial.variant.to_string(),
+            of(trial.ms, 3),
+            of(trial.gflops, 1),
+            of(trial.ratio, 2),
+            of(trial.predicted_ms, 3),
+            trial.error.map_or(String::new(), |e| format!("{e:.0e}")),
+            of(trial.compile_ms, 0)
+        );
+    }
+    println!(
+        "ms: of one launch; predicted: by the model from the time of the first row; first run: ms with compilation"
+    );
+    println!(
+        "{} shapes tuned in {:.1} s, {} left to the table; their launches take {:.1} ms a step by the table, {:.1} ms tuned",
+        tuned.shapes, tuned.seconds, tuned.left, tuned.before_ms, tuned.after_ms
+    );
+}
