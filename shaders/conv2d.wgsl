@@ -16,9 +16,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read> base: array<Images>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 const TAPS = K * R;                    // packed weights of one (ci, kx)
-//#if SUBGROUP
-const LOADS = (TAPS + S * WV - 1u) / (S * WV);
-//#endif
 //#if SHARED
 var<workgroup> tile: array<f32, CT * K * TAPS>;
 //#endif
@@ -61,7 +58,7 @@ fn main(
           start += base[((co0 + r) * p.out_h + y0 + $j) * columns + q];
         }
 //#for c in 0..R
-        acc[$c * NV + $j] = select(acc[$c * NV + $j], start, r == $c);
+        acc[$($c * NV + $j)] = select(acc[$($c * NV + $j)], start, r == $c);
 //#end
       }
 //#end
@@ -92,7 +89,7 @@ fn main(
       let ci$u = min(first_ci + $u, p.cin - 1u);
       let column$u = ci$u * p.in_h * pitch + xi * p.n;
 //#for j in 0..ROWS
-      { let ok = real$u && has[$j]; v[$u * ROWS + $j] = select(Images(0.0), x[select(0u, column$u + row[$j], ok)], ok); }
+      { let ok = real$u && has[$j]; v[$($u * ROWS + $j)] = select(Images(0.0), x[select(0u, column$u + row[$j], ok)], ok); }
 //#end
 //#if SHARED
       let first$u = (ci$u % CT * K + kx) * TAPS;
@@ -108,16 +105,16 @@ fn main(
 //#for k in 0..K
       {
 //#if SUBGROUP
-        let f = subgroupBroadcast(weight_of(a[$u * LOADS + ($k * R + $r) / (S * WV)], ($k * R + $r) % WV), ($k * R + $r) / WV % S);
+        let f = Images(subgroupBroadcast(weight_of(a[$($u * LOADS + ($k * R + $r) / (S * WV))], $(($k * R + $r) % WV)), $(($k * R + $r) / WV % S)u));
 //#else
 //#if SHARED
-        let f = tile[first$u + $k * R + $r];
+        let f = Images(tile[first$u + $($k * R + $r)]);
 //#else
-        let f = w[first$u + $k * R + $r];
+        let f = Images(w[first$u + $($k * R + $r)]);
 //#endif
 //#endif
 //#for j in 0..NV
-        acc[$r * NV + $j] = fma(Images(f), v[$u * ROWS + $j * STRIDE + $k], acc[$r * NV + $j]);
+        acc[$($r * NV + $j)] = fma(f, v[$($u * ROWS + $j * STRIDE + $k)], acc[$($r * NV + $j)]);
 //#end
       }
 //#end
@@ -131,7 +128,7 @@ fn main(
     {
       var sum = acc[$j];
 //#for c in 1..R
-      sum = select(sum, acc[$c * NV + $j], r == $c);
+      sum = select(sum, acc[$($c * NV + $j)], r == $c);
 //#end
       if (inside && co0 + r < p.cout && y0 + $j < p.out_h) { y[((co0 + r) * p.out_h + y0 + $j) * columns + q] = sum; }
     }

@@ -12,7 +12,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
-const KEPT = K - NEW;                    // rows of the window that the next row of y uses again
 //#if !SUBGROUP
 const BATCH = min(COUNT, 4096u / L);     // sums exchanged through workgroup memory at a time
 var<workgroup> tile: array<f32, BATCH * L>;
@@ -52,7 +51,7 @@ fn main(
         let xi = xo * STRIDE + $hu - K / 2u;
         let yi = $ku - K / 2u - STRIDE;    // the row above the first: wraps, then exceeds in_h
         let ok = inside && xi < p.in_w && yi < p.in_h && ci0 + $c < p.cin;
-        window[($c * K + $h) * K + $k] = select(0.0, x[select(0u, x_at + $cu * plane + yi * pitch + xi * p.n, ok)], ok);
+        window[$(($c * K + $h) * K + $k)] = select(0.0, x[select(0u, x_at + $cu * plane + yi * pitch + xi * p.n, ok)], ok);
       }
 //#end
 //#end
@@ -66,15 +65,15 @@ fn main(
           let has = inside && xi < p.in_w && ci0 + $c < p.cin;
           let column = x_at + $cu * plane + xi * p.n;
 //#if WINDOW
-//#for k in 0..KEPT_ROWS
-          window[($c * K + $h) * K + $k] = window[($c * K + $h) * K + $k + STRIDE];
+//#for k in 0..KEPT
+          window[$(($c * K + $h) * K + $k)] = window[$(($c * K + $h) * K + $k + STRIDE)];
 //#end
 //#endif
 //#for k in 0..NEW
           {
             let yi = yo * STRIDE + KEPT + $ku - K / 2u;
             let ok = has && yi < p.in_h;
-            window[($c * K + $h) * K + KEPT + $k] = select(0.0, x[select(0u, column + yi * pitch, ok)], ok);
+            window[$(($c * K + $h) * K + KEPT + $k)] = select(0.0, x[select(0u, column + yi * pitch, ok)], ok);
           }
 //#end
         }
@@ -87,7 +86,7 @@ fn main(
 //#for c in 0..C
 //#for k in 0..K
 //#for h in 0..K
-          acc[(($r * C + $c) * K + $k) * K + $h] = fma(d, window[($c * K + $h) * K + $k], acc[(($r * C + $c) * K + $k) * K + $h]);
+          acc[$((($r * C + $c) * K + $k) * K + $h)] = fma(d, window[$(($c * K + $h) * K + $k)], acc[$((($r * C + $c) * K + $k) * K + $h)]);
 //#end
 //#end
 //#end
@@ -105,7 +104,7 @@ fn main(
 //#for k in 0..K
 //#for h in 0..K
     {
-      let s = subgroupAdd(acc[(($r * C + $c) * K + $k) * K + $h]);
+      let s = subgroupAdd(acc[$((($r * C + $c) * K + $k) * K + $h)]);
       if (sub == 0u) { partial[first + (((co0 + $r) * p.cin + ci0 + $c) * K + $k) * K + $h] = s; }
     }
 //#end

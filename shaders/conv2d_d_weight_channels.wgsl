@@ -53,20 +53,20 @@ fn main(
 //#for o in 0..KEPT
       { let yo = $ou - ABOVE; let ok = yo < p.out_h;         // what the first U steps find; wraps, then exceeds out_h
 //#for j in 0..NV
-        window[($o + U) * NV + $j] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
+        window[$(($o + U) * NV + $j)] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
       }
 //#end
       for (var m = 0u; m * STRIDE < p.in_h; m += U) {
 //#for o in 0..KEPT
 //#for j in 0..NV
-        window[$o * NV + $j] = window[($o + U) * NV + $j];
+        window[$($o * NV + $j)] = window[$(($o + U) * NV + $j)];
 //#end
 //#end
 //#for o in KEPT..WINDOW
         { let yo = m + $ou - ABOVE; let ok = yo < p.out_h;
 //#for j in 0..NV
-          window[$o * NV + $j] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
+          window[$($o * NV + $j)] = select(Images(0.0), dy[out$j + dy_at + select(0u, yo, ok) * columns], ok);
 //#end
         }
 //#end
@@ -81,7 +81,7 @@ fn main(
           let spot$u = t * p.x_step + select(0u, (m * STRIDE + $u) * pitch + xi * p.n, ok$u) + image;
 //#if SUBGROUP
 //#for i in 0..LOADS
-          a[$u * LOADS + $i] = select(Images(0.0), x[in$i + spot$u], ok$u);
+          a[$($u * LOADS + $i)] = select(Images(0.0), x[in$i + spot$u], ok$u);
 //#end
 //#endif
 //#end
@@ -93,7 +93,7 @@ fn main(
 //#endif
 //#for e in 0..VEC
 //#if SUBGROUP
-            let v$u_$e = subgroupBroadcast(image_of(a[$u * LOADS + $c / L], $e), $c % L);
+            let v$u_$e = subgroupBroadcast(image_of(a[$($u * LOADS + $c / L)], $e), $($c % L)u);
 //#else
             let v$u_$e = image_of(b$u, $e);
 //#endif
@@ -102,9 +102,9 @@ fn main(
 //#for k in 0..K
 //#for j in 0..NV
 //#for u in 0..XROWS
-            if (($u + K / 2u + $ku) % STRIDE == 0u) {          // the row of dy that meets this row of x through tap k
+            if ($(($u + K / 2 + $k) % STRIDE) == 0) {          // the row of dy that meets this row of x through tap k
 //#for e in 0..VEC
-              acc[(($j * C + $c) * K + $k) * K + $h] = fma(image_of(window[(($u + K / 2u + STRIDE * K - $ku) / STRIDE - K + ABOVE) * NV + $j], $e), v$u_$e, acc[(($j * C + $c) * K + $k) * K + $h]);
+              acc[$((($j * C + $c) * K + $k) * K + $h)] = fma(image_of(window[$((($u + K / 2 + STRIDE * K - $k) / STRIDE + ABOVE - K) * NV + $j)], $e), v$u_$e, acc[$((($j * C + $c) * K + $k) * K + $h)]);
 //#end
             }
 //#end
@@ -125,9 +125,9 @@ fn main(
       let first = (((group.z * p.cout + co0 + $j * L + lane) * p.cin) + ci0 + c) * K * K;
 //#for e in 0..TAPS
       {
-        var sum = acc[$j * C * K * K + $e];
+        var sum = acc[$($j * C * K * K + $e)];
 //#for i in 1..C
-        sum = select(sum, acc[($j * C + $i) * K * K + $e], c == $i);
+        sum = select(sum, acc[$(($j * C + $i) * K * K + $e)], c == $i);
 //#end
         partial[first + $e] = sum;
       }

@@ -12,9 +12,6 @@ struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, has_base: u32
 @group(0) @binding(3) var<storage, read_write> y: array<Images>;
 @group(0) @binding(4) var<storage, read> base: array<Images>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-//#if SUBGROUP
-const LOADS = (R + S * WV - 1u) / (S * WV);
-//#endif
 
 @compute @workgroup_size(L)
 fn main(
@@ -51,7 +48,7 @@ fn main(
           start += base[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out];
         }
 //#for c in 0..R
-        acc[$c * NV + $j] = select(acc[$c * NV + $j], start, r == $c);
+        acc[$($c * NV + $j)] = select(acc[$($c * NV + $j)], start, r == $c);
 //#end
       }
 //#end
@@ -81,12 +78,12 @@ fn main(
 //#for r in 0..R
         {
 //#if SUBGROUP
-          let f = subgroupBroadcast(weight_of(a[$r / (S * WV)], $r % WV), $r / WV % S);
+          let f = Images(subgroupBroadcast(weight_of(a[$($r / (S * WV))], $($r % WV)), $($r / WV % S)u));
 //#else
-          let f = w[first + $r];
+          let f = Images(w[first + $r]);
 //#endif
 //#for j in 0..NV
-          acc[$r * NV + $j] = fma(Images(f), v[$j], acc[$r * NV + $j]);
+          acc[$($r * NV + $j)] = fma(f, v[$j], acc[$($r * NV + $j)]);
 //#end
         }
 //#end
@@ -99,7 +96,7 @@ fn main(
     {
       var sum = acc[$j];
 //#for c in 1..R
-      sum = select(sum, acc[$c * NV + $j], r == $c);
+      sum = select(sum, acc[$($c * NV + $j)], r == $c);
 //#end
       if (inside && co0 + r < p.cout && y0 + $j < p.in_h) {
         y[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out] = sum;

@@ -8,19 +8,24 @@ use std::sync::Arc;
 
 /// All variants for adapters without subgroups and with each size, on CPUs and GPUs.
 fn everywhere() -> BTreeMap<String, Arc<Kernel>> {
-    let mut all = BTreeMap::new();
     // Software drivers have subgroups of 4 (SwiftShader) or 8 (lavapipe), GPUs of 32 or 64.
-    for (subgroup, cpu) in [(0, true), (0, false), (4, true), (8, true), (32, false), (64, false)] {
-        let target = Target { subgroup, cpu, ..Target::minimum() };
-        let kernels = all_kernels(&target).unwrap_or_else(|e| panic!("subgroup {subgroup}, cpu {cpu}: {e}"));
-        let has = kernels.iter().any(|k| k.subgroups);
-        assert_eq!(has, subgroup > 0, "subgroup operations on an adapter with subgroups of {subgroup}");
-        for (name, _) in TEXTS {
-            assert!(kernels.iter().any(|k| k.name == *name), "no variant of {name} is listed");
-        }
-        all.extend(kernels.into_iter().map(|k| (k.label(), k)));
+    let targets = [(0, true), (0, false), (4, true), (8, true), (32, false), (64, false)];
+    let lists = std::thread::scope(|scope| {
+        let threads = targets.map(|(subgroup, cpu)| scope.spawn(move || on(subgroup, cpu)));
+        threads.map(|thread| thread.join().expect("no panic"))
+    });
+    lists.into_iter().flatten().map(|k| (k.label(), k)).collect()
+}
+
+fn on(subgroup: u32, cpu: bool) -> Vec<Arc<Kernel>> {
+    let target = Target { subgroup, cpu, ..Target::minimum() };
+    let kernels = all_kernels(&target).unwrap_or_else(|e| panic!("subgroup {subgroup}, cpu {cpu}: {e}"));
+    let has = kernels.iter().any(|k| k.subgroups);
+    assert_eq!(has, subgroup > 0, "subgroup operations on an adapter with subgroups of {subgroup}");
+    for (name, _) in TEXTS {
+        assert!(kernels.iter().any(|k| k.name == *name), "no variant of {name} is listed");
     }
-    all
+    kernels
 }
 
 #[test]

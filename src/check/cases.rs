@@ -135,11 +135,11 @@ pub fn table(target: &Target) -> Vec<Case> {
     list
 }
 
-/// Every tile, on one shape each that fills no tile.
+/// Every tile, on one shape each that fills no tile, with a batch that vectors of images divide.
 fn variants(target: &Target, list: &mut Vec<Case>) {
     for k in [1, 3, 5, 7] {
-        let conv = convolution(Conv2d { n: 3, c_in: 5, c_out: 19, h: 5, w: 7, k }, false);
-        let deconv = transposed(ConvTranspose2d { n: 3, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
+        let conv = convolution(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k }, false);
+        let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
         for tile in tiles(target, k, false) {
             let choices = Choices::force(Variant::Conv(tile));
             list.push(Case { case: conv.clone(), choices, kind: format!("conv2d {}", tile_name(&tile)) });

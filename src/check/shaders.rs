@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Every kernel variant that can run on `target`, in order of their labels: those of the presets, of networks with every kind of norm and
-/// interaction, passes on and off, and every tile of the convolutions with every start of their sums.
+/// interaction, passes on and off, and every tile of the convolutions.
 ///
 /// # Errors
 /// A variant that naga refuses.
@@ -66,42 +66,26 @@ fn operation(target: &Target, choices: &Choices, op: Op, inputs: &[Vec<usize>]) 
     Ok(lower(&graph, target, choices, Program::default(), &HashMap::new())?.program)
 }
 
-/// Every tile of every convolution and gradient of kernel size `k`, with every start of its sums.
+/// Every tile of every convolution and gradient of kernel size `k`.
 fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> Result<()> {
     let (small, large, weight) = (vec![8, 4, 4, 64], vec![8, 8, 8, 64], vec![8, 8, k, k]);
-    for base in [false, true] {
-        let with_base = |mut inputs: Vec<Vec<usize>>, map: &Vec<usize>| {
-            inputs.extend(base.then(|| map.clone()));
-            inputs
-        };
-        for bias in [false, true] {
-            let mut inputs = vec![small.clone(), weight.clone()];
-            inputs.extend(bias.then(|| vec![8]));
-            for tile in tiles(target, k, false) {
-                let choices = Choices::force(Variant::Conv(tile));
-                let op = Op::Conv2d { k, bias, base };
-                take(&operation(target, &choices, op, &with_base(inputs.clone(), &small))?);
-            }
-            for tile in tiles(target, k, true) {
-                let choices = Choices::force(Variant::Conv(tile));
-                let op = Op::ConvTranspose2d { k, bias, base };
-                take(&operation(target, &choices, op, &with_base(inputs.clone(), &large))?);
-            }
-        }
-        for tile in tiles(target, k, false) {
-            let choices = Choices::force(Variant::Conv(tile));
-            let inputs = with_base(vec![small.clone(), weight.clone()], &small);
-            take(&operation(target, &choices, Op::Conv2dDInput { k, base }, &inputs)?);
-            let inputs = with_base(vec![large.clone(), weight.clone()], &small);
-            take(&operation(target, &choices, Op::ConvTranspose2dDInput { k, base }, &inputs)?);
-        }
+    let with_weight = |map: &Vec<usize>| [map.clone(), weight.clone()];
+    let mut add = |variant, op, inputs: &[Vec<usize>]| -> Result<()> {
+        take(&operation(target, &Choices::force(variant), op, inputs)?);
+        Ok(())
+    };
+    let base = false;
+    for tile in tiles(target, k, false).into_iter().map(Variant::Conv) {
+        add(tile, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
+        add(tile, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
+        add(tile, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
     }
-    for tile in weight_tiles(target, k) {
-        let choices = Choices::force(Variant::Weight(tile));
-        let same = [small.clone(), small.clone()];
-        take(&operation(target, &choices, Op::Conv2dDWeight { k, linear: false }, &same)?);
-        let doubled = [small.clone(), large.clone()];
-        take(&operation(target, &choices, Op::ConvTranspose2dDWeight { k }, &doubled)?);
+    for tile in tiles(target, k, true).into_iter().map(Variant::Conv) {
+        add(tile, Op::ConvTranspose2d { k, bias: false, base }, &with_weight(&small))?;
+    }
+    for tile in weight_tiles(target, k).into_iter().map(Variant::Weight) {
+        add(tile, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
+        add(tile, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
     }
     Ok(())
 }

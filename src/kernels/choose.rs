@@ -221,11 +221,18 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
     let mut add = |source, lanes, shapes: &[(usize, usize, usize)]| {
         list.extend(shapes.iter().map(|&(r, nv, vec)| Tile { source, lanes, r, nv, vec }));
     };
-    let chosen: &[_] = if slow { &[(4, 2, 1)] } else { &[(8, 1, 1), (8, 2, 1), (8, 4, 1), (8, 2, 4)] };
-    add(Source::Uniform, 8, chosen);
-    add(Source::Uniform, 64, &[(4, 2, 1)]);
+    let all: &[_] = &[(8, 1, 1), (8, 2, 1), (8, 4, 1), (8, 2, 4)];
+    let some = |wanted| match (slow, wanted) {
+        (true, _) => &[(4, 2, 1)],
+        (false, true) => all,
+        (false, false) => &all[2..],
+    };
+    add(Source::Uniform, 8, some(target.cpu && target.subgroup == 0));
     if !transposed || !target.cpu {
-        add(Source::Shared, 64, chosen); // the transposed convolution then loads its weights uniformly
+        add(Source::Shared, 64, some(!target.cpu)); // the transposed convolution then loads its weights uniformly
+    }
+    if !target.cpu {
+        add(Source::Uniform, 64, &[(4, 2, 1)]);
     }
     if target.subgroup > 0 {
         let chosen: &[_] = match k {
@@ -235,7 +242,9 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
             _ => &[(16, 1, 2), (16, 4, 2), (16, 8, 1), (8, 4, 1)],
         };
         add(Source::Subgroup, target.subgroup as usize, chosen);
-        add(Source::Subgroup, 64, &[(4, 2, 1)]);
+        if !target.cpu {
+            add(Source::Subgroup, 64, &[(4, 2, 1)]);
+        }
     }
     list
 }

@@ -186,7 +186,13 @@ fn tile_settings(tile: &Tile, k: usize, vec: usize, together: usize, target: &Ta
     // Weights come as vectors where whole subgroups of them are needed at a time.
     let lanes = target.subgroup as usize;
     let wide = [4, 2].into_iter().find(|wide| together.is_multiple_of(wide * lanes)).unwrap_or(1);
-    settings.set("S", target.subgroup).set("WV", wide as u32).flag("WIDE2", wide == 2).flag("WIDE4", wide == 4)
+    let loads = together.div_ceil(wide * lanes) as u32;
+    settings
+        .set("S", target.subgroup)
+        .set("WV", wide as u32)
+        .set("LOADS", loads)
+        .flag("WIDE2", wide == 2)
+        .flag("WIDE4", wide == 4)
 }
 
 /// What is absent from the start is bound to something that is only read, and not read from there.
@@ -313,7 +319,7 @@ pub fn conv2d_d_weight(
             let settings = settings
                 .set("R", tile.r as u32)
                 .set("NEW", (k - kept) as u32)
-                .set("KEPT_ROWS", kept as u32)
+                .set("KEPT", kept as u32)
                 .flag("WINDOW", kept > 0);
             (Kernel::new("conv2d_d_weight", &settings)?, splits, tile.r)
         }

@@ -6,10 +6,12 @@
 //! //#if FLAG        //#if !FLAG       keep the lines up to //#else or //#endif if FLAG is (not) set
 //! //#for i in 0..R                    repeat the lines up to //#end with `$i` replaced by each number
 //! //#include NAME                     the text of shaders/shared/NAME.wgsl
+//! $(EXPRESSION)                       its value: + - * / % of numbers, constants and loop variables
 //! ```
 //!
 //! Bounds of a `for` are numbers or the names of constants. Each constant of a variant is written in front of the
-//! text as `const NAME: u32 = …u;`, so tile sizes are ordinary WGSL constants.
+//! text as `const NAME: u32 = …u;`, so tile sizes are ordinary WGSL constants. `$(…)` is for what is repeated hundreds of
+//! times: naga's time grows with the square of the number of expressions in a function.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +61,65 @@ pub fn expand(text: &str, settings: &Settings, include: &dyn Fn(&str) -> &'stati
     }
     let lines: Vec<&str> = text.lines().collect();
     block(&lines, settings, include, &mut out);
+    evaluated(&out, settings)
+}
+
+/// The text with the value in place of every `$(…)`.
+fn evaluated(text: &str, settings: &Settings) -> String {
+    let mut parts = text.split("$(");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let mut rest = part;
+        let value = sum(&mut rest, settings);
+        rest = rest.trim_start().strip_prefix(')').unwrap_or_else(|| panic!("template: `$({part}` is not closed"));
+        out.push_str(&value.to_string());
+        out.push_str(rest);
+    }
     out
+}
+
+/// Takes a sum of products from the front of `text`.
+fn sum(text: &mut &str, settings: &Settings) -> u32 {
+    let mut value = product(text, settings);
+    while let Some(operator) = operator(text, &['+', '-']) {
+        let next = product(text, settings);
+        value = if operator == '+' { value + next } else { value - next };
+    }
+    value
+}
+
+/// Takes a product of numbers, constants and sums in parentheses from the front of `text`.
+fn product(text: &mut &str, settings: &Settings) -> u32 {
+    let mut value = factor(text, settings);
+    while let Some(operator) = operator(text, &['*', '/', '%']) {
+        let next = factor(text, settings);
+        value = match operator {
+            '*' => value * next,
+            '/' => value / next,
+            _ => value % next,
+        };
+    }
+    value
+}
+
+fn operator(text: &mut &str, allowed: &[char]) -> Option<char> {
+    let found = text.trim_start().chars().next().filter(|c| allowed.contains(c))?;
+    *text = &text.trim_start()[1..];
+    Some(found)
+}
+
+fn factor(text: &mut &str, settings: &Settings) -> u32 {
+    let start = text.trim_start();
+    if let Some(inner) = start.strip_prefix('(') {
+        *text = inner;
+        let value = sum(text, settings);
+        *text = text.trim_start().strip_prefix(')').expect("template: a parenthesis is not closed");
+        return value;
+    }
+    let end = start.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(start.len());
+    let (word, rest) = start.split_at(end);
+    *text = rest;
+    word.parse().unwrap_or_else(|_| *settings.constants.get(word).unwrap_or_else(|| panic!("template: no `{word}`")))
 }
 
 /// The index of the line that closes the block opened at `lines[start]`, and of its `//#else` if there is one.
@@ -130,6 +190,19 @@ mod tests {
         let settings = settings.flag("A", true);
         assert_eq!(expand(text, &settings, &|_| "h\n"), "const N: u32 = 2u;\na\nx0\nx1\nh\n");
         assert_eq!(settings.label(), "n2_a");
+    }
+
+    #[test]
+    fn values() {
+        let settings = Settings::new().set("N", 4).set("K", 3);
+        let text = "//#for i in 0..2\nx[$($i * N + (K - 1) / 2)] = $( 7 % N + 1 );\n//#end\n";
+        assert_eq!(expand(text, &settings, &|_| ""), "const K: u32 = 3u;\nconst N: u32 = 4u;\nx[1] = 4;\nx[5] = 4;\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "no `M`")]
+    fn unknown_name() {
+        expand("$(M)\n", &Settings::new(), &|_| "");
     }
 
     #[test]
