@@ -5,7 +5,7 @@ use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Options, Store};
 use recurve::graph::compile::Request;
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::Choice;
+use recurve::kernels::choose::Choices;
 use recurve::network::{NetworkConfig, Norm, Preset, initialise, parameters};
 
 #[test]
@@ -17,13 +17,13 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
     let batch = Batch { x, labels: vec![0, 1, 2], n: images };
     for norm in [Norm::Layer, Norm::None] {
         let config = NetworkConfig { norm, ..small.clone() };
-        let (target, passes, choice) = (&gpu.target, Passes::default(), Choice::default());
+        let (target, passes, choices) = (&gpu.target, Passes::default(), Choices::TABLE);
         let request = Request {
             config: &config,
             batch: images,
             target,
             passes,
-            choice,
+            choices,
             train: false,
             inspect: false,
             trajectory: false,

@@ -1,6 +1,6 @@
 //! The tuner: finds the fastest variant of every convolution of a network by measuring in its real shapes.
 //!
-//! The shapes come from lowering. For each, [`model`] lists the few variants that could beat the present choice, [`trial`]
+//! The shapes come from lowering. For each, [`model`] lists the few variants that could beat the present choice, `trial.rs`
 //! runs them on the device. A variant's time counts only if its result agrees with plain loops; it replaces the present
 //! choice only if it wins clearly, both timed in turn. [`cache`] keeps what was found. A deadline covers everything; shapes
 //! with the most work come first, and what was not reached keeps the choice of the table ([`crate::kernels::choose`]).
