@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::dataset::Batch;
-use crate::gpu::{Gpu, Recording, Store};
+use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::compile::{Compiled, Request, compile, does_not_fit};
 use crate::kernels::View;
 use crate::network::{NetworkConfig, ParameterSpec, parameters};
@@ -163,7 +163,20 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub fn scores(&self, images: usize) -> Result<Scores> {
-        let raw: Vec<f32> = self.recording.read(self.gpu, self.compiled.scores)?;
+        self.finish_scores(self.scores_later(), images)
+    }
+
+    /// Starts to copy back loss and correctness of the last run; the next may be submitted meanwhile.
+    pub fn scores_later(&self) -> Reading {
+        self.recording.read_later(self.gpu, self.compiled.scores)
+    }
+
+    /// Loss and correctness of the run that `reading` was started after, of its first `images` images.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn finish_scores(&self, reading: Reading, images: usize) -> Result<Scores> {
+        let raw: Vec<f32> = reading.finish(self.gpu)?;
         let sum = |t: usize, row: usize| {
             let start = t * self.compiled.score_step + row * self.batch;
             raw[start..start + images].iter().map(|&x| f64::from(x)).sum::<f64>()

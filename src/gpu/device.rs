@@ -256,7 +256,16 @@ impl Gpu {
     /// # Errors
     /// A lost device, or an error reported meanwhile.
     pub fn wait(&self) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Waits until one submission is done, whatever was submitted after it.
+    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
+    }
+
+    fn poll(&self, what: wgpu::PollType) -> Result<()> {
+        let waited = self.device.poll(what);
         self.check()?;
         waited.map(|_| ()).map_err(|e| Error::Gpu(format!("{}: waiting for the device: {e}", self.info.name)))
     }

@@ -6,5 +6,5 @@ mod timer;
 mod warm;
 
 pub use device::{Gpu, Options, adapters, driver, target};
-pub use recording::{Recording, Store, read};
+pub use recording::{Reading, Recording, Store, read};
 pub use timer::{Timer, Timing, time_nothing};

@@ -156,6 +156,11 @@ impl Recording {
         read(gpu, &self.buffers[view.buffer.0], view.offset, view.bytes, self.staging.as_ref())
     }
 
+    /// Starts to copy a view back, as it is after what was submitted so far.
+    pub fn read_later(&self, gpu: &Gpu, view: View) -> Reading {
+        Reading::start(gpu, &self.buffers[view.buffer.0], view.offset, view.bytes, None)
+    }
+
     /// Fills every temporary slot with NaN, so that a launch that reads what nobody wrote cannot go unnoticed.
     pub fn poison(&self, gpu: &Gpu, program: &Program) {
         for (buffer, spec) in self.buffers.iter().zip(&program.buffers) {
@@ -185,29 +190,41 @@ pub fn read<T: bytemuck::AnyBitPattern>(
     bytes: u64,
     staging: Option<&wgpu::Buffer>,
 ) -> Result<Vec<T>> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let own;
-    let staging = match staging {
-        Some(staging) if staging.size() >= bytes => staging,
-        _ => {
+    Reading::start(gpu, buffer, offset, bytes, staging).finish(gpu)
+}
+
+/// Bytes on their way to the host. What is submitted after them runs meanwhile.
+pub struct Reading {
+    staging: wgpu::Buffer,
+    bytes: u64,
+    submission: wgpu::SubmissionIndex,
+}
+
+impl Reading {
+    fn start(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: u64, staging: Option<&wgpu::Buffer>) -> Reading {
+        let staging = staging.filter(|staging| staging.size() >= bytes).cloned().unwrap_or_else(|| {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let label = Some("read");
-            own = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label,
-                size: bytes,
-                usage,
-                mapped_at_creation: false,
-            });
-            &own
-        }
-    };
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, bytes);
-    gpu.queue.submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
-    gpu.wait()?;
-    let mapped = staging.get_mapped_range(0..bytes).map_err(|e| Error::Gpu(format!("reading back: {e}")))?;
-    let data = bytemuck::allocation::pod_collect_to_vec::<u8, u8>(&mapped);
-    drop(mapped);
-    staging.unmap();
-    Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+            gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
+        });
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
+        Reading { staging, bytes, submission }
+    }
+
+    /// Waits for the bytes, and for nothing that was submitted after them.
+    ///
+    /// # Errors
+    /// A lost device, or an error reported since the last check.
+    pub fn finish<T: bytemuck::AnyBitPattern>(self, gpu: &Gpu) -> Result<Vec<T>> {
+        gpu.wait_for(self.submission)?;
+        let mapped = self.staging.get_mapped_range(0..self.bytes);
+        let mapped = mapped.map_err(|e| Error::Gpu(format!("reading back: {e}")))?;
+        let data = bytemuck::allocation::pod_collect_to_vec::<u8, u8>(&mapped);
+        drop(mapped);
+        self.staging.unmap();
+        Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+    }
 }

@@ -165,7 +165,8 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     if target.cpu {
         return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows), vec: 1 };
     }
-    Tile { source: Source::Shared, lanes: 64, r: 8, nv: cover(shape.out_h, rows), vec: 1 }
+    let (nv, vec) = if shape.n.is_multiple_of(4) && shape.out_h > 1 { (2, 4) } else { (cover(shape.out_h, rows), 1) };
+    Tile { source: Source::Shared, lanes: 64, r: 8, nv, vec }
 }
 
 /// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.

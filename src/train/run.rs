@@ -1,8 +1,9 @@
 //! One training run: prepared and checked without a device, then trained on one.
 //!
-//! Each step feeds a batch, runs the recorded program (forward, backward, Adam) and reads the scores back, so that a loss
-//! that is not finite stops the run at its step. What a step computes is a function of the configuration, the seed and
-//! the step's number, so a run that goes on from a checkpoint gives the bytes of one that never stopped.
+//! Each step feeds a batch and runs the recorded program (forward, backward, Adam). Its scores are read back while the
+//! next step runs, and before a checkpoint is written: a loss that is not finite stops the run and is never saved. What a
+//! step computes is a function of the configuration, the seed and the step's number, so a run that goes on from a
+//! checkpoint gives the bytes of one that never stopped.
 
 use super::checkpoint::{Checkpoint, CheckpointState, DataState};
 use super::metrics::Event;
@@ -10,19 +11,23 @@ use super::progress::Progress;
 use super::run_folder::{Resumed, RunFolder, choices_path};
 use crate::dataset::{self, Batch, Dataset, Loader};
 use crate::engine::{Adam, Engine, Scores, fits};
-use crate::gpu::{Gpu, Store, driver};
+use crate::gpu::{Gpu, Reading, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, TrainingConfig, parameters};
 use crate::tune::{self, Tuning};
 use crate::{Error, Result};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Steps between `step` events of the log; the first and every saved step have one too.
 const LOG_EVERY: u64 = 10;
+
+/// Steps whose loss is not yet looked at while the next is submitted.
+const IN_FLIGHT: usize = 1;
 
 /// A run that is ready to start or to go on: configuration, data and folder are in order.
 pub struct Run {
@@ -170,22 +175,29 @@ impl Run {
         let mut progress = Progress::new(first, total, config.training.batch);
         let mut epoch_scores: Option<Scores> = None;
         let mut evaluation = None;
+        // Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
+        let mut pending: VecDeque<(u64, usize, Reading)> = VecDeque::new();
         for step in first + 1..=total {
             let (_, batch) = loader.next().expect("training batches never end")?;
             session.engine.feed(&batch);
             session.engine.set_step(&adam(&config.training, step, total), step);
             session.engine.run();
-            let scores = session.engine.scores(batch.n)?;
-            let loss = session.finite(&scores, step)?;
-            add(&mut epoch_scores, scores);
+            pending.push_back((step, batch.n, session.engine.scores_later()));
 
-            let images_per_s = progress.step(step, loss);
             let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
             let every = config.training.checkpoint_every;
             let saves = run_ends || (every > 0 && step % every == 0);
-            if step == first + 1 || step % LOG_EVERY == 0 || saves {
-                let epoch = (step - 1) / steps_per_epoch;
-                session.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
+            let logs = step == first + 1 || step % LOG_EVERY == 0 || saves;
+            while pending.len() > if logs || epoch_ends { 0 } else { IN_FLIGHT } {
+                let (step, images, reading) = pending.pop_front().expect("not empty");
+                let scores = session.engine.finish_scores(reading, images)?;
+                let loss = session.finite(&scores, step)?;
+                add(&mut epoch_scores, scores);
+                let images_per_s = progress.step(step, loss);
+                if logs && pending.is_empty() {
+                    let epoch = (step - 1) / steps_per_epoch;
+                    session.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
+                }
             }
             if epoch_ends || run_ends {
                 let trained = epoch_scores.take().expect("at least this step's");
