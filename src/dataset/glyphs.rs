@@ -56,7 +56,7 @@ impl Options {
             debris: 0,
             noise: 0.0,
             rotation: 0.0,
-            counts: [5000, 600, 1000, 1500],
+            counts: [5000, 400, 1000, 1500],
             endless: true,
         };
         let pairs: Vec<(&str, &str)> = text

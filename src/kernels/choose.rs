@@ -150,8 +150,9 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
         };
     }
     if target.cpu && target.subgroup > 0 {
-        let r = match (shape.k, shape.cout) {
-            (1 | 3, 17..) => 32,
+        let r = match shape.k {
+            1 if shape.cout > 16 => 32,
+            3 if shape.cout > 16 && shape.out_h < 4 => 32, // too few rows for enough accumulators
             _ => 16,
         };
         let vec = match shape.k {
