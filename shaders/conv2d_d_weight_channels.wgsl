@@ -70,6 +70,13 @@ fn main(
 //#end
         }
 //#end
+//#for o in 0..WINDOW
+//#for j in 0..NV
+//#for e in 0..VEC
+        let d$($o * NV + $j)_$e = image_of(window[$($o * NV + $j)], $e);
+//#end
+//#end
+//#end
 //#for h in 0..K
         {
           let xi = xo * STRIDE + $hu - K / 2u;                 // wraps below 0, then exceeds in_w
@@ -104,7 +111,7 @@ fn main(
 //#for u in 0..XROWS
             if ($(($u + K / 2 + $k) % STRIDE) == 0) {          // the row of dy that meets this row of x through tap k
 //#for e in 0..VEC
-              acc[$((($j * C + $c) * K + $k) * K + $h)] = fma(image_of(window[$((($u + K / 2 + STRIDE * K - $k) / STRIDE + ABOVE - K) * NV + $j)], $e), v$u_$e, acc[$((($j * C + $c) * K + $k) * K + $h)]);
+              acc[$((($j * C + $c) * K + $k) * K + $h)] = fma(d$((($u + K / 2 + STRIDE * K - $k) / STRIDE + ABOVE - K) * NV + $j)_$e, v$u_$e, acc[$((($j * C + $c) * K + $k) * K + $h)]);
 //#end
             }
 //#end
