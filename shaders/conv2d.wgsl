@@ -45,25 +45,12 @@ fn main(
   row[$j] = (y0 * STRIDE + $ju - K / 2u) * pitch + image;
 //#end
 
-  var acc: array<Images, R * NV>;
-  // One channel per turn: loads and stores written out for all accumulators take CPU drivers seconds to compile.
-  if (p.has_base + p.has_bias != 0u) {
-    for (var r = 0u; r < R; r++) {
-      var b = 0.0;
-      if (p.has_bias != 0u) { b = bias[min(co0 + r, p.cout - 1u)]; }
-//#for j in 0..NV
-      {
-        var start = Images(b);
-        if (p.has_base != 0u && inside && co0 + r < p.cout && y0 + $j < p.out_h) {
-          start += base[((co0 + r) * p.out_h + y0 + $j) * columns + q];
-        }
-//#for c in 0..R
-        acc[$($c * NV + $j)] = select(acc[$($c * NV + $j)], start, r == $c);
-//#end
-      }
-//#end
-    }
-  }
+  // Where the tile lies in y.
+  let rows = p.out_h;
+  let plane = p.out_h * columns;
+  let line = columns;
+  let spot = q;
+//#include tile_start
 
   let weights = group.z * p.cin * K * TAPS;
   // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
@@ -123,15 +110,5 @@ fn main(
     }
   }
 
-  for (var r = 0u; r < R; r++) {
-//#for j in 0..NV
-    {
-      var sum = acc[$j];
-//#for c in 1..R
-      sum = select(sum, acc[$($c * NV + $j)], r == $c);
-//#end
-      if (inside && co0 + r < p.cout && y0 + $j < p.out_h) { y[((co0 + r) * p.out_h + y0 + $j) * columns + q] = sum; }
-    }
-//#end
-  }
+//#include tile_store
 }

@@ -31,32 +31,15 @@ fn main(
   let y0 = (group.y >> 2u) * NV;
   let co0 = group.z * R;
 
-  // The place of this lane's outputs: row 2 (y0 + j) + py, column 2 xc + px.
-  let out_pitch = 2u * pitch;
-  let out = (2u * xc + px) * p.n + image;
-
-  var acc: array<Images, R * NV>;
-  // One channel per turn, as in conv2d.
-  if (p.has_base + p.has_bias != 0u) {
-    for (var r = 0u; r < R; r++) {
-      var b = 0.0;
-      if (p.has_bias != 0u) { b = bias[min(co0 + r, p.cout - 1u)]; }
-//#for j in 0..NV
-      {
-        var start = Images(b);
-        if (p.has_base != 0u && inside && co0 + r < p.cout && y0 + $j < p.in_h) {
-          start += base[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out];
-        }
-//#for c in 0..R
-        acc[$($c * NV + $j)] = select(acc[$($c * NV + $j)], start, r == $c);
-//#end
-      }
-//#end
-    }
-  }
+  // Where the tile lies in y: rows 2 (y0 + j) + py, columns 2 xc + px.
+  let rows = p.in_h;
+  let line = 4u * pitch;
+  let plane = p.in_h * line;
+  let spot = py * 2u * pitch + (2u * xc + px) * p.n + image;
+//#include tile_start
 
   for (var ci = 0u; ci < p.cin; ci++) {
-    let plane = ci * p.in_h * pitch;
+    let in_plane = ci * p.in_h * pitch;
     for (var kx = (px + K / 2u) & 1u; kx < K; kx += 2u) {
       let xi = xc + (px + K / 2u - kx + 2u * K) / 2u - K;    // + 2K - 2K keeps the division exact; wraps below 0
       let column = xi * p.n + image;
@@ -67,7 +50,7 @@ fn main(
         {
           let yi = y0 + $ju + shift;
           let ok = inside && xi < p.in_w && yi < p.in_h;
-          v[$j] = select(Images(0.0), x[select(0u, plane + yi * pitch + column, ok)], ok);
+          v[$j] = select(Images(0.0), x[select(0u, in_plane + yi * pitch + column, ok)], ok);
         }
 //#end
         let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;
@@ -91,17 +74,5 @@ fn main(
     }
   }
 
-  for (var r = 0u; r < R; r++) {
-//#for j in 0..NV
-    {
-      var sum = acc[$j];
-//#for c in 1..R
-      sum = select(sum, acc[$($c * NV + $j)], r == $c);
-//#end
-      if (inside && co0 + r < p.cout && y0 + $j < p.in_h) {
-        y[((co0 + r) * 2u * p.in_h + 2u * (y0 + $j) + py) * out_pitch + out] = sum;
-      }
-    }
-//#end
-  }
+//#include tile_store
 }

@@ -77,7 +77,14 @@ impl<'g> Engine<'g> {
     /// What does not fit, with the figure asked, the figure allowed and the largest batch that fits; kernels that the
     /// driver refuses; out of memory.
     pub fn new(gpu: &'g Gpu, request: &Request, store: &mut Store) -> Result<Engine<'g>> {
-        let compiled = compile(request)?;
+        Engine::of(gpu, request, compile(request)?, store)
+    }
+
+    /// As [`Engine::new`], with what `request` was compiled to.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of(gpu: &'g Gpu, request: &Request, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
         fits(&compiled, request)?;
         let recording = Recording::new(gpu, &compiled.lowered.program, &compiled.plan, store)?;
         let (config, specs) = (request.config.clone(), parameters(request.config));
@@ -163,7 +170,7 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub fn scores(&self, images: usize) -> Result<Scores> {
-        self.finish_scores(self.scores_later(), images)
+        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores)?, images))
     }
 
     /// Starts to copy back loss and correctness of the last run; the next may be submitted meanwhile.
@@ -176,17 +183,20 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub fn finish_scores(&self, reading: Reading, images: usize) -> Result<Scores> {
-        let raw: Vec<f32> = reading.finish(self.gpu)?;
+        Ok(self.summed(&reading.finish(self.gpu)?, images))
+    }
+
+    fn summed(&self, raw: &[f32], images: usize) -> Scores {
         let sum = |t: usize, row: usize| {
             let start = t * self.compiled.score_step + row * self.batch;
             raw[start..start + images].iter().map(|&x| f64::from(x)).sum::<f64>()
         };
         let steps = self.config.timesteps;
-        Ok(Scores {
+        Scores {
             loss: (0..steps).map(|t| sum(t, 0)).collect(),
             correct: (0..steps).map(|t| sum(t, 1)).collect(),
             images,
-        })
+        }
     }
 
     /// Copies back any view of the program.

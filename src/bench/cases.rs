@@ -55,21 +55,11 @@ pub struct Prepared {
     pub outputs: Vec<View>,
 }
 
-/// Whether all inputs are lists over timesteps.
-fn lists(op: &Op) -> Option<usize> {
-    match op {
-        Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } => Some(2),
-        Op::NormDAffine(norm) => Some(if norm.relu { 4 } else { 3 }),
-        Op::ChannelSum => Some(1),
-        _ => None,
-    }
-}
-
 impl Placed {
     /// The node of a graph whose values lie at `views`: values of lists keep their distances, all others get a buffer of
     /// their own.
     fn new(graph: &Graph, node: &Node, views: Option<&[Option<View>]>) -> Placed {
-        let folded = lists(&node.op).is_some();
+        let folded = node.op.lists().is_some();
         let mut alone = Graph::default();
         let mut known: HashMap<ValueId, ValueId> = HashMap::new();
         let mut inputs: Vec<(ValueId, usize, u64)> = Vec::new();
@@ -288,7 +278,7 @@ impl Case {
             Op::Norm(norm) => count(node.inputs[0]) * if norm.relu { 9.0 } else { 8.0 },
             Op::NormDInput(_) => 12.0 * count(node.inputs[0]),
             Op::NormDAffine(_) => {
-                5.0 * count(node.inputs[0]) * node.inputs.len() as f64 / lists(&node.op).unwrap_or(1) as f64
+                5.0 * count(node.inputs[0]) * node.inputs.len() as f64 / node.op.lists().unwrap_or(1) as f64
             }
             Op::Add => all - count(y),
             Op::ModulateDDrives => 3.0 * count(y),
@@ -330,7 +320,7 @@ fn describe(p: &Placed) -> String {
             format!("{x}-{}-k{k}{}", channels(node.inputs[node.inputs.len() / 2]), steps(2))
         }
         Op::Norm(n) | Op::NormDInput(n) => format!("{x}{}", norm(n)),
-        Op::NormDAffine(n) => format!("{x}{}{}", norm(n), steps(lists(&node.op).unwrap_or(1))),
+        Op::NormDAffine(n) => format!("{x}{}{}", norm(n), steps(node.op.lists().unwrap_or(1))),
         Op::ChannelSum => format!("{x}{}", steps(1)),
         Op::Add => format!("{x}-{}terms", node.inputs.len()),
         Op::MaxPoolDInput { base } => format!("{x}{}", flags(&[("base", *base)])),

@@ -5,7 +5,6 @@ use super::ceilings::Ceilings;
 use super::measure::measure;
 use super::table::{Row, Subject};
 use crate::Result;
-use crate::check::cases::{tile_name, weight_name};
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::Target;
@@ -44,14 +43,14 @@ pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
         if let Some((k, transposed)) = case.tiled() {
             jobs.extend(tiles(target, k, transposed).into_iter().map(|tile| Job {
                 case,
-                variant: dashed(tile_name(&tile)),
+                variant: dashed(tile.to_string()),
                 choices: Choices::force(Variant::Conv(tile)),
             }));
         }
         if let Some(k) = case.weight_tiled() {
             jobs.extend(weight_tiles(target, k).into_iter().map(|tile| Job {
                 case,
-                variant: dashed(weight_name(&tile)),
+                variant: dashed(tile.to_string()),
                 choices: Choices::force(Variant::Weight(tile)),
             }));
         }

@@ -17,7 +17,6 @@
 
 use super::cases::shape_cases;
 use crate::Result;
-use crate::check::cases::{tile_name, weight_name};
 use crate::kernels::Target;
 use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
 use crate::kernels::conv::{Lanes, Source, Tile, WeightTile};
@@ -244,7 +243,7 @@ fn convolution(op: &'static str, target: &Target, tile: &Tile, k: usize, transpo
     let products = (SHAPE[1] * k * k) as f64 / if transposed { 4.0 } else { 1.0 };
     let registers = tile.r * tile.nv * tile.vec + held + OTHER_REGISTERS;
     let (memory, intensity) = in_shape(op, target, &choices, k)?;
-    Ok(facts(op, tile_name(tile), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
+    Ok(facts(op, tile.to_string(), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
 }
 
 fn weight_gradient(target: &Target, tile: &WeightTile, k: usize) -> Result<VariantFacts> {
@@ -287,7 +286,7 @@ fn weight_gradient(target: &Target, tile: &WeightTile, k: usize) -> Result<Varia
     let registers = accumulators + held + OTHER_REGISTERS;
     let (memory, intensity) = in_shape(op, target, &choices, k)?;
     let products = (SHAPE[0] * SHAPE[3] * SHAPE[4]) as f64;
-    Ok(facts(op, weight_name(tile), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
+    Ok(facts(op, tile.to_string(), purpose, (tile.lanes, subgroup), (memory, intensity), registers, inner, products))
 }
 
 fn facts(

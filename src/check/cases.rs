@@ -11,7 +11,6 @@ use crate::graph::autodiff::differentiate;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::Target;
 use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
-use crate::kernels::conv::{Lanes, Source, Tile, WeightTile};
 use crate::ops;
 use crate::reference::golden::{Comparison, Op, OpCase, Results, run_twin};
 use crate::reference::random::{normal, uniform};
@@ -142,43 +141,19 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
         let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
         for tile in tiles(target, k, false) {
             let choices = Choices::force(Variant::Conv(tile));
-            list.push(Case { case: conv.clone(), choices, kind: format!("conv2d {}", tile_name(&tile)) });
+            list.push(Case { case: conv.clone(), choices, kind: format!("conv2d {}", tile) });
         }
         for tile in tiles(target, k, true) {
             let choices = Choices::force(Variant::Conv(tile));
-            list.push(Case { case: deconv.clone(), choices, kind: format!("conv_transpose2d {}", tile_name(&tile)) });
+            list.push(Case { case: deconv.clone(), choices, kind: format!("conv_transpose2d {}", tile) });
         }
         for weight in weight_tiles(target, k) {
             let choices = Choices::force(Variant::Weight(weight));
             for (case, op) in [(&conv, "conv2d_d_weight"), (&deconv, "conv_transpose2d_d_weight")] {
-                list.push(Case {
-                    case: case.clone(),
-                    choices: choices.clone(),
-                    kind: format!("{op} {}", weight_name(&weight)),
-                });
+                list.push(Case { case: case.clone(), choices: choices.clone(), kind: format!("{op} {}", weight) });
             }
         }
     }
-}
-
-/// A short name of a tile.
-pub fn tile_name(t: &Tile) -> String {
-    let source = match t.source {
-        Source::Subgroup => "subgroup",
-        Source::Shared => "shared",
-        Source::Uniform => "uniform",
-    };
-    format!("{source} l{} r{} nv{} v{}", t.lanes, t.r, t.nv, t.vec)
-}
-
-/// A short name of a weight-gradient tile.
-pub fn weight_name(t: &WeightTile) -> String {
-    let along = match t.along {
-        Lanes::Pixels => "pixels",
-        Lanes::Channels => "channels",
-    };
-    let subgroup = if t.subgroup { " subgroup" } else { "" };
-    format!("{along}{subgroup} l{} r{} c{} u{} v{} s{}", t.lanes, t.r, t.c, t.unroll, t.vec, t.splits)
 }
 
 fn shape(s: ImageShape) -> String {

@@ -130,15 +130,10 @@ impl Recording {
 
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.steps.iter().for_each(|step| step.encode(&mut pass));
-        }
-        gpu.queue.submit([encoder.finish()]);
+        self.run_from(gpu, 0, 1);
     }
 
-    /// Submits the launches from number `first` on, `times` over, in one pass: for measurements.
+    /// Submits the launches from number `first` on, `times` over, in one pass.
     pub fn run_from(&self, gpu: &Gpu, first: usize, times: usize) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {

@@ -92,7 +92,7 @@ pub fn lower(
 
     // Series: name -> members in order of time.
     let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
-    for node in graph.nodes.iter().filter(|n| is_folded(&n.op)) {
+    for node in graph.nodes.iter().filter(|n| n.op.lists().is_some()) {
         for &v in &node.inputs {
             let value = &graph.values[v.0];
             if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
@@ -141,10 +141,4 @@ pub fn lower(
         ops::lower(&mut context, node)?;
     }
     Ok(Lowered { program, views, uses })
-}
-
-/// Whether the inputs are lists over timesteps.
-fn is_folded(op: &ops::Op) -> bool {
-    use ops::Op;
-    matches!(op, Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } | Op::ChannelSum | Op::NormDAffine(_))
 }

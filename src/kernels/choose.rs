@@ -71,13 +71,8 @@ impl Variant {
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Variant::Conv(Tile { source, lanes, r, nv, vec }) => {
-                write!(f, "{source:?} lanes {lanes} r {r} nv {nv} vec {vec}")
-            }
-            Variant::Weight(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits }) => {
-                let how = if *subgroup { " subgroup" } else { "" };
-                write!(f, "{along:?}{how} lanes {lanes} r {r} c {c} u {unroll} vec {vec} splits {splits}")
-            }
+            Variant::Conv(tile) => tile.fmt(f),
+            Variant::Weight(tile) => tile.fmt(f),
         }
     }
 }

@@ -68,6 +68,17 @@ pub struct Tile {
     pub vec: usize,
 }
 
+impl std::fmt::Display for Tile {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let source = match self.source {
+            Source::Subgroup => "subgroup",
+            Source::Shared => "shared",
+            Source::Uniform => "uniform",
+        };
+        write!(f, "{source} l{} r{} nv{} v{}", self.lanes, self.r, self.nv, self.vec)
+    }
+}
+
 /// Along what the lanes of a weight gradient run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,6 +109,18 @@ pub struct WeightTile {
     pub vec: usize,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
+}
+
+impl std::fmt::Display for WeightTile {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let WeightTile { lanes, r, c, unroll, vec, splits, .. } = self;
+        let along = match self.along {
+            Lanes::Pixels => "pixels",
+            Lanes::Channels => "channels",
+        };
+        let subgroup = if self.subgroup { " subgroup" } else { "" };
+        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}")
+    }
 }
 
 /// What the accumulators start from: the sum of what is present.

@@ -113,6 +113,16 @@ pub enum Op {
 }
 
 impl Op {
+    /// How many lists over timesteps the inputs are, one after the other; `None` if they are no lists.
+    pub fn lists(&self) -> Option<usize> {
+        match self {
+            Op::Conv2dDWeight { .. } | Op::ConvTranspose2dDWeight { .. } => Some(2),
+            Op::NormDAffine(norm) => Some(if norm.relu { 4 } else { 3 }),
+            Op::ChannelSum => Some(1),
+            _ => None,
+        }
+    }
+
     /// The name of the operation, which is also that of its (main) kernel, twin and test case.
     pub fn name(&self) -> &'static str {
         match self {

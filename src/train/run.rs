@@ -143,12 +143,13 @@ impl Run {
         let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first)?;
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
-        let (planned, learned) = announce(&compile(&request)?, &compile(&forward)?, &config, gpu);
+        let (training, evaluation) = (compile(&request)?, compile(&forward)?);
+        let (planned, learned) = announce(&training, &evaluation, &config, gpu);
 
         let before = gpu.allocated();
         let mut store = Store::default();
-        let mut engine = Engine::new(gpu, &request, &mut store)?;
-        let evaluator = Engine::new(gpu, &forward, &mut store)?;
+        let mut engine = Engine::of(gpu, &request, training, &mut store)?;
+        let evaluator = Engine::of(gpu, &forward, evaluation, &mut store)?;
         engine.set_parameters(&start.parameters);
         engine.set_moments(&start.adam_m, &start.adam_v);
 
