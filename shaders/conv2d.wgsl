@@ -17,7 +17,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 const TAPS = K * R;                    // packed weights of one (ci, kx)
 //#if SHARED
-var<workgroup> tile: array<f32, CT * K * TAPS>;
+var<workgroup> tile: array<f32, 2 * CT * K * TAPS>;   // two halves: one is filled while lanes that are late still read the other
 //#endif
 
 @compute @workgroup_size(L)
@@ -53,58 +53,49 @@ fn main(
 //#include tile_start
 
   let weights = group.z * p.cin * K * TAPS;
-  // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
-  // for several products.
-  for (var first_ci = 0u; first_ci < p.cin; first_ci += CU) {
+  // All products of an accumulator stand next to each other: it should be read and written once for several products.
+  for (var ci = 0u; ci < p.cin; ci++) {
 //#if SHARED
-    if (first_ci % CT == 0u) {
-      workgroupBarrier();
-      let count = min(CT, p.cin - first_ci) * K * TAPS;
-      for (var e = lane; e < count; e += L) { tile[e] = w[weights + first_ci * K * TAPS + e]; }
+    let half = ci / CT % 2u * CT * K * TAPS;
+    if (ci % CT == 0u) {
+      let count = min(CT, p.cin - ci) * K * TAPS;
+      for (var e = lane; e < count; e += L) { tile[half + e] = w[weights + ci * K * TAPS + e]; }
       workgroupBarrier();
     }
 //#endif
     for (var kx = 0u; kx < K; kx++) {
       let xi = xo * STRIDE + kx - K / 2u;     // wraps below 0, then exceeds in_w
       let exists = inside && xi < p.in_w;
-      var v: array<Images, CU * ROWS>;
-//#if SUBGROUP
-      var a: array<Weights, CU * LOADS>;
-//#endif
-//#for u in 0..CU
-      let real$u = exists && first_ci + $u < p.cin;
-      let ci$u = min(first_ci + $u, p.cin - 1u);
-      let column$u = ci$u * p.in_h * pitch + xi * p.n;
+      let column = ci * p.in_h * pitch + xi * p.n;
 //#for j in 0..ROWS
-      { let ok = real$u && has[$j]; v[$($u * ROWS + $j)] = select(Images(0.0), x[select(0u, column$u + row[$j], ok)], ok); }
+      let ok$j = exists && has[$j];
+      let v$j = select(Images(0.0), x[select(0u, column + row[$j], ok$j)], ok$j);
 //#end
 //#if SHARED
-      let first$u = (ci$u % CT * K + kx) * TAPS;
+      let first = half + (ci % CT * K + kx) * TAPS;
 //#else
-      let first$u = weights + (ci$u * K + kx) * TAPS;
+      let first = weights + (ci * K + kx) * TAPS;
 //#endif
 //#if SUBGROUP
-      for (var i = 0u; i < LOADS; i++) { a[$u * LOADS + i] = w[first$u / WV + sub + i * S]; }
+      var a: array<Weights, LOADS>;
+      for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
 //#endif
-//#end
 //#for r in 0..R
-//#for u in 0..CU
 //#for k in 0..K
       {
 //#if SUBGROUP
-        let f = Images(subgroupBroadcast(weight_of(a[$($u * LOADS + ($k * R + $r) / (S * WV))], $(($k * R + $r) % WV)), $(($k * R + $r) / WV % S)u));
+        let f = Images(subgroupBroadcast(weight_of(a[$(($k * R + $r) / (S * WV))], $(($k * R + $r) % WV)), $(($k * R + $r) / WV % S)u));
 //#else
 //#if SHARED
-        let f = Images(tile[first$u + $($k * R + $r)]);
+        let f = Images(tile[first + $($k * R + $r)]);
 //#else
-        let f = Images(w[first$u + $($k * R + $r)]);
+        let f = Images(w[first + $($k * R + $r)]);
 //#endif
 //#endif
 //#for j in 0..NV
-        acc[$($r * NV + $j)] = fma(f, v[$($u * ROWS + $j * STRIDE + $k)], acc[$($r * NV + $j)]);
+        acc[$($r * NV + $j)] = fma(f, v$($j * STRIDE + $k), acc[$($r * NV + $j)]);
 //#end
       }
-//#end
 //#end
 //#end
     }

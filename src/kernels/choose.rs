@@ -3,6 +3,7 @@
 
 use super::Target;
 use super::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use super::winograd::Winograd;
 use std::collections::BTreeMap;
 
 /// The three convolution kernels that have variants.
@@ -142,9 +143,15 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
             r: 4,
             nv: cover(shape.out_h, 2),
             vec: 1,
+            winograd: 0,
         };
     }
     if target.cpu && target.subgroup > 0 {
+        let lanes = target.subgroup as usize;
+        if let Some(cut) = winograd(target, shape) {
+            let vec = if cut.tiles().is_multiple_of(4) { 4 } else { 1 };
+            return Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: cut.m };
+        }
         let r = match shape.k {
             1 if shape.cout > 16 => 32,
             3 if shape.cout > 16 && shape.out_h < 4 => 32, // too few rows for enough accumulators
@@ -156,13 +163,21 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
             _ => 1,
         };
         let nv = cover(shape.out_h, 128 / (r * vec)).min(if shape.stride == 2 { 2 } else { 8 });
-        return Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r, nv, vec };
+        return Tile { source: Source::Subgroup, lanes, r, nv, vec, winograd: 0 };
     }
     if target.cpu {
-        return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows), vec: 1 };
+        return Tile { source: Source::Uniform, lanes: 8, r: 8, nv: cover(shape.out_h, rows), vec: 1, winograd: 0 };
     }
     let (nv, vec) = if shape.n.is_multiple_of(4) && shape.out_h > 1 { (2, 4) } else { (cover(shape.out_h, rows), 1) };
-    Tile { source: Source::Shared, lanes: 64, r: 8, nv, vec }
+    Tile { source: Source::Shared, lanes: 64, r: 8, nv, vec, winograd: 0 }
+}
+
+/// Winograd's method where it pays on a CPU: enough channels that the transforms do not matter, enough tiles to fill vectors.
+fn winograd(target: &Target, shape: &ConvShape) -> Option<Winograd> {
+    let channels = shape.cin.max(shape.cout);
+    let cuts = [4, 2].into_iter().filter_map(|m| Winograd::new(m, shape));
+    let mut cuts = cuts.filter(|cut| cut.fits(channels, target));
+    if shape.cin.min(shape.cout) < 16 { None } else { cuts.find(|cut| cut.tiles() >= 32) }
 }
 
 /// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.
@@ -191,16 +206,22 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     let lanes = target.subgroup as usize;
     let tile = if slow_compiler(target) {
         let c = if shape.k <= 3 { 4 } else { 1 };
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1, winograd: 0 }
     } else if target.cpu && target.subgroup > 0 {
+        if let Some(cut) = winograd(target, shape) {
+            let vec = if cut.tiles().is_multiple_of(4) { 4 } else { 1 };
+            let (r, c) = weight_sizes(1).1;
+            let (along, winograd) = (Lanes::Channels, cut.m);
+            return WeightTile { along, subgroup: true, lanes, r, c, unroll: 1, vec, splits: 1, winograd };
+        }
         let (unroll, vec) = TURNS.into_iter().find(|t| images.is_multiple_of(t.1)).expect("1 divides everything");
         let (r, c) = channels;
         let unroll = unroll.min(shape.in_h.next_power_of_two());
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, splits: 1 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, splits: 1, winograd: 0 }
     } else {
         let (r, c) = pixels;
         let lanes = if target.cpu { 8 } else { 64 };
-        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, vec: 1, splits: 1 }
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, vec: 1, splits: 1, winograd: 0 }
     };
     let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
     let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
@@ -216,7 +237,7 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
     let mut add = |source, lanes, shapes: &[(usize, usize, usize)]| {
-        list.extend(shapes.iter().map(|&(r, nv, vec)| Tile { source, lanes, r, nv, vec }));
+        list.extend(shapes.iter().map(|&(r, nv, vec)| Tile { source, lanes, r, nv, vec, winograd: 0 }));
     };
     let all: &[_] = &[(8, 1, 1), (8, 2, 1), (8, 4, 1), (8, 2, 4)];
     let some = |wanted| match (slow, wanted) {
@@ -234,7 +255,7 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
     if target.subgroup > 0 {
         let chosen: &[_] = match k {
             _ if slow => &[(4, 1, 1), (4, 2, 1), (4, 2, 2)],
-            1 => &[(16, 1, 4), (16, 2, 4), (32, 1, 4), (16, 1, 1), (32, 4, 1)],
+            1 => &[(16, 1, 1), (16, 2, 4), (32, 1, 2), (32, 1, 4), (32, 2, 4)],
             3 => &[(16, 1, 1), (16, 2, 2), (16, 4, 2), (16, 8, 1), (32, 1, 2), (32, 2, 2), (32, 4, 1)],
             _ => &[(16, 1, 2), (16, 4, 2), (16, 8, 1), (8, 4, 1)],
         };
@@ -242,6 +263,10 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
         if !target.cpu {
             add(Source::Subgroup, 64, &[(4, 2, 1)]);
         }
+    }
+    let products: Vec<Tile> = if transposed || k == 1 { Vec::new() } else { tiles(target, 1, false) };
+    for winograd in [2, 4].into_iter().filter(|m| m + k <= 7) {
+        list.extend(products.iter().map(|tile| Tile { winograd, ..*tile }));
     }
     list
 }
@@ -252,7 +277,7 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
     let mut add = |along, subgroup, lanes, (r, c), (unroll, vec)| {
-        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1 });
+        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1, winograd: 0 });
     };
     let (pixels, channels) = weight_sizes(k);
     let pixels = if slow { (2, 1) } else { pixels };
@@ -269,6 +294,11 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
             TURNS.into_iter().for_each(|turn| add(Lanes::Channels, true, lanes, channels, turn));
         }
     }
+    let products: Vec<WeightTile> = if k == 1 { Vec::new() } else { weight_tiles(target, 1) };
+    let products = products.iter().filter(|t| t.along == Lanes::Channels && t.unroll == 1 && t.splits == 1);
+    let transformed = [2, 4].into_iter().filter(|m| m + k <= 7);
+    let transformed = transformed.flat_map(|winograd| products.clone().map(move |t| WeightTile { winograd, ..*t }));
     // Splitting adds a second launch.
-    list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile })).collect()
+    let split = list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile }));
+    split.chain(transformed).collect()
 }

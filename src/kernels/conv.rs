@@ -2,6 +2,7 @@
 //! convolution, weight gradients. Linear layers are 1x1 convolutions on 1x1 maps; a matrix product is a 1x1
 //! convolution whose pixels and images are the columns.
 
+use super::winograd::{self, Winograd};
 use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
 
@@ -66,6 +67,19 @@ pub struct Tile {
     /// Neighbouring images per invocation, read and written as one vector: 1, 2 or 4. A batch that this does not divide is
     /// computed one image per invocation.
     pub vec: usize,
+    /// If above 1, Winograd's method with tiles of so many rows and columns of outputs; the other members are then those of
+    /// its matrix products. A shape that it does not fit (see [`Winograd::new`]) is computed directly.
+    #[serde(default, skip_serializing_if = "none")]
+    pub winograd: usize,
+}
+
+fn none(winograd: &usize) -> bool {
+    *winograd == 0
+}
+
+/// ` f4` for Winograd's method with tiles of 4 x 4.
+fn winograd_label(m: usize) -> String {
+    if m > 1 { format!(" f{m}") } else { String::new() }
 }
 
 impl std::fmt::Display for Tile {
@@ -75,7 +89,7 @@ impl std::fmt::Display for Tile {
             Source::Shared => "shared",
             Source::Uniform => "uniform",
         };
-        write!(f, "{source} l{} r{} nv{} v{}", self.lanes, self.r, self.nv, self.vec)
+        write!(f, "{source} l{} r{} nv{} v{}{}", self.lanes, self.r, self.nv, self.vec, winograd_label(self.winograd))
     }
 }
 
@@ -109,6 +123,10 @@ pub struct WeightTile {
     pub vec: usize,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
+    /// If above 1, Winograd's method with tiles of so many rows and columns of dy (only with lanes along channels); the other
+    /// members, without `unroll` and `splits`, are then those of its matrix products.
+    #[serde(default, skip_serializing_if = "none")]
+    pub winograd: usize,
 }
 
 impl std::fmt::Display for WeightTile {
@@ -119,7 +137,7 @@ impl std::fmt::Display for WeightTile {
             Lanes::Channels => "channels",
         };
         let subgroup = if self.subgroup { " subgroup" } else { "" };
-        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}")
+        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}{}", winograd_label(self.winograd))
     }
 }
 
@@ -153,38 +171,52 @@ pub struct Site<'a> {
     pub area: &'a str,
 }
 
-/// Words of the packed weights of a convolution (a margin lets whole subgroups load past the end).
-fn packed_count(cin: usize, cout: usize, k: usize, r: usize) -> usize {
-    cout.div_ceil(r) * r * cin * k * k + 64
+/// How a weight is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// The weight.
+    w: View,
+    /// How it lies there.
+    order: WeightOrder,
+    /// Output channels of a panel.
+    r: usize,
+    /// Winograd's tile, for which it is transformed; 0 if it is not.
+    m: usize,
 }
 
-/// Packs a weight for a tile, once for all launches of the program that want it so.
-fn pack(p: &mut Program, shape: &ConvShape, r: usize, w: View, order: WeightOrder, site: Site) -> Result<View> {
-    let key = (w, order, r);
-    if let Some((_, packed)) = p.packed.iter().find(|(k, _)| *k == key) {
+/// Packs a weight for a tile, once for all launches of the program that want it so. `m` is Winograd's tile, or 0.
+fn pack(
+    p: &mut Program,
+    shape: &ConvShape,
+    (r, m): (usize, usize),
+    w: View,
+    order: WeightOrder,
+    site: Site,
+) -> Result<View> {
+    let packing = Packing { w, order, r, m };
+    if let Some((_, packed)) = p.packed.iter().find(|(other, _)| *other == packing) {
         return Ok(*packed);
     }
-    let settings = Settings::new().set("K", shape.k as u32).set("R", r as u32).set("L", 64).flag("FLIP", order.flip);
-    let kernel = Kernel::new("pack_weight", &settings)?;
-    let packed = p.scratch("packed", site.area, packed_count(shape.cin, shape.cout, shape.k, r));
+    let ConvShape { cin, cout, k, .. } = *shape;
+    let panels = cout.div_ceil(r);
+    let settings = Settings::new().set("K", k as u32).set("R", r as u32).set("L", 64).flag("FLIP", order.flip);
+    let (kernel, taps, grid) = if m > 0 {
+        let settings = settings.set("M", m as u32).set("N", (m + k - 1) as u32);
+        (Kernel::new("winograd_weight", &settings)?, (m + k - 1).pow(2), [(cin * r).div_ceil(64), panels, 1])
+    } else {
+        (Kernel::new("pack_weight", &settings)?, k * k, [cin, panels, 1])
+    };
+    // A margin lets whole subgroups load past the end.
+    let packed = p.scratch("packed", site.area, panels * r * cin * taps + 64);
     let params: &[(&str, Param)] = &[
-        ("cin", shape.cin.into()),
-        ("cout", shape.cout.into()),
+        ("cin", cin.into()),
+        ("cout", cout.into()),
         ("in_step", order.in_step.into()),
         ("out_step", order.out_step.into()),
     ];
-    let grid = [shape.cin, shape.cout.div_ceil(r), 1];
     p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
-    p.packed.push((key, packed));
+    p.packed.push((packing, packed));
     Ok(packed)
-}
-
-/// Columns and images are the same to a 1x1 kernel: all as images, of which vectors are made.
-fn flat(shape: &ConvShape) -> ConvShape {
-    if shape.k > 1 || shape.stride > 1 {
-        return *shape;
-    }
-    ConvShape { n: shape.n * shape.in_w, in_w: 1, out_w: 1, ..*shape }
 }
 
 /// Images in a vector that a batch of `n` allows.
@@ -193,9 +225,8 @@ fn vector(vec: usize, n: usize) -> usize {
 }
 
 /// `together` weights are needed at a time and lie one after the other.
-fn tile_settings(tile: &Tile, k: usize, vec: usize, together: usize, target: &Target) -> Settings {
+fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> Settings {
     let settings = Settings::new()
-        .set("K", k as u32)
         .set("L", tile.lanes as u32)
         .set("NV", tile.nv as u32)
         .set("R", tile.r as u32)
@@ -223,7 +254,7 @@ fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static str, View)
     vec![("x", x), ("w", w), ("base", start.base.unwrap_or(x)), ("bias", start.bias.unwrap_or(w)), ("y", y)]
 }
 
-/// y = start + conv2d(x, w).
+/// y = start + conv2d(x, w): by Winograd's method, as a matrix product where the kernel is 1x1, else directly.
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -235,16 +266,30 @@ pub fn conv2d(
     (x, w, order, start, y): (View, View, WeightOrder, Start, View),
     site: Site,
 ) -> Result<()> {
-    let shape = flat(shape);
+    let channels = shape.cin.max(shape.cout);
+    if let Some(cut) = Winograd::new(tile.winograd, shape).filter(|cut| cut.fits(channels, target)) {
+        let transformed = pack(p, shape, (tile.r, cut.m), w, order, site)?;
+        let v = winograd::input(p, &cut, shape, (x, 0, 1), site)?;
+        let m = p.scratch("products", site.area, cut.words(shape.cout));
+        let (columns, batch) = (cut.tiles(), cut.positions());
+        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
+        product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
+        return winograd::output(p, &cut, shape, (m, start, y), site);
+    }
+    let packed = pack(p, shape, (tile.r, 0), w, order, site)?;
+    if shape.k == 1 && shape.stride == 1 {
+        let columns = shape.out_h * shape.out_w * shape.n;
+        let matrices = Matrices { columns, batch: 1, cin: shape.cin, cout: shape.cout };
+        return product(p, target, tile, &matrices, (x, packed, start, y), site);
+    }
     let vec = vector(tile.vec, shape.n);
-    let packed = pack(p, &shape, tile.r, w, order, site)?;
-    let mut settings = tile_settings(tile, shape.k, vec, shape.k * tile.r, target)
+    let mut settings = tile_settings(tile, vec, shape.k * tile.r, target)
+        .set("K", shape.k as u32)
         .set("STRIDE", shape.stride as u32)
-        .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32)
-        .set("CU", if shape.k == 1 { 4 } else { 1 });
+        .set("ROWS", ((tile.nv - 1) * shape.stride + shape.k) as u32);
     if tile.source == Source::Shared {
         let per_channel = shape.k * shape.k * tile.r;
-        settings = settings.set("CT", if shape.k == 1 { 16 } else { (2048 / per_channel).clamp(1, 16) as u32 });
+        settings = settings.set("CT", (2048 / per_channel).clamp(1, 16) as u32);
     }
     let kernel = Kernel::new("conv2d", &settings)?;
     let params: &[(&str, Param)] = &[
@@ -264,6 +309,45 @@ pub fn conv2d(
     Ok(())
 }
 
+/// Extents of products of matrices: `batch` times cout x cin by cin x columns.
+struct Matrices {
+    columns: usize,
+    batch: usize,
+    cin: usize,
+    cout: usize,
+}
+
+/// y = start + the products of the packed weights w with x.
+fn product(
+    p: &mut Program,
+    target: &Target,
+    tile: &Tile,
+    of: &Matrices,
+    (x, w, start, y): (View, View, Start, View),
+    site: Site,
+) -> Result<()> {
+    let vec = vector(tile.vec, of.columns);
+    // Beyond 128 accumulators, less of everything else is in flight.
+    let together = if tile.r * tile.nv * vec > 128 { 2 } else { 4 };
+    let mut settings = tile_settings(tile, vec, tile.r, target).set("CU", together);
+    if tile.source == Source::Shared {
+        settings = settings.set("CT", 16);
+    }
+    let kernel = Kernel::new("product", &settings)?;
+    let columns = of.columns / vec;
+    let params: &[(&str, Param)] = &[
+        ("columns", columns.into()),
+        ("batch", of.batch.into()),
+        ("cin", of.cin.into()),
+        ("cout", of.cout.into()),
+        ("has_base", u32::from(start.base.is_some()).into()),
+        ("has_bias", u32::from(start.bias.is_some()).into()),
+    ];
+    let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
+    p.launch(&kernel, &operands(x, w, start, y), params, grid, site.label, site.area);
+    Ok(())
+}
+
 /// y = start + transposed convolution of x with w: stride 2, output padding 1. `shape` gives the small map as input;
 /// the output has twice its rows and columns.
 ///
@@ -277,9 +361,10 @@ pub fn conv_transpose2d(
     (x, w, order, start, y): (View, View, WeightOrder, Start, View),
     site: Site,
 ) -> Result<()> {
-    let packed = pack(p, shape, tile.r, w, order, site)?;
+    let packed = pack(p, shape, (tile.r, 0), w, order, site)?;
     let vec = vector(tile.vec, shape.n);
-    let kernel = Kernel::new("conv_transpose2d", &tile_settings(tile, shape.k, vec, tile.r, target))?;
+    let settings = tile_settings(tile, vec, tile.r, target).set("K", shape.k as u32);
+    let kernel = Kernel::new("conv_transpose2d", &settings)?;
     let params: &[(&str, Param)] = &[
         ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
@@ -295,6 +380,19 @@ pub fn conv_transpose2d(
     Ok(())
 }
 
+/// Columns and images are the same to the weight gradient of a 1x1 kernel: all as images, of which vectors are made.
+fn flat(shape: &ConvShape) -> ConvShape {
+    if shape.k > 1 || shape.stride > 1 {
+        return *shape;
+    }
+    ConvShape { n: shape.n * shape.in_w, in_w: 1, out_w: 1, ..*shape }
+}
+
+/// Most words of a transformed map of the weight gradient: timesteps are taken together up to that.
+const MOST_TRANSFORMED: usize = 4 << 20;
+/// Most turns of a loop: some lavapipe versions stop loops beyond 30,000.
+const MOST_TURNS: usize = 16_384;
+
 /// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
 /// maps, `x_step` and `dy_step` words apart.
 ///
@@ -309,7 +407,47 @@ pub fn conv2d_d_weight(
     dw: View,
     site: Site,
 ) -> Result<()> {
-    let shape = &flat(shape);
+    let channels = shape.cin.max(shape.cout);
+    let cut = Winograd::new(tile.winograd, shape).filter(|cut| cut.fits(channels, target));
+    if let (Some(cut), Lanes::Channels) = (cut, tile.along) {
+        let most = (MOST_TRANSFORMED / cut.words(channels)).min(MOST_TURNS / cut.tiles());
+        let parts = steps.div_ceil(most.clamp(1, steps));
+        let (pairs, each) = (shape.cin * shape.cout, steps.div_ceil(parts));
+        let part_step = (cut.positions() * pairs).next_multiple_of(64);
+        let partial = p.scratch("d_transformed", site.area, parts * part_step);
+        for part in 0..parts {
+            let first = part * each;
+            let count = each.min(steps - first);
+            let from = |view: View, step: usize| {
+                let skipped = 4 * (first * step) as u64;
+                View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
+            };
+            let v = winograd::input(p, &cut, shape, (from(x, x_step), x_step, count), site)?;
+            let d = winograd::d_output(p, &cut, shape, (from(dy, dy_step), dy_step, count), site)?;
+            let (skipped, bytes) = (4 * (part * part_step) as u64, 4 * part_step as u64);
+            let sums = View { offset: partial.offset + skipped, bytes, ..partial };
+            let (n, h) = (count * cut.tiles(), cut.positions());
+            let rows = ConvShape::same(n, shape.cin, shape.cout, h, 1, 1);
+            let apart = WeightTile { unroll: 1, splits: 1, ..*tile };
+            correlate(p, target, &apart, &rows, true, (v, 0, d, 0, 1), sums, site)?;
+        }
+        return winograd::d_weight(p, &cut, pairs, (partial, parts, part_step, dw), site);
+    }
+    correlate(p, target, tile, &flat(shape), false, (x, x_step, dy, dy_step, steps), dw, site)
+}
+
+/// [`conv2d_d_weight`] by the sums themselves. With `apart` each row of the map gives a gradient of its own (1x1 kernels
+/// only): dw is then \[rows, cout, cin\].
+fn correlate(
+    p: &mut Program,
+    target: &Target,
+    tile: &WeightTile,
+    shape: &ConvShape,
+    apart: bool,
+    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    dw: View,
+    site: Site,
+) -> Result<()> {
     let k = shape.k;
     let settings = Settings::new()
         .set("K", k as u32)
@@ -356,6 +494,7 @@ pub fn conv2d_d_weight(
                 .set("VEC", vec as u32)
                 .flag("VEC2", vec == 2)
                 .flag("VEC4", vec == 4)
+                .flag("APART", apart)
                 .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
                 .set("XROWS", (tile.unroll * shape.stride) as u32)
@@ -366,10 +505,11 @@ pub fn conv2d_d_weight(
             (Kernel::new("conv2d_d_weight_channels", &settings)?, columns.div_ceil(per_split), tile.r * tile.lanes)
         }
     };
-    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
+    let splits = if apart { shape.out_h } else { splits };
+    let partial = if splits == 1 || apart { dw } else { p.scratch("d_weight", site.area, splits * count) };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
     p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site.label, site.area);
-    if splits > 1 {
+    if partial != dw {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What is to be run, before any device is touched: buffers by size and role, and launches in order.
 
-use super::conv::WeightOrder;
+use super::conv::Packing;
 use super::kernel::{Access, Kernel, Param};
 use std::sync::Arc;
 
@@ -80,8 +80,8 @@ pub struct Program {
     pub buffers: Vec<BufferSpec>,
     /// All launches, in order.
     pub launches: Vec<Launch>,
-    /// Weights that a launch has packed, by place, order and channels of a panel.
-    pub packed: Vec<((View, WeightOrder, usize), View)>,
+    /// Weights that a launch has packed.
+    pub packed: Vec<(Packing, View)>,
 }
 
 impl Program {

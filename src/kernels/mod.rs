@@ -2,6 +2,7 @@
 
 pub mod choose;
 pub mod conv;
+pub mod winograd;
 mod kernel;
 mod launch;
 mod template;
@@ -40,6 +41,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "norm_merge",
     "norm_stats",
     "pack_weight",
+    "product",
     "relu",
     "relu_d_input",
     "softmax_ce",
@@ -52,6 +54,11 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "trajectory_pairs",
     "trajectory_pick",
     "trajectory_tally",
+    "winograd_d_output",
+    "winograd_d_weight",
+    "winograd_input",
+    "winograd_output",
+    "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
 const SHARED: &[(&str, &str)] =
@@ -76,7 +83,7 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// A hash of all that decides what a kernel variant is and does: texts, launches, list of variants.
 pub fn fingerprint() -> u64 {
-    let program = [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs")];
+    let program = [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs"), include_str!("winograd.rs")];
     let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);
     fnv1a(texts.chain(program).collect::<Vec<_>>().join("\n").as_bytes())
 }

@@ -6,6 +6,8 @@
 //! //#if FLAG        //#if !FLAG       keep the lines up to //#else or //#endif if FLAG is (not) set
 //! //#for i in 0..R                    repeat the lines up to //#end with `$i` replaced by each number
 //! //#include NAME                     the text of shaders/shared/NAME.wgsl
+//! $sum{l: MATRIX[ROW] TEXT}           the sum over l of MATRIX[ROW][l] * TEXT, `$l` replaced by each column; a matrix of
+//!                                     `winograd.rs`
 //! $(EXPRESSION)                       its value: + - * / % of numbers, constants and loop variables
 //! ```
 //!
@@ -13,6 +15,7 @@
 //! text as `const NAME: u32 = …u;`, so tile sizes are ordinary WGSL constants. `$(…)` is for what is repeated hundreds of
 //! times: naga's time grows with the square of the number of expressions in a function.
 
+use super::winograd;
 use std::collections::BTreeMap;
 
 /// What distinguishes one variant of a kernel from another: constants (tile sizes) and flags (which lines are kept).
@@ -61,7 +64,39 @@ pub fn expand(text: &str, settings: &Settings, include: &dyn Fn(&str) -> &'stati
     }
     let lines: Vec<&str> = text.lines().collect();
     block(&lines, settings, include, &mut out);
-    evaluated(&out, settings)
+    evaluated(&summed(&out, settings), settings)
+}
+
+/// The text with the sum in place of every `$sum{…}`.
+fn summed(text: &str, settings: &Settings) -> String {
+    let mut parts = text.split("$sum{");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let (inner, rest) = part.split_once('}').unwrap_or_else(|| panic!("template: `$sum{{{part}` is not closed"));
+        let malformed = || -> (&str, &str) { panic!("template: $sum{{NAME: MATRIX[ROW] TEXT}}, not `{inner}`") };
+        let (variable, inner) = inner.split_once(": ").unwrap_or_else(malformed);
+        let (matrix, inner) = inner.split_once('[').unwrap_or_else(malformed);
+        let (row, term) = inner.split_once("] ").unwrap_or_else(malformed);
+        let (m, k) = (settings.constants["M"], settings.constants["K"]);
+        let row: usize = row.parse().expect("template: the row of a matrix is a number");
+        let row = &winograd::matrix(matrix, m as usize, k as usize)[row];
+        let mut sum = String::new();
+        for (column, &factor) in row.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {
+            let term = term.replace(&format!("${variable}"), &column.to_string());
+            let sign = match (factor < 0.0, sum.is_empty()) {
+                (true, true) => "-",
+                (true, false) => " - ",
+                (false, true) => "",
+                (false, false) => " + ",
+            };
+            let factor = factor.abs() as f32;
+            let times = if factor == 1.0 { String::new() } else { format!("{factor:?} * ") };
+            sum.push_str(&format!("{sign}{times}{term}"));
+        }
+        out.push_str(&sum);
+        out.push_str(rest);
+    }
+    out
 }
 
 /// The text with the value in place of every `$(…)`.

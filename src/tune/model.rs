@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_cpu_wants_broadcasts_and_large_tiles_where_loads_are_dear() {
         let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1 };
-        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1 });
+        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, winograd: 0 });
         let cost = |source, r, nv| cost(&target(true, 8), &key, &tile(source, r, nv));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Subgroup, 8, 1));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Shared, 16, 4));

@@ -1,0 +1,96 @@
+// y[co, b, q] = start + sum over ci of w[b, co, ci] * x[ci, b, q]: a matrix product for each b. With one b it is the
+// convolution with a 1x1 kernel, q being all pixels and images; Winograd's method has one b per transformed position.
+//
+// Each lane keeps R output channels x NV columns q, L apart. w is packed: [b][co / R][ci][co % R].
+// Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
+// start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
+struct Params { columns: u32, batch: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
+//#include vectors
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> w: array<Weights>;
+@group(0) @binding(3) var<storage, read_write> y: array<Images>;
+@group(0) @binding(4) var<storage, read> base: array<Images>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+//#if SHARED
+var<workgroup> tile: array<f32, 2 * CT * R>;   // two halves: one is filled while lanes that are late still read the other
+//#endif
+
+@compute @workgroup_size(L)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+//#if SUBGROUP
+  @builtin(subgroup_invocation_id) sub: u32,
+//#endif
+) {
+  let q = group.x * NV * L + lane;
+  let inside = q < p.columns;
+  let co0 = group.y * R;
+  // A lane beyond the last column computes that one again.
+//#for j in 0..NV
+  let column$j = group.z * p.columns + min(q + $ju * L, p.columns - 1u);
+//#end
+  let pitch = p.batch * p.columns;
+
+  // Where the tile lies in y.
+  let y0 = 0u;
+  let rows = (p.columns - min(q, p.columns) + L - 1u) / L;   // those of its NV columns that exist
+  let plane = pitch;
+  let line = L;
+  let spot = group.z * p.columns + q;
+//#include tile_start
+
+  let weights = (group.z * ((p.cout + R - 1u) / R) + group.y) * p.cin * R;
+  // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
+  // for several products.
+  for (var first_ci = 0u; first_ci < p.cin; first_ci += CU) {
+//#if SHARED
+    let half = first_ci / CT % 2u * CT * R;
+    if (first_ci % CT == 0u) {
+      let count = min(CT, p.cin - first_ci) * R;
+      for (var e = lane; e < count; e += L) { tile[half + e] = w[weights + first_ci * R + e]; }
+      workgroupBarrier();
+    }
+//#endif
+//#for u in 0..CU
+    let real$u = first_ci + $u < p.cin;
+    let ci$u = min(first_ci + $u, p.cin - 1u);
+//#for j in 0..NV
+    let v$u_$j = select(Images(0.0), x[ci$u * pitch + column$j], real$u);
+//#end
+//#if SHARED
+    let first$u = half + ci$u % CT * R;
+//#else
+    let first$u = weights + ci$u * R;
+//#endif
+//#if SUBGROUP
+//#for i in 0..LOADS
+    let a$u_$i = w[first$u / WV + sub + $($i * S)];
+//#end
+//#endif
+//#end
+//#for r in 0..R
+    {
+//#for u in 0..CU
+//#if SUBGROUP
+      let f$u = Images(subgroupBroadcast(weight_of(a$u_$($r / (S * WV)), $($r % WV)), $($r / WV % S)u));
+//#else
+//#if SHARED
+      let f$u = Images(tile[first$u + $r]);
+//#else
+      let f$u = Images(w[first$u + $r]);
+//#endif
+//#endif
+//#end
+//#for j in 0..NV
+//#for u in 0..CU
+      acc[$($r * NV + $j)] = fma(f$u, v$u_$j, acc[$($r * NV + $j)]);
+//#end
+//#end
+    }
+//#end
+  }
+
+//#include tile_store
+}
