@@ -1,7 +1,6 @@
 // The same gradient as conv2d_d_weight, with lanes along output channels: each lane keeps NV of them, L apart, for C input
 // channels x K x K taps. A group walks down the rows of x: every value of x, broadcast, meets the rows of dy that it
 // contributes to, which wait in a window of registers. Nothing is exchanged between lanes at the end.
-// APART: each row is a problem of its own, with a gradient of its own (1x1 kernels; no splits).
 // SUBGROUP: one load brings x of as many input channels as there are lanes, each is broadcast; else uniform loads.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
@@ -42,18 +41,9 @@ fn main(
 //#endif
   var acc: array<f32, COUNT>;          // [j][c][ky][kx]
 
-//#if APART
-  let split = 0u;
-  let first_row = group.z;
-  let end_row = group.z + 1u;
-//#else
-  let split = group.z;
-  let first_row = 0u;
-  let end_row = p.in_h;
-//#endif
-  let end = min((split + 1u) * p.per_split, columns);
+  let end = min((group.z + 1u) * p.per_split, columns);
   for (var t = 0u; t < p.steps; t++) {
-    for (var q = split * p.per_split; q < end; q++) {
+    for (var q = group.z * p.per_split; q < end; q++) {
       let xo = q / p.n;
       let image = q - xo * p.n;
       let dy_at = t * p.dy_step + q;
@@ -67,7 +57,7 @@ fn main(
 //#end
       }
 //#end
-      for (var m = first_row; m * STRIDE < end_row; m += U) {
+      for (var m = 0u; m * STRIDE < p.in_h; m += U) {
 //#for o in 0..KEPT
 //#for j in 0..NV
         window[$($o * NV + $j)] = window[$(($o + U) * NV + $j)];

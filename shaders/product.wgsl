@@ -1,10 +1,11 @@
-// y[co, b, q] = start + sum over ci of w[b, co, ci] * x[ci, b, q]: a matrix product for each b. With one b it is the
-// convolution with a 1x1 kernel, q being all pixels and images; Winograd's method has one b per transformed position.
+// y[b, co, q] = start + sum over ci of w[b, co, ci] * x[b, ci, q]: a matrix product for each b. With one b it is the
+// convolution with a 1x1 kernel, q being all pixels and images; Winograd's method has one b per transformed position, and
+// in its weight gradient the sum goes over tiles, and q over input channels.
 //
 // Each lane keeps R output channels x NV columns q, L apart. w is packed: [b][co / R][ci][co % R].
 // Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
 // start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
-struct Params { columns: u32, batch: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
+struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Images>;
@@ -29,16 +30,15 @@ fn main(
   let co0 = group.y * R;
   // A lane beyond the last column computes that one again.
 //#for j in 0..NV
-  let column$j = group.z * p.columns + min(q + $ju * L, p.columns - 1u);
+  let column$j = group.z * p.cin * p.columns + min(q + $ju * L, p.columns - 1u);
 //#end
-  let pitch = p.batch * p.columns;
 
   // Where the tile lies in y.
   let y0 = 0u;
   let rows = (p.columns - min(q, p.columns) + L - 1u) / L;   // those of its NV columns that exist
-  let plane = pitch;
+  let plane = p.columns;
   let line = L;
-  let spot = group.z * p.columns + q;
+  let spot = group.z * p.cout * p.columns + q;
 //#include tile_start
 
   let weights = (group.z * ((p.cout + R - 1u) / R) + group.y) * p.cin * R;
@@ -57,7 +57,7 @@ fn main(
     let real$u = first_ci + $u < p.cin;
     let ci$u = min(first_ci + $u, p.cin - 1u);
 //#for j in 0..NV
-    let v$u_$j = select(Images(0.0), x[ci$u * pitch + column$j], real$u);
+    let v$u_$j = select(Images(0.0), x[ci$u * p.columns + column$j], real$u);
 //#end
 //#if SHARED
     let first$u = half + ci$u % CT * R;

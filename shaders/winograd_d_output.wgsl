@@ -1,25 +1,24 @@
-// d[c, i * N + j, tile] = (A dy A^T)[i, j], where dy are the M x M gradients of the tile (ty, tx), 0 beyond the edge: the
-// adjoint of winograd_output. Tiles are counted [timestep][ty][tx][image].
-struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, count: u32, steps: u32, dy_step: u32 }
+// d[i * N + j, c, tile] = (A dy A^T)[i, j], where dy are the M x M gradients of the tile (ty, tx), 0 beyond the edge: the
+// adjoint of winograd_output, for the weight gradient. In the order of winograd_panels.
+struct Params {
+  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
+}
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Images>;
-@group(0) @binding(2) var<storage, read_write> d: array<Images>;
+@group(0) @binding(2) var<storage, read_write> d: array<f32>;
 //#include each
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let step = group.y;
   for (var u = 0u; u < UNROLL; u++) {
-    let e = element(group.x, lane, u);       // [channel][ty][tx][image]
+    let e = element(group.x, lane, u);
     if (e < p.count) {
       let tiles = p.tiles_y * p.tiles_x * p.n;
-      let channel = e / tiles;
-      let tile = e - channel * tiles;
-      let image = tile % p.n;
+//#include winograd_panels
+      let plane = group.y * p.step + channel * p.h * p.w * p.n + image;
       let x0 = tile / p.n % p.tiles_x * M;
       let y0 = tile / p.n / p.tiles_x * M;
-      let plane = step * p.dy_step + channel * p.h * p.w * p.n + image;
       var t: array<Images, M * N>;             // dy A^T
 //#for r in 0..M
       {
@@ -32,10 +31,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#end
       }
 //#end
-      let at = (channel * N * N * p.steps + step) * tiles + tile;
 //#for r in 0..N
 //#for c in 0..N
-      d[at + $($r * N + $c) * p.steps * tiles] = $sum{l: A[$r] t[$($l * N + $c)]};
+      {
+        let value = $sum{l: A[$r] t[$($l * N + $c)]};
+//#for e in 0..VEC
+        d[at + $($r * N + $c) * stride + $e * p.width] = image_of(value, $e);
+//#end
+      }
 //#end
 //#end
     }

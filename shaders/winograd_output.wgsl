@@ -1,6 +1,6 @@
-// The tile (ty, tx) of M x M values of y = start + A^T m A, where m[c, i * N + j, tile] are the products of the transformed
+// The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
-struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, count: u32, has_base: u32, has_bias: u32 }
+struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> m: array<Images>;
@@ -20,12 +20,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let image = tile % p.n;
       let x0 = tile / p.n % p.tiles_x * M;
       let y0 = tile / p.n / p.tiles_x * M;
-      let at = channel * N * N * tiles + tile;
+      let stride = p.channels * tiles;
       var t: array<Images, M * N>;             // A^T m
 //#for c in 0..N
       {
 //#for r in 0..N
-        let m$r = m[at + $($r * N + $c) * tiles];
+        let m$r = m[e + $($r * N + $c) * stride];
 //#end
 //#for r in 0..M
         t[$($r * N + $c)] = $sum{l: AT[$r] m$l};

@@ -1,8 +1,9 @@
 //! Which variant serves which shape: the table of sensible choices, what was tuned or forced instead of it, and the list of
 //! all variants for `check` and the tuner.
 
-use super::Target;
-use super::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use super::{Program, Target, View};
+use crate::{Error, Result};
+use super::conv::{self, ConvShape, Site, Lanes, Source, Tile, WeightTile};
 use super::winograd::Winograd;
 use std::collections::BTreeMap;
 
@@ -56,7 +57,7 @@ impl std::fmt::Display for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Variant {
-    /// Of conv2d or conv_transpose2d.
+    /// Of conv2d or conv_transpose2d; by Winograd's method, of a weight gradient too.
     Conv(Tile),
     /// Of a weight gradient.
     Weight(WeightTile),
@@ -65,7 +66,33 @@ pub enum Variant {
 impl Variant {
     /// Whether it is one of this kernel.
     pub fn serves(&self, op: ConvOp) -> bool {
-        matches!(self, Variant::Weight(_)) == (op == ConvOp::Conv2dDWeight)
+        match self {
+            Variant::Conv(tile) => op != ConvOp::Conv2dDWeight || tile.winograd > 0,
+            Variant::Weight(_) => op == ConvOp::Conv2dDWeight,
+        }
+    }
+
+    /// The launches of a weight gradient; see [`conv::conv2d_d_weight`].
+    ///
+    /// # Errors
+    /// When naga refuses the variant; when it is none of a weight gradient in this shape.
+    pub fn d_weight(
+        &self,
+        p: &mut Program,
+        target: &Target,
+        shape: &ConvShape,
+        maps: (View, usize, View, usize, usize),
+        dw: View,
+        site: Site,
+    ) -> Result<()> {
+        match self {
+            Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, maps, dw, site),
+            Variant::Conv(tile) => {
+                let none = || Error::Config(format!("{self} is no variant for the weight gradient of {shape:?}"));
+                let cut = Winograd::of(tile, shape, target).ok_or_else(none)?;
+                conv::conv2d_d_weight_transformed(p, target, (tile, &cut), shape, maps, dw, site)
+            }
+        }
     }
 }
 
@@ -100,8 +127,15 @@ impl Choices {
     pub fn variant(&self, target: &Target, key: &Key) -> Variant {
         let forced = self.forced.filter(|variant| variant.serves(key.op));
         let chosen = forced.or_else(|| self.tuned.get(key).copied().filter(|variant| variant.serves(key.op)));
+        let chosen = chosen.filter(|variant| match variant {
+            Variant::Conv(tile) => key.op != ConvOp::Conv2dDWeight || Winograd::of(tile, &key.shape, target).is_some(),
+            Variant::Weight(_) => true,
+        });
         chosen.unwrap_or_else(|| match key.op {
-            ConvOp::Conv2dDWeight => Variant::Weight(weight_tile(target, &key.shape, key.steps)),
+            ConvOp::Conv2dDWeight => {
+                let tile = winograd(target, &key.shape, key.shape.cin);
+                tile.map(Variant::Conv).unwrap_or_else(|| Variant::Weight(weight_tile(target, &key.shape, key.steps)))
+            }
             _ => Variant::Conv(tile(target, &key.shape)),
         })
     }
@@ -148,9 +182,10 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     }
     if target.cpu && target.subgroup > 0 {
         let lanes = target.subgroup as usize;
-        if let Some(cut) = winograd(target, shape) {
-            let vec = if cut.tiles().is_multiple_of(4) { 4 } else { 1 };
-            return Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: cut.m };
+        let tiles = |m| Winograd::new(m, shape).map_or(0, |cut| cut.tiles());
+        let columns = if tiles(4) >= 32 { tiles(4) } else { tiles(2) };
+        if let Some(tile) = winograd(target, shape, columns) {
+            return tile;
         }
         let r = match shape.k {
             1 if shape.cout > 16 => 32,
@@ -173,11 +208,14 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
 }
 
 /// Winograd's method where it pays on a CPU: enough channels that the transforms do not matter, enough tiles to fill vectors.
-fn winograd(target: &Target, shape: &ConvShape) -> Option<Winograd> {
-    let channels = shape.cin.max(shape.cout);
-    let cuts = [4, 2].into_iter().filter_map(|m| Winograd::new(m, shape));
-    let mut cuts = cuts.filter(|cut| cut.fits(channels, target));
-    if shape.cin.min(shape.cout) < 16 { None } else { cuts.find(|cut| cut.tiles() >= 32) }
+/// Its matrix products have so many columns.
+fn winograd(target: &Target, shape: &ConvShape, columns: usize) -> Option<Tile> {
+    if slow_compiler(target) || !target.cpu || target.subgroup == 0 || shape.cin.min(shape.cout) < 16 {
+        return None;
+    }
+    let vec = if columns.is_multiple_of(4) { 4 } else { 1 };
+    let tile = |winograd| Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r: 32, nv: 1, vec, winograd };
+    [4, 2].map(tile).into_iter().find(|tile| Winograd::of(tile, shape, target).is_some_and(|cut| cut.tiles() >= 32))
 }
 
 /// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.
@@ -206,22 +244,16 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     let lanes = target.subgroup as usize;
     let tile = if slow_compiler(target) {
         let c = if shape.k <= 3 { 4 } else { 1 };
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1, winograd: 0 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1 }
     } else if target.cpu && target.subgroup > 0 {
-        if let Some(cut) = winograd(target, shape) {
-            let vec = if cut.tiles().is_multiple_of(4) { 4 } else { 1 };
-            let (r, c) = weight_sizes(1).1;
-            let (along, winograd) = (Lanes::Channels, cut.m);
-            return WeightTile { along, subgroup: true, lanes, r, c, unroll: 1, vec, splits: 1, winograd };
-        }
         let (unroll, vec) = TURNS.into_iter().find(|t| images.is_multiple_of(t.1)).expect("1 divides everything");
         let (r, c) = channels;
         let unroll = unroll.min(shape.in_h.next_power_of_two());
-        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, splits: 1, winograd: 0 }
+        WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, splits: 1 }
     } else {
         let (r, c) = pixels;
         let lanes = if target.cpu { 8 } else { 64 };
-        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, vec: 1, splits: 1, winograd: 0 }
+        WeightTile { along: Lanes::Pixels, subgroup: false, lanes, r, c, unroll: 1, vec: 1, splits: 1 }
     };
     let channels = if tile.along == Lanes::Channels { tile.r * tile.lanes } else { tile.r };
     let groups = shape.cin.div_ceil(tile.c) * shape.cout.div_ceil(channels);
@@ -277,7 +309,7 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
     let mut add = |along, subgroup, lanes, (r, c), (unroll, vec)| {
-        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1, winograd: 0 });
+        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1 });
     };
     let (pixels, channels) = weight_sizes(k);
     let pixels = if slow { (2, 1) } else { pixels };
@@ -294,11 +326,6 @@ pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
             TURNS.into_iter().for_each(|turn| add(Lanes::Channels, true, lanes, channels, turn));
         }
     }
-    let products: Vec<WeightTile> = if k == 1 { Vec::new() } else { weight_tiles(target, 1) };
-    let products = products.iter().filter(|t| t.along == Lanes::Channels && t.unroll == 1 && t.splits == 1);
-    let transformed = [2, 4].into_iter().filter(|m| m + k <= 7);
-    let transformed = transformed.flat_map(|winograd| products.clone().map(move |t| WeightTile { winograd, ..*t }));
     // Splitting adds a second launch.
-    let split = list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile }));
-    split.chain(transformed).collect()
+    list.iter().flat_map(|&tile| [1, 3].map(|splits| WeightTile { splits, ..tile })).collect()
 }

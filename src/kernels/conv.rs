@@ -123,10 +123,6 @@ pub struct WeightTile {
     pub vec: usize,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
-    /// If above 1, Winograd's method with tiles of so many rows and columns of dy (only with lanes along channels); the other
-    /// members, without `unroll` and `splits`, are then those of its matrix products.
-    #[serde(default, skip_serializing_if = "none")]
-    pub winograd: usize,
 }
 
 impl std::fmt::Display for WeightTile {
@@ -137,7 +133,7 @@ impl std::fmt::Display for WeightTile {
             Lanes::Channels => "channels",
         };
         let subgroup = if self.subgroup { " subgroup" } else { "" };
-        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}{}", winograd_label(self.winograd))
+        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}")
     }
 }
 
@@ -266,15 +262,14 @@ pub fn conv2d(
     (x, w, order, start, y): (View, View, WeightOrder, Start, View),
     site: Site,
 ) -> Result<()> {
-    let channels = shape.cin.max(shape.cout);
-    if let Some(cut) = Winograd::new(tile.winograd, shape).filter(|cut| cut.fits(channels, target)) {
+    if let Some(cut) = Winograd::of(tile, shape, target) {
         let transformed = pack(p, shape, (tile.r, cut.m), w, order, site)?;
-        let v = winograd::input(p, &cut, shape, (x, 0, 1), site)?;
+        let v = winograd::input(p, &cut, (x, shape.cin), site)?;
         let m = p.scratch("products", site.area, cut.words(shape.cout));
         let (columns, batch) = (cut.tiles(), cut.positions());
         let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
-        return winograd::output(p, &cut, shape, (m, start, y), site);
+        return winograd::output(p, &cut, shape.cout, (m, start, y), site);
     }
     let packed = pack(p, shape, (tile.r, 0), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
@@ -337,7 +332,6 @@ fn product(
     let columns = of.columns / vec;
     let params: &[(&str, Param)] = &[
         ("columns", columns.into()),
-        ("batch", of.batch.into()),
         ("cin", of.cin.into()),
         ("cout", of.cout.into()),
         ("has_base", u32::from(start.base.is_some()).into()),
@@ -388,11 +382,6 @@ fn flat(shape: &ConvShape) -> ConvShape {
     ConvShape { n: shape.n * shape.in_w, in_w: 1, out_w: 1, ..*shape }
 }
 
-/// Most words of a transformed map of the weight gradient: timesteps are taken together up to that.
-const MOST_TRANSFORMED: usize = 4 << 20;
-/// Most turns of a loop: some lavapipe versions stop loops beyond 30,000.
-const MOST_TURNS: usize = 16_384;
-
 /// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
 /// maps, `x_step` and `dy_step` words apart.
 ///
@@ -407,47 +396,7 @@ pub fn conv2d_d_weight(
     dw: View,
     site: Site,
 ) -> Result<()> {
-    let channels = shape.cin.max(shape.cout);
-    let cut = Winograd::new(tile.winograd, shape).filter(|cut| cut.fits(channels, target));
-    if let (Some(cut), Lanes::Channels) = (cut, tile.along) {
-        let most = (MOST_TRANSFORMED / cut.words(channels)).min(MOST_TURNS / cut.tiles());
-        let parts = steps.div_ceil(most.clamp(1, steps));
-        let (pairs, each) = (shape.cin * shape.cout, steps.div_ceil(parts));
-        let part_step = (cut.positions() * pairs).next_multiple_of(64);
-        let partial = p.scratch("d_transformed", site.area, parts * part_step);
-        for part in 0..parts {
-            let first = part * each;
-            let count = each.min(steps - first);
-            let from = |view: View, step: usize| {
-                let skipped = 4 * (first * step) as u64;
-                View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
-            };
-            let v = winograd::input(p, &cut, shape, (from(x, x_step), x_step, count), site)?;
-            let d = winograd::d_output(p, &cut, shape, (from(dy, dy_step), dy_step, count), site)?;
-            let (skipped, bytes) = (4 * (part * part_step) as u64, 4 * part_step as u64);
-            let sums = View { offset: partial.offset + skipped, bytes, ..partial };
-            let (n, h) = (count * cut.tiles(), cut.positions());
-            let rows = ConvShape::same(n, shape.cin, shape.cout, h, 1, 1);
-            let apart = WeightTile { unroll: 1, splits: 1, ..*tile };
-            correlate(p, target, &apart, &rows, true, (v, 0, d, 0, 1), sums, site)?;
-        }
-        return winograd::d_weight(p, &cut, pairs, (partial, parts, part_step, dw), site);
-    }
-    correlate(p, target, tile, &flat(shape), false, (x, x_step, dy, dy_step, steps), dw, site)
-}
-
-/// [`conv2d_d_weight`] by the sums themselves. With `apart` each row of the map gives a gradient of its own (1x1 kernels
-/// only): dw is then \[rows, cout, cin\].
-fn correlate(
-    p: &mut Program,
-    target: &Target,
-    tile: &WeightTile,
-    shape: &ConvShape,
-    apart: bool,
-    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
-    dw: View,
-    site: Site,
-) -> Result<()> {
+    let shape = &flat(shape);
     let k = shape.k;
     let settings = Settings::new()
         .set("K", k as u32)
@@ -494,7 +443,6 @@ fn correlate(
                 .set("VEC", vec as u32)
                 .flag("VEC2", vec == 2)
                 .flag("VEC4", vec == 4)
-                .flag("APART", apart)
                 .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
                 .set("XROWS", (tile.unroll * shape.stride) as u32)
@@ -505,14 +453,55 @@ fn correlate(
             (Kernel::new("conv2d_d_weight_channels", &settings)?, columns.div_ceil(per_split), tile.r * tile.lanes)
         }
     };
-    let splits = if apart { shape.out_h } else { splits };
-    let partial = if splits == 1 || apart { dw } else { p.scratch("d_weight", site.area, splits * count) };
+    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
     p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site.label, site.area);
     if partial != dw {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }
     Ok(())
+}
+
+/// Most words of a transformed map of the weight gradient: timesteps are taken together up to that.
+const MOST_TRANSFORMED: usize = 4 << 20;
+/// Most terms of one sum: some lavapipe versions stop loops beyond 30,000 turns, and a turn takes two terms at least.
+const MOST_TERMS: usize = 32_768;
+
+/// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
+/// position.
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn conv2d_d_weight_transformed(
+    p: &mut Program,
+    target: &Target,
+    (tile, cut): (&Tile, &Winograd),
+    shape: &ConvShape,
+    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    dw: View,
+    site: Site,
+) -> Result<()> {
+    let ConvShape { cin, cout, .. } = *shape;
+    let most = (MOST_TRANSFORMED / cut.words(cin.max(cout))).min(MOST_TERMS / cut.tiles());
+    let parts = steps.div_ceil(most.clamp(1, steps));
+    let each = steps.div_ceil(parts);
+    let part_step = (cut.positions() * cin * cout).next_multiple_of(64);
+    let partial = p.scratch("d_transformed", site.area, parts * part_step);
+    for part in 0..parts {
+        let first = part * each;
+        let count = each.min(steps - first);
+        let from = |view: View, step: usize| {
+            let skipped = 4 * (first * step) as u64;
+            View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
+        };
+        let v = winograd::panels(p, cut, "winograd_input", (from(x, x_step), cin, x_step, count), cin, site)?;
+        let d = winograd::panels(p, cut, "winograd_d_output", (from(dy, dy_step), cout, dy_step, count), tile.r, site)?;
+        let (skipped, bytes) = (4 * (part * part_step) as u64, 4 * part_step as u64);
+        let sums = View { offset: partial.offset + skipped, bytes, ..partial };
+        let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
+        product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
+    }
+    winograd::d_weight(p, cut, cin * cout, (partial, parts, part_step, dw), site)
 }
 
 /// `y[i]` = sum over s of `partial[s, i]`.

@@ -8,7 +8,7 @@
 //!
 //! Summed over channels (or tiles and images, for dw), each of the N x N elementwise products is a product of matrices.
 
-use super::conv::{ConvShape, Site, Start};
+use super::conv::{ConvShape, Site, Start, Tile};
 use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
 
@@ -72,6 +72,10 @@ pub struct Winograd {
     pub tiles_x: usize,
     /// Images.
     pub n: usize,
+    /// Rows of the map.
+    pub h: usize,
+    /// Columns of the map.
+    pub w: usize,
 }
 
 impl Winograd {
@@ -79,7 +83,7 @@ impl Winograd {
     pub fn new(m: usize, shape: &ConvShape) -> Option<Winograd> {
         let fits = m > 1 && shape.k > 1 && shape.stride == 1 && m + shape.k <= POINTS.len() + 2;
         let (tiles_y, tiles_x) = (shape.out_h.div_ceil(m.max(1)), shape.out_w.div_ceil(m.max(1)));
-        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n: shape.n })
+        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n: shape.n, h: shape.out_h, w: shape.out_w })
     }
 
     /// Transformed positions of a tile.
@@ -92,48 +96,57 @@ impl Winograd {
         self.tiles_y * self.tiles_x * self.n
     }
 
+    /// Images per lane of the transforms.
+    fn vector(&self) -> usize {
+        [4, 2].into_iter().find(|v| self.n.is_multiple_of(*v)).unwrap_or(1)
+    }
+
+    fn settings(&self) -> Settings {
+        let n = self.m + self.k - 1;
+        Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32).set("K", self.k as u32)
+    }
+
     /// Words of a transformed map.
     pub fn words(&self, channels: usize) -> usize {
         channels * self.positions() * self.tiles()
     }
 
-    /// Whether one binding can cover a transformed map.
-    pub fn fits(&self, channels: usize, target: &Target) -> bool {
-        4 * self.words(channels) as u64 <= target.max_binding
+    /// The cut that a variant asks for, if there is one and bindings can cover the transformed maps and weights.
+    pub fn of(tile: &Tile, shape: &ConvShape, target: &Target) -> Option<Winograd> {
+        let cut = Winograd::new(tile.winograd, shape)?;
+        let (cin, cout) = (shape.cin.next_multiple_of(64), shape.cout.next_multiple_of(64)); // panels are filled up
+        let most = cut.words(cin).max(cut.words(cout)).max(cut.positions() * cin * cout);
+        (4 * most as u64 <= target.max_binding).then_some(cut)
     }
 }
 
 /// Invocations of a workgroup.
 const LANES: usize = 64;
 
-/// Launches a kernel over (channel, tile) of `steps` maps, `vec` images at a time.
+/// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
 fn each_tile(
     p: &mut Program,
     name: &'static str,
+    panels: bool,
     cut: &Winograd,
-    (shape, channels, vec): (&ConvShape, usize, usize),
+    (channels, steps): (usize, usize),
     operands: &[(&'static str, View)],
-    more: [(&'static str, Param); 2],
-    steps: usize,
+    more: &[(&'static str, Param)],
     site: Site,
 ) -> Result<()> {
+    let vec = cut.vector();
     let count = channels * cut.tiles() / vec;
     let unroll = count.div_ceil(LANES * 65_535);
-    let settings = Settings::new()
-        .set("L", LANES as u32)
-        .set("UNROLL", unroll as u32)
-        .set("M", cut.m as u32)
-        .set("N", (cut.m + cut.k - 1) as u32)
-        .set("K", cut.k as u32)
-        .flag("VEC2", vec == 2)
-        .flag("VEC4", vec == 4);
+    let settings = cut.settings().set("UNROLL", unroll as u32).flag("VEC2", vec == 2).flag("VEC4", vec == 4);
+    let settings = if panels { settings.set("VEC", vec as u32).flag("PANELS", true) } else { settings };
     let kernel = Kernel::new(name, &settings)?;
     let mut params: Vec<(&str, Param)> = vec![
-        ("n", (shape.n / vec).into()),
-        ("h", shape.out_h.into()),
-        ("w", shape.out_w.into()),
+        ("n", (cut.n / vec).into()),
+        ("h", cut.h.into()),
+        ("w", cut.w.into()),
         ("tiles_y", cut.tiles_y.into()),
         ("tiles_x", cut.tiles_x.into()),
+        ("channels", channels.into()),
         ("count", count.into()),
     ];
     params.extend(more);
@@ -142,46 +155,18 @@ fn each_tile(
     Ok(())
 }
 
-/// Images per lane of the transforms.
-fn vector(n: usize) -> usize {
-    [4, 2].into_iter().find(|v| n.is_multiple_of(*v)).unwrap_or(1)
-}
-
-/// B^T x B of all tiles of `steps` maps, `step` words apart: [channels, positions, steps, tiles].
-pub(super) fn input(
-    p: &mut Program,
-    cut: &Winograd,
-    shape: &ConvShape,
-    (x, step, steps): (View, usize, usize),
-    site: Site,
-) -> Result<View> {
-    let (vec, channels) = (vector(shape.n), shape.cin);
-    let v = p.scratch("transformed", site.area, steps * cut.words(channels));
-    let more = [("steps", steps.into()), ("x_step", (step / vec).into())];
-    each_tile(p, "winograd_input", cut, (shape, channels, vec), &[("x", x), ("v", v)], more, steps, site)?;
+/// B^T x B of all tiles: [positions, channels, tiles].
+pub(super) fn input(p: &mut Program, cut: &Winograd, (x, channels): (View, usize), site: Site) -> Result<View> {
+    let v = p.scratch("transformed", site.area, cut.words(channels));
+    each_tile(p, "winograd_input", false, cut, (channels, 1), &[("x", x), ("v", v)], &[], site)?;
     Ok(v)
 }
 
-/// A dy A^T of all tiles of `steps` maps, `step` words apart: [channels, positions, steps, tiles].
-pub(super) fn d_output(
-    p: &mut Program,
-    cut: &Winograd,
-    shape: &ConvShape,
-    (dy, step, steps): (View, usize, usize),
-    site: Site,
-) -> Result<View> {
-    let (vec, channels) = (vector(shape.n), shape.cout);
-    let d = p.scratch("transformed", site.area, steps * cut.words(channels));
-    let more = [("steps", steps.into()), ("dy_step", (step / vec).into())];
-    each_tile(p, "winograd_d_output", cut, (shape, channels, vec), &[("dy", dy), ("d", d)], more, steps, site)?;
-    Ok(d)
-}
-
-/// y = start + A^T m A, where m are the products [channels, positions, tiles].
+/// y = start + A^T m A, where m are the products [positions, channels, tiles].
 pub(super) fn output(
     p: &mut Program,
     cut: &Winograd,
-    shape: &ConvShape,
+    channels: usize,
     (m, start, y): (View, Start, View),
     site: Site,
 ) -> Result<()> {
@@ -191,7 +176,25 @@ pub(super) fn output(
     ];
     // What is absent is bound to something that is only read, and not read from there.
     let operands = [("m", m), ("y", y), ("base", start.base.unwrap_or(m)), ("bias", start.bias.unwrap_or(m))];
-    each_tile(p, "winograd_output", cut, (shape, shape.cout, vector(shape.n)), &operands, more, 1, site)
+    each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &more, site)
+}
+
+/// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
+/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
+pub(super) fn panels(
+    p: &mut Program,
+    cut: &Winograd,
+    name: &'static str,
+    (map, channels, step, steps): (View, usize, usize, usize),
+    width: usize,
+    site: Site,
+) -> Result<View> {
+    // A margin lets whole subgroups load past the end.
+    let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + 64);
+    let operands = if name == "winograd_input" { [("x", map), ("v", result)] } else { [("dy", map), ("d", result)] };
+    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
+    each_tile(p, name, true, cut, (channels, steps), &operands, &more, site)?;
+    Ok(result)
 }
 
 /// dw = G^T u G, where u is the sum of `parts` gradients [positions, pairs], `part_step` words apart.
@@ -202,12 +205,7 @@ pub(super) fn d_weight(
     (partial, parts, part_step, dw): (View, usize, usize, View),
     site: Site,
 ) -> Result<()> {
-    let settings = Settings::new()
-        .set("L", LANES as u32)
-        .set("M", cut.m as u32)
-        .set("N", (cut.m + cut.k - 1) as u32)
-        .set("K", cut.k as u32);
-    let kernel = Kernel::new("winograd_d_weight", &settings)?;
+    let kernel = Kernel::new("winograd_d_weight", &cut.settings())?;
     let params: &[(&str, Param)] =
         &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
     let operands = [("partial", partial), ("dw", dw)];

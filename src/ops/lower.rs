@@ -255,8 +255,8 @@ fn d_weight(
         let (x, x_step, steps) = run[0];
         let (dy, dy_step, _) = run[1];
         let op = ConvOp::Conv2dDWeight;
-        let Variant::Weight(tile) = c.variant(Key { op, shape, steps }) else { unreachable!("a tile for {op:?}") };
-        conv::conv2d_d_weight(c.program, c.target, &tile, &shape, (x, x_step, dy, dy_step, steps), outs[0], site)
+        let variant = c.variant(Key { op, shape, steps });
+        variant.d_weight(c.program, c.target, &shape, (x, x_step, dy, dy_step, steps), outs[0], site)
     })
 }
 

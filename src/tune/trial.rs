@@ -3,7 +3,7 @@
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv_transpose2d, conv2d, conv2d_d_weight};
+use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv_transpose2d, conv2d};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, View, align};
 use crate::reference::random::normal;
 use crate::reference::sample::{Product, Sampled, positions, sampled};
@@ -139,11 +139,11 @@ impl<'g> Bench<'g> {
         let ([a, b, out], shape, site) = (views, &self.key.shape, Site { label: "tune", area: "" });
         let target = &self.gpu.target;
         match (self.key.op, variant) {
-            (ConvOp::Conv2dDWeight, Variant::Weight(tile)) => {
+            (ConvOp::Conv2dDWeight, variant) => {
                 let steps = self.key.steps;
                 let step = |count: usize| if steps > 1 { count / steps } else { 0 };
                 let operands = (a, step(counts[0]), b, step(counts[1]), steps);
-                conv2d_d_weight(&mut program, target, tile, shape, operands, out, site)?;
+                variant.d_weight(&mut program, target, shape, operands, out, site)?;
             }
             (ConvOp::Conv2d | ConvOp::ConvTranspose2d, Variant::Conv(tile)) => {
                 let run = if self.key.op == ConvOp::Conv2d { conv2d } else { conv_transpose2d };
