@@ -2,8 +2,9 @@
 //! what is chosen is what was measured.
 
 use crate::kernels::Target;
-use crate::kernels::choose::{ConvOp, Key, Variant, tiles, weight_tiles};
+use crate::kernels::choose::{ConvOp, Key, Variant, tiles, weight_tile, weight_tiles};
 use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use crate::kernels::winograd::Winograd;
 use std::collections::HashSet;
 
 /// Most candidates per shape beside the present choice.
@@ -65,7 +66,57 @@ fn vector_load(vec: usize) -> f64 {
     (1.0 + vec as f64) / 2.0
 }
 
+/// What a weight costs that a lane takes from its source.
+fn weight_source(target: &Target, c: &Costs, source: Source) -> f64 {
+    match source {
+        Source::Subgroup => c.broadcast + c.load / f64::from(target.subgroup.max(1)),
+        Source::Shared => c.shared,
+        Source::Uniform => c.uniform,
+    }
+}
+
+/// Products of matrices: `batch` times rows x terms by terms x columns.
+struct Products {
+    batch: usize,
+    rows: usize,
+    columns: usize,
+    terms: usize,
+}
+
+/// The matrix products that a variant computes, if it does, and what a lane loads and stores in transforms beside them.
+fn products(target: &Target, key: &Key, tile: &Tile) -> Option<(Products, f64)> {
+    let s = &key.shape;
+    let Some(cut) = Winograd::of(tile, s, target) else {
+        let columns = s.n * s.out_h * s.out_w;
+        let product = key.op == ConvOp::Conv2d && s.k == 1 && s.stride == 1;
+        return product.then_some((Products { batch: 1, rows: s.cout, columns, terms: s.cin }, 0.0));
+    };
+    let tiles = key.steps * cut.tiles();
+    let moved = (tiles * (s.cin + s.cout)) as f64 * (cut.positions() + cut.positions() / 2) as f64;
+    let weights = (s.cin * s.cout * cut.positions()) as f64;
+    Some(match key.op {
+        ConvOp::Conv2dDWeight => {
+            (Products { batch: cut.positions(), rows: s.cout, columns: s.cin, terms: tiles }, moved + weights)
+        }
+        _ => (Products { batch: cut.positions(), rows: s.cout, columns: tiles, terms: s.cin }, moved),
+    })
+}
+
+fn product_cost(target: &Target, tile: &Tile, of: &Products, moved: f64) -> f64 {
+    let c = costs(target);
+    let vec = if of.columns.is_multiple_of(tile.vec) { tile.vec } else { 1 };
+    let (r, nv) = (tile.r as f64, tile.nv as f64);
+    let groups = of.batch * (of.columns / vec).div_ceil(tile.lanes * tile.nv) * of.rows.div_ceil(tile.r);
+    let loads = nv * vector_load(vec) * c.load;
+    let turn = r * nv * vec as f64 + loads + r * weight_source(target, &c, tile.source);
+    let accumulators = tile.r * tile.nv * vec;
+    spread(&c, (groups * tile.lanes) as f64, of.terms as f64 * turn, accumulators) + moved * c.load
+}
+
 fn conv_cost(target: &Target, key: &Key, tile: &Tile) -> f64 {
+    if let Some((of, moved)) = products(target, key, tile) {
+        return product_cost(target, tile, &of, moved);
+    }
     let (c, s) = (costs(target), &key.shape);
     let vec = if images(s).is_multiple_of(tile.vec) { tile.vec } else { 1 };
     let (k, r, nv, v) = (s.k as f64, tile.r as f64, tile.nv as f64, vec as f64);
@@ -77,12 +128,7 @@ fn conv_cost(target: &Target, key: &Key, tile: &Tile) -> f64 {
     let groups = (columns / vec).div_ceil(tile.lanes) * phases * rows.div_ceil(tile.nv) * s.cout.div_ceil(tile.r);
     let loads = taps / k * ((nv - 1.0) * s.stride as f64 + k) * vector_load(vec);
     let weights = taps * r;
-    let source = match tile.source {
-        Source::Subgroup => c.broadcast + c.load / f64::from(target.subgroup.max(1)),
-        Source::Shared => c.shared,
-        Source::Uniform => c.uniform,
-    };
-    let turn = weights * nv * v + loads * c.load + weights * source;
+    let turn = weights * nv * v + loads * c.load + weights * weight_source(target, &c, tile.source);
     spread(&c, (groups * tile.lanes) as f64, s.cin as f64 * turn, tile.r * tile.nv * vec)
 }
 
@@ -140,20 +186,22 @@ fn weight_groups(s: &ConvShape, tile: &WeightTile) -> usize {
 
 /// The variants worth measuring for a shape beside the present one, the most promising first.
 pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant> {
-    // A batch that its vectors do not divide makes a variant the same as one without.
+    // A batch that its vectors do not divide makes a variant the same as one without; so does a tile wider than the map.
     let divides = |vec: usize| images(&key.shape).is_multiple_of(vec);
-    let mut list: Vec<Variant> = match present {
-        Variant::Conv(_) => {
-            let all = tiles(target, key.shape.k, key.op == ConvOp::ConvTranspose2d);
-            // Rows beyond the map are work for nothing.
-            let rows = if key.op == ConvOp::ConvTranspose2d { key.shape.in_h } else { key.shape.out_h };
-            all.into_iter().filter(|t| t.nv < 2 * rows && divides(t.vec)).map(Variant::Conv).collect()
-        }
-        Variant::Weight(tile) => {
-            let all = weight_tiles(target, key.shape.k).into_iter().filter(|t| divides(t.vec)).chain([*tile]);
-            all.flat_map(|t| splits(key, tile, &t).map(|splits| Variant::Weight(WeightTile { splits, ..t }))).collect()
-        }
+    let rows = if key.op == ConvOp::ConvTranspose2d { key.shape.in_h } else { key.shape.out_h };
+    let fits = |tile: &Tile| match products(target, key, tile) {
+        Some((of, _)) => of.columns.is_multiple_of(tile.vec) && tile.lanes * tile.vec * (tile.nv - 1) < of.columns,
+        None => tile.winograd == 0 && tile.nv < 2 * rows && divides(tile.vec),
     };
+    let all = tiles(target, key.shape.k, key.op == ConvOp::ConvTranspose2d);
+    let serving = all.into_iter().filter(|tile| Variant::Conv(*tile).serves(key.op) && fits(tile));
+    let mut list: Vec<Variant> = serving.map(Variant::Conv).collect();
+    if key.op == ConvOp::Conv2dDWeight {
+        let table = weight_tile(target, &key.shape, key.steps);
+        let all = weight_tiles(target, key.shape.k).into_iter().filter(|t| divides(t.vec)).chain([table]);
+        let split = |t| splits(key, &table, &t).map(|splits| Variant::Weight(WeightTile { splits, ..t }));
+        list.extend(all.flat_map(split));
+    }
     let limit = HOPELESS * cost(target, key, present);
     let mut seen = HashSet::from([*present]);
     list.retain(|v| cost(target, key, v) <= limit && seen.insert(*v));
@@ -162,7 +210,7 @@ pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant>
     list
 }
 
-/// Splits for `tile`: as many groups as the present choice has, half, or twice as many; but never more terms per f32 sum, nor
+/// Splits for `tile`: as many groups as the table's choice has, half, or twice as many; but never more terms per f32 sum, nor
 /// more partial sums than 64 MiB (or than now).
 fn splits(key: &Key, present: &WeightTile, tile: &WeightTile) -> [usize; 3] {
     let s = &key.shape;

@@ -184,7 +184,7 @@ impl<'g> Bench<'g> {
         if error > TOLERANCE {
             return Ok(Verdict::Wrong(error));
         }
-        let first = usize::from(program.launches[0].kernel.name == "pack_weight");
+        let first = usize::from(["pack_weight", "winograd_weight"].contains(&program.launches[0].kernel.name));
         let mut runner = Runner { recording, first, result, seconds: 0.0, error };
         runner.seconds = self.time(&runner, 1)?;
         Ok(Verdict::Right(Box::new(runner)))
