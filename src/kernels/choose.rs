@@ -133,7 +133,7 @@ impl Choices {
         });
         chosen.unwrap_or_else(|| match key.op {
             ConvOp::Conv2dDWeight => {
-                let tile = winograd(target, &key.shape, key.shape.cin);
+                let tile = winograd(target, &key.shape, Some(key.shape.cin));
                 tile.map(Variant::Conv).unwrap_or_else(|| Variant::Weight(weight_tile(target, &key.shape, key.steps)))
             }
             _ => Variant::Conv(tile(target, &key.shape)),
@@ -182,9 +182,7 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     }
     if target.cpu && target.subgroup > 0 {
         let lanes = target.subgroup as usize;
-        let tiles = |m| Winograd::new(m, shape).map_or(0, |cut| cut.tiles());
-        let columns = if tiles(4) >= 32 { tiles(4) } else { tiles(2) };
-        if let Some(tile) = winograd(target, shape, columns) {
+        if let Some(tile) = winograd(target, shape, None) {
             return tile;
         }
         let r = match shape.k {
@@ -208,14 +206,25 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
 }
 
 /// Winograd's method where it pays on a CPU: enough channels that the transforms do not matter, enough tiles to fill vectors.
-/// Its matrix products have so many columns.
-fn winograd(target: &Target, shape: &ConvShape, columns: usize) -> Option<Tile> {
-    if slow_compiler(target) || !target.cpu || target.subgroup == 0 || shape.cin.min(shape.cout) < 16 {
+/// Its matrix products have `columns`, or as many as there are tiles.
+fn winograd(target: &Target, shape: &ConvShape, columns: Option<usize>) -> Option<Tile> {
+    const CHANNELS: usize = 32;
+    const TILES: usize = 16;
+    let suits = target.cpu && target.subgroup > 0 && !slow_compiler(target);
+    if !suits || shape.cin.min(shape.cout) < CHANNELS {
         return None;
     }
-    let vec = if columns.is_multiple_of(4) { 4 } else { 1 };
-    let tile = |winograd| Tile { source: Source::Subgroup, lanes: target.subgroup as usize, r: 32, nv: 1, vec, winograd };
-    [4, 2].map(tile).into_iter().find(|tile| Winograd::of(tile, shape, target).is_some_and(|cut| cut.tiles() >= 32))
+    let tile = |m| {
+        let tiles = Winograd::new(m, shape)?.tiles();
+        let columns = columns.unwrap_or(tiles);
+        let vec = [4, 2].into_iter().find(|v| columns.is_multiple_of(*v) && columns >= 8 * v).unwrap_or(1);
+        let lanes = target.subgroup as usize;
+        (tiles >= TILES).then_some(Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: m })
+    };
+    // Tiles wider than the map are work for nothing.
+    let large = if shape.out_h.min(shape.out_w) > 2 { tile(4) } else { None };
+    let chosen = large.filter(|tile| Winograd::of(tile, shape, target).is_some()).or_else(|| tile(2))?;
+    Winograd::of(&chosen, shape, target).map(|_| chosen)
 }
 
 /// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.
