@@ -1,10 +1,11 @@
 // y = x0 + x1 + ... + x(TERMS - 1), in this order.
 struct Params { count: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 //#for k in 0..TERMS
-@group(0) @binding(1$k) var<storage, read> x$k: array<f32>;
+@group(0) @binding(1$k) var<storage, read> x$k: array<Images>;
 //#end
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<Images>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -12,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      var s = 0.0;
+      var s = Images(0.0);
 //#for k in 0..TERMS
       s += x$k[i];
 //#end

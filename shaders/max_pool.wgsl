@@ -1,8 +1,9 @@
 // y[c, yo, xo, n] = max of x[c, 2 yo + (0, 1), 2 xo + (0, 1), n]; an odd last row or column is dropped.
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read_write> y: array<Images>;
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

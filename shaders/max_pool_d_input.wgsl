@@ -1,14 +1,15 @@
 // dx = base (0 without BASE) + dy at the first maximum of each 2x2 window in scan order (0,0), (0,1), (1,0), (1,1).
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> dy: array<Images>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Images>;
 //#if BASE
-@group(0) @binding(4) var<storage, read> base: array<f32>;
+@group(0) @binding(4) var<storage, read> base: array<Images>;
 //#endif
 
-fn put(i: u32, value: f32) {
+fn put(i: u32, value: Images) {
 //#if BASE
   dx[i] = base[i] + value;
 //#else
@@ -32,16 +33,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let top = max(a, b);
       let most = max(top, max(c, d));
       let in_top = top == most;
-      put(i, select(0.0, g, a == most));
-      put(i + p.n, select(0.0, g, in_top && a != most));
-      put(i + pitch, select(0.0, g, !in_top && c == most));
-      put(i + pitch + p.n, select(0.0, g, !in_top && c != most));
+      put(i, select(Images(0.0), g, a == most));
+      put(i + p.n, select(Images(0.0), g, in_top & (a != most)));
+      put(i + pitch, select(Images(0.0), g, !in_top & (c == most)));
+      put(i + pitch + p.n, select(Images(0.0), g, !in_top & (c != most)));
     } else {                                             // an odd last row or column took no part
-      put(i, 0.0);
-      if (pair) { put(i + p.n, 0.0); }
+      put(i, Images(0.0));
+      if (pair) { put(i + p.n, Images(0.0)); }
       if (2u * yo + 1u < p.in_h) {
-        put(i + pitch, 0.0);
-        if (pair) { put(i + pitch + p.n, 0.0); }
+        put(i + pitch, Images(0.0));
+        if (pair) { put(i + pitch + p.n, Images(0.0)); }
       }
     }
   }

@@ -1,9 +1,10 @@
 // y = b * (1 + s): multiplicative interaction of the bottom-up drive b with the recurrent drive s.
 struct Params { count: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read> s: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<Images>;
+@group(0) @binding(2) var<storage, read> s: array<Images>;
+@group(0) @binding(3) var<storage, read_write> y: array<Images>;
 //#include each
 
 @compute @workgroup_size(L)

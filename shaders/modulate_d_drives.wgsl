@@ -1,11 +1,12 @@
 // Gradients of y = b * (1 + s): db = dy * (1 + s), ds = dy * b.
 struct Params { count: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read> s: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> db: array<f32>;
-@group(0) @binding(5) var<storage, read_write> ds: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<Images>;
+@group(0) @binding(2) var<storage, read> s: array<Images>;
+@group(0) @binding(3) var<storage, read> dy: array<Images>;
+@group(0) @binding(4) var<storage, read_write> db: array<Images>;
+@group(0) @binding(5) var<storage, read_write> ds: array<Images>;
 //#include each
 
 @compute @workgroup_size(L)

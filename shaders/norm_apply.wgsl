@@ -1,12 +1,13 @@
 // y = (x - mean) * rstd * gamma + beta, rectified if RELU. gamma, beta: one per row (per element of [C, H, W]), or one per
 // channel (CHANNEL: `pixels` rows share it).
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> stats: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<Images>;
 //#include positive
 //#include rows
 
@@ -24,9 +25,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#else
     let a = e;
 //#endif
-    let value = fma((x[e * p.n + at.image] - mean) * rstd, gamma[a], beta[a]);
+    let value = fma((x[e * p.n + at.image] - mean) * rstd, Images(gamma[a]), Images(beta[a]));
 //#if RELU
-    y[e * p.n + at.image] = select(0.0, value, positive(value));
+    y[e * p.n + at.image] = select(Images(0.0), value, positive(value));
 //#else
     y[e * p.n + at.image] = value;
 //#endif

@@ -3,12 +3,13 @@
 struct Params {
   n: u32, groups: u32, rows: u32, steps: u32, x_step: u32, stats_step: u32, y_step: u32, dy_step: u32,
 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> stats: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
+@group(0) @binding(3) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(4) var<storage, read> y: array<f32>;
+@group(0) @binding(4) var<storage, read> y: array<Images>;
 //#endif
 @group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
@@ -19,20 +20,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let e = id.x;
   if (e >= p.groups * p.rows) { return; }
   let cell = e / p.rows * p.n;
-  var sum = 0.0;
-  var sum_h = 0.0;
+  var sum = Images(0.0);
+  var sum_h = Images(0.0);
   for (var t = 0u; t < p.steps; t++) {
     for (var image = 0u; image < p.n; image++) {
       let i = e * p.n + image;
       var g = dy[t * p.dy_step + i];
 //#if RELU
-      g = select(0.0, g, positive(y[t * p.y_step + i]));
+      g = select(Images(0.0), g, positive(y[t * p.y_step + i]));
 //#endif
       let s = t * p.stats_step + cell + image;
       sum += g;
       sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
     }
   }
-  d_gamma[e] = sum_h;
-  d_beta[e] = sum;
+  d_gamma[e] = total(sum_h);
+  d_beta[e] = total(sum);
 }

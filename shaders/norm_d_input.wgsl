@@ -1,16 +1,17 @@
 // dx = rstd * (g - mean(g) - h * mean(g h)), with g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd;
 // sums[0][group][n] = sum of g, sums[1][group][n] = sum of g h.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> stats: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<f32>;
+@group(0) @binding(5) var<storage, read> y: array<Images>;
 //#endif
-@group(0) @binding(6) var<storage, read> sums: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read> sums: array<Images>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Images>;
 //#include positive
 //#include rows
 
@@ -34,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
     var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(0.0, g, positive(y[i]));
+    g = select(Images(0.0), g, positive(y[i]));
 //#endif
     let h = (x[i] - mean) * rstd;
     dx[i] = rstd * (g - mean_g - h * mean_gh);

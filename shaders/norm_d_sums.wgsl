@@ -1,15 +1,16 @@
 // With g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd, the two sums that d_input needs:
 // partial[part][0][group][n] = sum of g, partial[part][1][group][n] = sum of g h, over the rows of the part.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> stats: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<f32>;
+@group(0) @binding(5) var<storage, read> y: array<Images>;
 //#endif
-@group(0) @binding(6) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(6) var<storage, read_write> partial: array<Images>;
 //#include positive
 //#include rows
 
@@ -20,8 +21,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let mean = stats[group.z * p.n + at.image];
   let rstd = stats[(p.groups + group.z) * p.n + at.image];
   let end = min((group.y + 1u) * p.chunk, p.rows);
-  var sum = 0.0;
-  var sum_h = 0.0;
+  var sum = Images(0.0);
+  var sum_h = Images(0.0);
   for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
     let e = group.z * p.rows + row;
     let i = e * p.n + at.image;
@@ -32,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
     var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(0.0, g, positive(y[i]));
+    g = select(Images(0.0), g, positive(y[i]));
 //#endif
     sum += g;
     sum_h = fma(g, (x[i] - mean) * rstd, sum_h);

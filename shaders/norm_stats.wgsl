@@ -2,9 +2,10 @@
 // Rows of group g: g * rows ... (g + 1) * rows of x [groups * rows][n]; chunk c takes `chunk` of them; each slot its own part.
 // partial[part][0: mean, 1: M2][g][n], part = c * slots + slot.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read_write> partial: array<Images>;
 //#include rows
 
 @compute @workgroup_size(L)
@@ -12,8 +13,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let end = min((group.y + 1u) * p.chunk, p.rows);
-  var mean = 0.0;
-  var m2 = 0.0;
+  var mean = Images(0.0);
+  var m2 = Images(0.0);
   var count = 0.0;
   for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
     let value = x[(group.z * p.rows + row) * p.n + at.image];

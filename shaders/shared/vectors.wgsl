@@ -2,13 +2,16 @@
 //#if VEC4
 alias Images = vec4<f32>;
 fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
+fn total(v: Images) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 //#else
 //#if VEC2
 alias Images = vec2<f32>;
 fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
+fn total(v: Images) -> f32 { return v.x + v.y; }
 //#else
 alias Images = f32;
 fn image_of(v: Images, e: u32) -> f32 { return v; }
+fn total(v: Images) -> f32 { return v; }
 //#endif
 //#endif
 // Neighbouring packed weights as one element, and their parts.

@@ -1,10 +1,10 @@
 //! Which variant serves which shape: the table of sensible choices, what was tuned or forced instead of it, and the list of
 //! all variants for `check` and the tuner.
 
+use super::conv::{self, ConvShape, Lanes, Site, Source, Tile, WeightTile};
+use super::winograd::Winograd;
 use super::{Program, Target, View};
 use crate::{Error, Result};
-use super::conv::{self, ConvShape, Site, Lanes, Source, Tile, WeightTile};
-use super::winograd::Winograd;
 use std::collections::BTreeMap;
 
 /// The three convolution kernels that have variants.

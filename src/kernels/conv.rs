@@ -226,8 +226,7 @@ fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> S
         .set("L", tile.lanes as u32)
         .set("NV", tile.nv as u32)
         .set("R", tile.r as u32)
-        .flag("VEC2", vec == 2)
-        .flag("VEC4", vec == 4)
+        .images(vec)
         .flag("SUBGROUP", tile.source == Source::Subgroup)
         .flag("SHARED", tile.source == Source::Shared);
     if tile.source != Source::Subgroup {
@@ -441,8 +440,7 @@ pub fn conv2d_d_weight(
             let settings = settings
                 .set("NV", tile.r as u32)
                 .set("VEC", vec as u32)
-                .flag("VEC2", vec == 2)
-                .flag("VEC4", vec == 4)
+                .images(vec)
                 .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
                 .set("XROWS", (tile.unroll * shape.stride) as u32)

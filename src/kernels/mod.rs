@@ -2,10 +2,10 @@
 
 pub mod choose;
 pub mod conv;
-pub mod winograd;
 mod kernel;
 mod launch;
 mod template;
+pub mod winograd;
 
 pub use kernel::{Access, Binding, Kernel, Param, capabilities};
 pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Target, View, align};
@@ -61,8 +61,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] =
-    texts!("shared/": "each", "exponentials", "positive", "rows", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "each", "exponentials", "positive", "rows", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1
@@ -83,7 +82,8 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// A hash of all that decides what a kernel variant is and does: texts, launches, list of variants.
 pub fn fingerprint() -> u64 {
-    let program = [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs"), include_str!("winograd.rs")];
+    let program =
+        [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs"), include_str!("winograd.rs")];
     let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);
     fnv1a(texts.chain(program).collect::<Vec<_>>().join("\n").as_bytes())
 }

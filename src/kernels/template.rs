@@ -48,6 +48,11 @@ impl Settings {
         self
     }
 
+    /// Lets a lane serve `vec` neighbouring images as one vector: 1, 2 or 4. See `shaders/shared/vectors.wgsl`.
+    pub fn images(self, vec: usize) -> Self {
+        self.flag("VEC2", vec == 2).flag("VEC4", vec == 4)
+    }
+
     /// A short name such as `r16_nv8_s8_base`: constants in order, then flags.
     pub fn label(&self) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("{}{value}", name.to_lowercase()));

@@ -137,7 +137,7 @@ fn each_tile(
     let vec = cut.vector();
     let count = channels * cut.tiles() / vec;
     let unroll = count.div_ceil(LANES * 65_535);
-    let settings = cut.settings().set("UNROLL", unroll as u32).flag("VEC2", vec == 2).flag("VEC4", vec == 4);
+    let settings = cut.settings().set("UNROLL", unroll as u32).images(vec);
     let settings = if panels { settings.set("VEC", vec as u32).flag("PANELS", true) } else { settings };
     let kernel = Kernel::new(name, &settings)?;
     let mut params: Vec<(&str, Param)> = vec![
@@ -170,10 +170,8 @@ pub(super) fn output(
     (m, start, y): (View, Start, View),
     site: Site,
 ) -> Result<()> {
-    let more = [
-        ("has_base", u32::from(start.base.is_some()).into()),
-        ("has_bias", u32::from(start.bias.is_some()).into()),
-    ];
+    let more =
+        [("has_base", u32::from(start.base.is_some()).into()), ("has_bias", u32::from(start.bias.is_some()).into())];
     // What is absent is bound to something that is only read, and not read from there.
     let operands = [("m", m), ("y", y), ("base", start.base.unwrap_or(m)), ("bias", start.bias.unwrap_or(m))];
     each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &more, site)
@@ -206,8 +204,7 @@ pub(super) fn d_weight(
     site: Site,
 ) -> Result<()> {
     let kernel = Kernel::new("winograd_d_weight", &cut.settings())?;
-    let params: &[(&str, Param)] =
-        &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
+    let params: &[(&str, Param)] = &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
     let operands = [("partial", partial), ("dw", dw)];
     p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], &format!("{} sum", site.label), site.area);
     Ok(())

@@ -65,7 +65,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// An elementwise launch over `count` elements.
+    /// An elementwise launch over `count` elements, in vectors where they divide it.
     fn each(
         &mut self,
         name: &'static str,
@@ -74,8 +74,10 @@ impl Context<'_> {
         count: usize,
         site: Site,
     ) -> Result<()> {
-        let unroll = count.div_ceil(LANES * 65_535).max(4);
-        let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32);
+        let vec = vector(count);
+        let count = count / vec;
+        let unroll = count.div_ceil(LANES * 65_535).max(if vec > 1 { 1 } else { 4 });
+        let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32).images(vec);
         let grid = [count.div_ceil(LANES * unroll), 1, 1];
         self.launch(name, &settings, operands, &[("count", count.into())], grid, site)
     }
@@ -163,9 +165,10 @@ pub fn lower(c: &mut Context, node: &Node) -> Result<()> {
         Op::MaxPool => {
             let (xs, ys) = (c.shape(x).to_vec(), c.shape(y).to_vec());
             let operands = [("x", c.view(x)), ("y", c.view(y))];
-            let grid = [(ys[2] * ys[3]).div_ceil(LANES), xs[0], 1];
-            let settings = Settings::new().set("L", LANES as u32);
-            c.launch("max_pool", &settings, &operands, &pool_params(&xs), grid, site)
+            let vec = vector(ys[3]);
+            let grid = [(ys[2] * ys[3] / vec).div_ceil(LANES), xs[0], 1];
+            let settings = Settings::new().set("L", LANES as u32).images(vec);
+            c.launch("max_pool", &settings, &operands, &pool_params(&xs, vec), grid, site)
         }
         Op::MaxPoolDInput { base } => {
             let xs = c.shape(x).to_vec();
@@ -173,9 +176,10 @@ pub fn lower(c: &mut Context, node: &Node) -> Result<()> {
             if base {
                 operands.push(("base", c.view(input(2))));
             }
-            let grid = [(xs[2].div_ceil(2) * xs[3]).div_ceil(LANES), xs[0], 1];
-            let settings = Settings::new().set("L", LANES as u32).flag("BASE", base);
-            c.launch("max_pool_d_input", &settings, &operands, &pool_params(&xs), grid, site)
+            let vec = vector(xs[3]);
+            let grid = [(xs[2].div_ceil(2) * xs[3] / vec).div_ceil(LANES), xs[0], 1];
+            let settings = Settings::new().set("L", LANES as u32).images(vec).flag("BASE", base);
+            c.launch("max_pool_d_input", &settings, &operands, &pool_params(&xs, vec), grid, site)
         }
         Op::AvgPool => {
             let xs = c.shape(x).to_vec();
@@ -347,9 +351,9 @@ fn channel_sum(
     c.launch("channel_sum", &settings, &[("x", x), ("y", y)], params, [channels, 1, 1], site)
 }
 
-fn pool_params(x: &[usize]) -> [(&'static str, Param); 5] {
+fn pool_params(x: &[usize], vec: usize) -> [(&'static str, Param); 5] {
     let (h, w) = (x[1], x[2]);
-    let n = x[3].into();
+    let n = (x[3] / vec).into();
     [("n", n), ("in_h", h.into()), ("in_w", w.into()), ("out_h", (h / 2).into()), ("out_w", (w / 2).into())]
 }
 
@@ -366,8 +370,18 @@ fn average(
     c.launch(name, &Settings::new().set("L", lanes as u32), operands, params, grid, site)
 }
 
+/// Images (or elements) that a lane serves as one vector: a vector is cheaper to load than its elements.
+fn vector(n: usize) -> usize {
+    [4, 2].into_iter().find(|v| n.is_multiple_of(*v)).unwrap_or(1)
+}
+
 /// How a kernel over [row][image] is laid out: see `shaders/shared/rows.wgsl`.
 struct Rows {
+    /// Images.
+    images: usize,
+    /// Images that a lane serves as one vector.
+    vec: usize,
+    /// Vectors of images.
     n: usize,
     groups: usize,
     /// Rows of one group.
@@ -382,13 +396,15 @@ struct Rows {
 
 impl Rows {
     fn new(map: &[usize], norm: Norm, target: &Target) -> Rows {
-        let (n, pixels) = (map[3], map[1] * map[2]);
+        let (images, pixels) = (map[3], map[1] * map[2]);
+        let vec = vector(images);
+        let n = images / vec;
         let rows = map[0] * pixels / norm.groups;
         let lanes_n = n.min(LANES);
         let slots = LANES / lanes_n;
         let wanted = if target.cpu { 8 } else { 64 };
         let chunk = rows.div_ceil(wanted).clamp(16, MOST_ROWS);
-        Rows { n, groups: norm.groups, rows, pixels, chunk, chunks: rows.div_ceil(chunk), lanes_n, slots }
+        Rows { images, vec, n, groups: norm.groups, rows, pixels, chunk, chunks: rows.div_ceil(chunk), lanes_n, slots }
     }
 
     fn params(&self, with_pixels: bool) -> Vec<(&'static str, Param)> {
@@ -416,8 +432,9 @@ impl Rows {
     }
 }
 
-fn norm_settings(norm: Norm) -> Settings {
-    Settings::new().set("L", LANES as u32).flag("CHANNEL", norm.per_channel).flag("RELU", norm.relu)
+fn norm_settings(norm: Norm, vec: usize) -> Settings {
+    let settings = Settings::new().set("L", LANES as u32).images(vec);
+    settings.flag("CHANNEL", norm.per_channel).flag("RELU", norm.relu)
 }
 
 fn normalise(c: &mut Context, node: &Node, norm: Norm, site: Site) -> Result<()> {
@@ -425,11 +442,11 @@ fn normalise(c: &mut Context, node: &Node, norm: Norm, site: Site) -> Result<()>
     let r = Rows::new(c.shape(x), norm, c.target);
     let (y, stats) = (c.view(node.outputs[0]), c.view(node.outputs[1]));
     let x = c.view(x);
-    let partial = c.program.scratch("stats", site.area, r.parts() * 2 * r.groups * r.n);
-    let plain = Settings::new().set("L", LANES as u32);
+    let partial = c.program.scratch("stats", site.area, r.parts() * 2 * r.groups * r.images);
+    let plain = Settings::new().set("L", LANES as u32).images(r.vec);
     c.launch("norm_stats", &plain, &[("x", x), ("partial", partial)], &r.params(false), r.grid(), site)?;
     let params: &[(&str, Param)] = &[
-        ("n", r.n.into()),
+        ("n", r.images.into()),
         ("groups", r.groups.into()),
         ("rows", r.rows.into()),
         ("chunk", r.chunk.into()),
@@ -438,26 +455,26 @@ fn normalise(c: &mut Context, node: &Node, norm: Norm, site: Site) -> Result<()>
         ("eps", NORM_EPS.into()),
     ];
     let merge = Settings::new().set("L", 8);
-    let grid = [(r.groups * r.n).div_ceil(8), 1, 1];
+    let grid = [(r.groups * r.images).div_ceil(8), 1, 1];
     c.launch("norm_merge", &merge, &[("partial", partial), ("stats", stats)], params, grid, site)?;
     let (gamma, beta) = (c.view(node.inputs[1]), c.view(node.inputs[2]));
     let operands = [("x", x), ("stats", stats), ("gamma", gamma), ("beta", beta), ("y", y)];
-    c.launch("norm_apply", &norm_settings(norm), &operands, &r.params(true), r.grid(), site)
+    c.launch("norm_apply", &norm_settings(norm, r.vec), &operands, &r.params(true), r.grid(), site)
 }
 
 fn normalise_d_input(c: &mut Context, node: &Node, norm: Norm, site: Site) -> Result<()> {
     let r = Rows::new(c.shape(node.inputs[0]), norm, c.target);
-    let cells = 2 * r.groups * r.n;
+    let cells = 2 * r.groups * r.images;
     let partial = c.program.scratch("d_sums", site.area, r.parts() * cells);
     let sums = c.program.scratch("d_sums", site.area, cells);
     let names = ["x", "stats", "gamma", "dy", "y"];
     let inputs: Vec<(&'static str, View)> = names.into_iter().zip(node.inputs.iter().map(|&v| c.view(v))).collect();
     let operands = [inputs.clone(), vec![("partial", partial)]].concat();
-    c.launch("norm_d_sums", &norm_settings(norm), &operands, &r.params(true), r.grid(), site)?;
+    c.launch("norm_d_sums", &norm_settings(norm, r.vec), &operands, &r.params(true), r.grid(), site)?;
     // Parts of a slot beyond the rows of a short last chunk hold zeros: every part is written.
     conv::sum_partials(c.program, c.target, partial, cells, r.parts(), sums, site)?;
     let operands = [inputs, vec![("sums", sums), ("dx", c.view(node.outputs[0]))]].concat();
-    c.launch("norm_d_input", &norm_settings(norm), &operands, &r.params(true), r.grid(), site)
+    c.launch("norm_d_input", &norm_settings(norm, r.vec), &operands, &r.params(true), r.grid(), site)
 }
 
 fn normalise_d_affine(c: &mut Context, node: &Node, norm: Norm, site: Site) -> Result<()> {
@@ -472,7 +489,7 @@ fn normalise_d_affine(c: &mut Context, node: &Node, norm: Norm, site: Site) -> R
         all.push(ys);
     }
     folded(c, &all, &node.outputs, site, move |c, run, outs, site| {
-        let (n, pixels) = (map[3], map[1] * map[2]);
+        let (vec, pixels) = (vector(map[3]), map[1] * map[2]);
         let rows = map[0] * pixels;
         let (d_gamma, d_beta) = if norm.per_channel {
             (c.program.scratch("d_gamma", site.area, rows), c.program.scratch("d_beta", site.area, rows))
@@ -485,18 +502,18 @@ fn normalise_d_affine(c: &mut Context, node: &Node, norm: Norm, site: Site) -> R
             operands.push(("y", run[3].0));
         }
         let params: &[(&str, Param)] = &[
-            ("n", n.into()),
+            ("n", (map[3] / vec).into()),
             ("groups", norm.groups.into()),
             ("rows", (rows / norm.groups).into()),
             ("steps", run[0].2.into()),
-            ("x_step", run[0].1.into()),
-            ("stats_step", run[1].1.into()),
-            ("y_step", run.get(3).map_or(0, |r| r.1).into()),
-            ("dy_step", run[2].1.into()),
+            ("x_step", (run[0].1 / vec).into()),
+            ("stats_step", (run[1].1 / vec).into()),
+            ("y_step", run.get(3).map_or(0, |r| r.1 / vec).into()),
+            ("dy_step", (run[2].1 / vec).into()),
         ];
         // Large maps have more rows than 8 lanes could cover in one dimension of the grid.
         let lanes = if c.target.cpu && rows <= 8 * c.target.max_grid as usize { 8 } else { 64 };
-        let settings = Settings::new().set("L", lanes as u32).flag("RELU", norm.relu);
+        let settings = Settings::new().set("L", lanes as u32).images(vec).flag("RELU", norm.relu);
         c.launch("norm_d_affine", &settings, &operands, params, [rows.div_ceil(lanes), 1, 1], site)?;
         if norm.per_channel {
             channel_sum(c, d_gamma, map[0], pixels, (0, 1), outs[0], site)?;
