@@ -7,7 +7,7 @@ use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Node, Origin, ValueId};
-use crate::kernels::choose::Choices;
+use crate::kernels::choose::{Choices, ConvOp};
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
 use crate::network::Preset;
 use crate::ops::{Norm, Op};
@@ -190,21 +190,15 @@ impl Case {
         format!("{}/{}", self.op, self.shape)
     }
 
-    /// Kernel size and whether the tiles are those of the transposed convolution, if tiles of conv2d serve it.
-    pub fn tiled(&self) -> Option<(usize, bool)> {
+    /// Kernel and kernel size, if the operation is one of those with variants.
+    pub fn tiled(&self) -> Option<(ConvOp, usize)> {
         let Work::Node(placed) = &self.work else { return None };
         match placed.node().op {
-            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } | Op::ConvTranspose2dDInput { k, .. } => Some((k, false)),
-            Op::ConvTranspose2d { k, .. } => Some((k, true)),
-            _ => None,
-        }
-    }
-
-    /// Kernel size, if it is a weight gradient.
-    pub fn weight_tiled(&self) -> Option<usize> {
-        let Work::Node(placed) = &self.work else { return None };
-        match placed.node().op {
-            Op::Conv2dDWeight { k, .. } | Op::ConvTranspose2dDWeight { k } => Some(k),
+            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } | Op::ConvTranspose2dDInput { k, .. } => {
+                Some((ConvOp::Conv2d, k))
+            }
+            Op::ConvTranspose2d { k, .. } => Some((ConvOp::ConvTranspose2d, k)),
+            Op::Conv2dDWeight { k, .. } | Op::ConvTranspose2dDWeight { k } => Some((ConvOp::Conv2dDWeight, k)),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::Target;
-use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
+use crate::kernels::choose::{Choices, variants};
 use std::time::Instant;
 
 /// Error, relative to the largest result, up to which a result counts as right: f32 sums over up to 65,536 terms.
@@ -39,19 +39,11 @@ pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
         if !all {
             continue;
         }
-        let dashed = |name: String| name.replace(' ', "-");
-        if let Some((k, transposed)) = case.tiled() {
-            jobs.extend(tiles(target, k, transposed).into_iter().map(|tile| Job {
+        if let Some((op, k)) = case.tiled() {
+            jobs.extend(variants(target, op, k).into_iter().map(|variant| Job {
                 case,
-                variant: dashed(tile.to_string()),
-                choices: Choices::force(Variant::Conv(tile)),
-            }));
-        }
-        if let Some(k) = case.weight_tiled() {
-            jobs.extend(weight_tiles(target, k).into_iter().map(|tile| Job {
-                case,
-                variant: dashed(tile.to_string()),
-                choices: Choices::force(Variant::Weight(tile)),
+                variant: variant.to_string().replace(' ', "-"),
+                choices: Choices::force(variant),
             }));
         }
     }

@@ -10,7 +10,7 @@ use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::Target;
-use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
+use crate::kernels::choose::{self, Choices, ConvOp};
 use crate::ops;
 use crate::reference::golden::{Comparison, Op, OpCase, Results, run_twin};
 use crate::reference::random::{normal, uniform};
@@ -139,20 +139,16 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
     for k in [1, 3, 5, 7] {
         let conv = convolution(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k }, false);
         let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
-        for tile in tiles(target, k, false) {
-            let choices = Choices::force(Variant::Conv(tile));
-            list.push(Case { case: conv.clone(), choices, kind: format!("conv2d {}", tile) });
-        }
-        for tile in tiles(target, k, true) {
-            let choices = Choices::force(Variant::Conv(tile));
-            list.push(Case { case: deconv.clone(), choices, kind: format!("conv_transpose2d {}", tile) });
-        }
-        for weight in weight_tiles(target, k) {
-            let choices = Choices::force(Variant::Weight(weight));
-            for (case, op) in [(&conv, "conv2d_d_weight"), (&deconv, "conv_transpose2d_d_weight")] {
-                list.push(Case { case: case.clone(), choices: choices.clone(), kind: format!("{op} {}", weight) });
+        let mut add = |op, case: &OpCase, name: &str| {
+            for variant in choose::variants(target, op, k) {
+                let choices = Choices::force(variant);
+                list.push(Case { case: case.clone(), choices, kind: format!("{name} {variant}") });
             }
+        };
+        for op in ConvOp::ALL {
+            add(op, if op == ConvOp::ConvTranspose2d { &deconv } else { &conv }, op.name());
         }
+        add(ConvOp::Conv2dDWeight, &deconv, "conv_transpose2d_d_weight");
     }
 }
 

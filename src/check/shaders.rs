@@ -5,7 +5,7 @@ use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Origin};
-use crate::kernels::choose::{Choices, Variant, tiles, weight_tiles};
+use crate::kernels::choose::{Choices, ConvOp, variants};
 use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Norm, Preset};
 use crate::ops::Op;
@@ -75,17 +75,17 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
         Ok(())
     };
     let base = false;
-    for tile in tiles(target, k, false).into_iter().map(Variant::Conv) {
-        add(tile, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
-        add(tile, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
-        add(tile, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
+    for variant in variants(target, ConvOp::Conv2d, k) {
+        add(variant, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
+        add(variant, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
+        add(variant, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
     }
-    for tile in tiles(target, k, true).into_iter().map(Variant::Conv) {
-        add(tile, Op::ConvTranspose2d { k, bias: false, base }, &with_weight(&small))?;
+    for variant in variants(target, ConvOp::ConvTranspose2d, k) {
+        add(variant, Op::ConvTranspose2d { k, bias: false, base }, &with_weight(&small))?;
     }
-    for tile in weight_tiles(target, k).into_iter().map(Variant::Weight) {
-        add(tile, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
-        add(tile, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
+    for variant in variants(target, ConvOp::Conv2dDWeight, k) {
+        add(variant, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
+        add(variant, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
     }
     Ok(())
 }

@@ -389,7 +389,7 @@ fn show_variants(k: usize, json: bool) -> anyhow::Result<ExitCode> {
         "{n}x{cin}x{h}x{w} to {cout} channels, {k}x{k}. The last three columns are PREDICTIONS of a simple model,"
     );
     println!(
-        "per cent of the roofline; nothing was measured. -: cannot run (no fixed subgroup size, or another one).\n"
+        "per cent of the direct method's roofline; nothing was measured. -: cannot run (no fixed subgroup size, or another one).\n"
     );
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);

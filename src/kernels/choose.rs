@@ -37,15 +37,24 @@ impl Key {
     }
 }
 
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let ConvShape { n, cin, cout, in_h, in_w, k, stride, .. } = self.shape;
-        let op = match self.op {
+impl ConvOp {
+    /// All three.
+    pub const ALL: [ConvOp; 3] = [ConvOp::Conv2d, ConvOp::ConvTranspose2d, ConvOp::Conv2dDWeight];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
             ConvOp::Conv2d => "conv2d",
             ConvOp::ConvTranspose2d => "conv_transpose2d",
             ConvOp::Conv2dDWeight => "conv2d_d_weight",
-        };
-        write!(f, "{op} {n}x{cin}->{cout} {in_h}x{in_w} k{k}")?;
+        }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let ConvShape { n, cin, cout, in_h, in_w, k, stride, .. } = self.shape;
+        write!(f, "{} {n}x{cin}->{cout} {in_h}x{in_w} k{k}", self.op.name())?;
         if stride > 1 {
             write!(f, " stride {stride}")?;
         }
@@ -272,9 +281,17 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
     WeightTile { splits: wanted.div_ceil(groups).max(terms.div_ceil(MOST_TERMS)).min(most), ..tile }
 }
 
+/// Every variant of a kernel that this adapter can run, for kernel size `k`: what the table chooses anywhere, and others worth
+/// measuring.
+pub fn variants(target: &Target, op: ConvOp, k: usize) -> Vec<Variant> {
+    let conv = tiles(target, k, op == ConvOp::ConvTranspose2d).into_iter().map(Variant::Conv);
+    let weight = if op == ConvOp::Conv2dDWeight { weight_tiles(target, k) } else { Vec::new() };
+    weight.into_iter().map(Variant::Weight).chain(conv.filter(|variant| variant.serves(op))).collect()
+}
+
 /// Every tile of conv2d or conv_transpose2d that this adapter can run: what [`tile`] chooses anywhere, and others worth
 /// measuring. Large kernels get small tiles: their text is unrolled, and long texts compile slowly.
-pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
+fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
     let mut add = |source, lanes, shapes: &[(usize, usize, usize)]| {
@@ -314,7 +331,7 @@ pub fn tiles(target: &Target, k: usize, transposed: bool) -> Vec<Tile> {
 
 /// Every weight-gradient tile that this adapter can run: what [`weight_tile`] chooses for this kernel size, and others worth
 /// measuring.
-pub fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
+fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     let slow = slow_compiler(target);
     let mut list = Vec::new();
     let mut add = |along, subgroup, lanes, (r, c), (unroll, vec)| {

@@ -10,7 +10,7 @@
 //! ]
 //! ```
 
-use crate::kernels::choose::{Choices, ConvOp, Key, Variant, tiles, weight_tiles};
+use crate::kernels::choose::{Choices, ConvOp, Key, Variant, variants};
 use crate::kernels::conv::{ConvShape, WeightTile};
 use crate::kernels::{Target, fingerprint};
 use crate::train::checkpoint::write_atomically;
@@ -120,16 +120,14 @@ pub fn read(path: &Path, target: &Target) -> Result<Option<Choices>> {
 
 /// Whether the kernels have this variant.
 fn exists(target: &Target, key: &Key, variant: &Variant) -> bool {
-    match (variant, Choices::TABLE.variant(target, key)) {
-        (Variant::Conv(tile), Variant::Conv(table)) => {
-            *tile == table || tiles(target, key.shape.k, key.op == ConvOp::ConvTranspose2d).contains(tile)
-        }
-        (Variant::Weight(tile), Variant::Weight(table)) => {
-            let same = |other: &WeightTile| WeightTile { splits: tile.splits, ..*other } == *tile;
-            tile.splits > 0 && (same(&table) || weight_tiles(target, key.shape.k).iter().any(same))
-        }
-        _ => false,
-    }
+    // Splits come from the shape, not from the list.
+    let whole = |variant: &Variant| match variant {
+        Variant::Weight(tile) => Variant::Weight(WeightTile { splits: 1, ..*tile }),
+        Variant::Conv(_) => *variant,
+    };
+    let some = !matches!(variant, Variant::Weight(tile) if tile.splits == 0);
+    let listed = variants(target, key.op, key.shape.k);
+    some && listed.into_iter().chain([Choices::TABLE.variant(target, key)]).any(|known| whole(&known) == whole(variant))
 }
 
 /// Writes a file at once or not at all.

@@ -2,7 +2,7 @@
 //! what is chosen is what was measured.
 
 use crate::kernels::Target;
-use crate::kernels::choose::{ConvOp, Key, Variant, tiles, weight_tile, weight_tiles};
+use crate::kernels::choose::{ConvOp, Key, Variant, variants, weight_tile};
 use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
 use crate::kernels::winograd::Winograd;
 use std::collections::HashSet;
@@ -193,14 +193,18 @@ pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant>
         Some((of, _)) => of.columns.is_multiple_of(tile.vec) && tile.lanes * tile.vec * (tile.nv - 1) < of.columns,
         None => tile.winograd == 0 && tile.nv < 2 * rows && divides(tile.vec),
     };
-    let all = tiles(target, key.shape.k, key.op == ConvOp::ConvTranspose2d);
-    let serving = all.into_iter().filter(|tile| Variant::Conv(*tile).serves(key.op) && fits(tile));
-    let mut list: Vec<Variant> = serving.map(Variant::Conv).collect();
-    if key.op == ConvOp::Conv2dDWeight {
-        let table = weight_tile(target, &key.shape, key.steps);
-        let all = weight_tiles(target, key.shape.k).into_iter().filter(|t| divides(t.vec)).chain([table]);
-        let split = |t| splits(key, &table, &t).map(|splits| Variant::Weight(WeightTile { splits, ..t }));
-        list.extend(all.flat_map(split));
+    let direct = weight_tile(target, &key.shape, key.steps);
+    let own = (key.op == ConvOp::Conv2dDWeight).then_some(Variant::Weight(direct));
+    let mut list: Vec<Variant> = Vec::new();
+    for variant in variants(target, key.op, key.shape.k).into_iter().chain(own) {
+        match variant {
+            Variant::Conv(tile) if fits(&tile) => list.push(variant),
+            Variant::Weight(tile) if divides(tile.vec) => {
+                let split = splits(key, &direct, &tile);
+                list.extend(split.map(|splits| Variant::Weight(WeightTile { splits, ..tile })));
+            }
+            _ => {}
+        }
     }
     let limit = HOPELESS * cost(target, key, present);
     let mut seen = HashSet::from([*present]);
