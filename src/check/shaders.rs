@@ -123,7 +123,7 @@ pub fn translate(kernel: &Kernel, language: Language) -> Result<Vec<u8>> {
     use naga::back::{hlsl, msl, spv};
     let fail = |what: String| Error::Gpu(format!("kernel {}: {what}", kernel.label()));
     let entry = || Some((naga::ShaderStage::Compute, "main".to_string()));
-    let (module, info) = kernel.module();
+    let (module, info) = kernel.validated();
     let restrict = naga::proc::BoundsCheckPolicy::Restrict;
     let bounds = naga::proc::BoundsCheckPolicies { index: restrict, buffer: restrict, ..Default::default() };
     match language {
@@ -133,14 +133,14 @@ pub fn translate(kernel: &Kernel, language: Language) -> Result<Vec<u8>> {
             let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".to_string());
             let pipeline = spv::PipelineOptions { shader_stage, entry_point };
             let words =
-                spv::write_vec(&module, &info, &options, Some(&pipeline)).map_err(|e| fail(format!("SPIR-V: {e}")))?;
+                spv::write_vec(module, &info, &options, Some(&pipeline)).map_err(|e| fail(format!("SPIR-V: {e}")))?;
             Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
         }
         Language::Msl => {
             let options = msl::Options { lang_version: (2, 4), bounds_check_policies: bounds, ..Default::default() };
             let pipeline = msl::PipelineOptions { entry_point: entry(), ..Default::default() };
             let (text, _) =
-                msl::write_string(&module, &info, &options, &pipeline).map_err(|e| fail(format!("MSL: {e}")))?;
+                msl::write_string(module, &info, &options, &pipeline).map_err(|e| fail(format!("MSL: {e}")))?;
             Ok(text.into_bytes())
         }
         Language::Hlsl => {
@@ -148,7 +148,7 @@ pub fn translate(kernel: &Kernel, language: Language) -> Result<Vec<u8>> {
             let pipeline = hlsl::PipelineOptions { entry_point: entry() };
             let mut text = String::new();
             let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
-            writer.write(&module, &info, None).map_err(|e| fail(format!("HLSL: {e}")))?;
+            writer.write(module, &info, None).map_err(|e| fail(format!("HLSL: {e}")))?;
             Ok(text.into_bytes())
         }
     }

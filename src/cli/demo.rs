@@ -51,18 +51,17 @@ impl Arguments {
 /// Runs `recurve demo`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let (out, config) = (&arguments.out, arguments.config()?);
-    let run = if out.join("config.toml").exists() {
+    let (run, gpu) = if out.join("config.toml").exists() {
         let run = Run::resume(out, |_| ())?;
         anyhow::ensure!(
             *run.config() == config,
             "{} holds another run than this demo; give another --out",
             out.display()
         );
-        run
+        (run, adapter.open(false)?)
     } else {
-        Run::create(config, out)?
+        Run::create(config, out, || adapter.open(false))?
     };
-    let gpu = adapter.open(false)?;
     if run.step() < run.total_steps() {
         let outcome = run.train(&gpu, Passes::default(), &Tuning::Auto)?;
         eprintln!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));

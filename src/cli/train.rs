@@ -75,23 +75,27 @@ impl Arguments {
 /// Runs `recurve train`.
 pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
-    let (run, root) = match (&arguments.resume, &arguments.out) {
-        (Some(root), _) => (Run::resume(root, |config| arguments.apply(config))?, root),
+    let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
+        (Some(root), _) => {
+            let run = Run::resume(root, |config| arguments.apply(config))?;
+            if run.step() > 0 && run.step() == run.total_steps() {
+                println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
+                return Ok(ExitCode::SUCCESS);
+            }
+            (run, adapter.open(false)?, root)
+        }
         (None, Some(out)) => {
             let mut config = match (&arguments.config, arguments.preset) {
                 (Some(file), _) => RunConfig::read(file)?,
                 (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
             };
             arguments.apply(&mut config);
-            (Run::create(config, out)?, out)
+            let (run, gpu) = Run::create(config, out, || adapter.open(false))?;
+            (run, gpu, out)
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
-    if run.step() > 0 && run.step() == run.total_steps() {
-        println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let outcome = run.train(&adapter.open(false)?, passes, &tuning)?;
+    let outcome = run.train(&gpu, passes, &tuning)?;
     println!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)

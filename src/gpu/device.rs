@@ -228,7 +228,7 @@ impl Gpu {
         let label = kernel.label();
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+            source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(kernel.module.clone())),
         };
         let module =
             if self.checked { self.device.create_shader_module(descriptor) } else { trusted(&self.device, descriptor) };

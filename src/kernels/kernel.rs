@@ -47,6 +47,8 @@ pub struct Kernel {
     pub variant: String,
     /// The WGSL text.
     pub source: String,
+    /// The text as naga read it.
+    pub module: naga::Module,
     /// Resources.
     pub bindings: Vec<Binding>,
     /// Members of the parameter struct, in order.
@@ -92,14 +94,18 @@ pub fn capabilities() -> naga::valid::Capabilities {
 }
 
 /// Parses and validates a text; the error holds the place in it.
-fn validated(source: &str) -> std::result::Result<(naga::Module, naga::valid::ModuleInfo), String> {
+fn validated(source: &str) -> std::result::Result<naga::Module, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    validator().validate(&module).map_err(|e| e.emit_to_string(source))?;
+    Ok(module)
+}
+
+fn validator() -> naga::valid::Validator {
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
     validator
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all());
-    let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
-    Ok((module, info))
+    validator
 }
 
 impl Kernel {
@@ -121,7 +127,7 @@ impl Kernel {
     fn reflect(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
         let source = expand(super::text(name), settings, &super::shared_text);
         let fail = |what: String| Error::Gpu(format!("kernel {name} ({}): {what}", settings.label()));
-        let (module, _) = validated(&source).map_err(fail)?;
+        let module = validated(&source).map_err(fail)?;
 
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).map_err(|e| fail(e.to_string()))?;
@@ -164,6 +170,7 @@ impl Kernel {
             subgroups: source.contains("subgroup"),
             workgroup: entry.workgroup_size,
             source,
+            module,
             bindings,
             fields,
             params_size,
@@ -171,9 +178,9 @@ impl Kernel {
         }))
     }
 
-    /// The text as naga's module, for translation to other languages.
-    pub fn module(&self) -> (naga::Module, naga::valid::ModuleInfo) {
-        validated(&self.source).expect("validated when the kernel was made")
+    /// Naga's module with what its validator found, for translation to other languages.
+    pub fn validated(&self) -> (&naga::Module, naga::valid::ModuleInfo) {
+        (&self.module, validator().validate(&self.module).expect("validated when the kernel was made"))
     }
 
     /// `name/variant`, for messages, tables and profiles.

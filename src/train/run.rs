@@ -52,16 +52,25 @@ pub struct Outcome {
 }
 
 impl Run {
-    /// Checks configuration and data, takes the number of classes from the data set, and makes the run folder.
+    /// Checks configuration and data, takes the number of classes from the data set, opens an adapter meanwhile, and makes
+    /// the run folder if all of that went well.
     ///
     /// # Errors
-    /// Whatever is wrong with one of the three.
-    pub fn create(mut config: RunConfig, out: &Path) -> Result<Run> {
+    /// Whatever is wrong with one of them.
+    pub fn create(
+        mut config: RunConfig,
+        out: &Path,
+        adapter: impl FnOnce() -> Result<Gpu> + Send,
+    ) -> Result<(Run, Gpu)> {
         config.validate()?;
-        let (dataset, steps_per_epoch) = open_data(&mut config)?;
+        let (data, gpu) = std::thread::scope(|scope| {
+            let opening = scope.spawn(adapter);
+            (open_data(&mut config), opening.join().expect("no panic in there"))
+        });
+        let ((dataset, steps_per_epoch), gpu) = (data?, gpu?);
         let start = Checkpoint::initial(&config, data_state(&*dataset));
         let folder = RunFolder::create(out, &config)?;
-        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: false })
+        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false }, gpu))
     }
 
     /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
