@@ -94,6 +94,15 @@ pub fn table(target: &Target) -> Vec<Case> {
             chosen("conv_transpose2d", transposed(s, bias));
         }
     }
+    // Enough channels and tiles for Winograd's method; maps and channels that its tiles and panels do not divide.
+    for (n, c_in, c_out, h, w, k, bias) in [
+        (16, 32, 33, 4, 4, 3, false),
+        (5, 33, 32, 9, 6, 3, true),
+        (33, 32, 40, 3, 2, 3, false),
+        (2, 64, 32, 17, 5, 5, true),
+    ] {
+        chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k }, bias));
+    }
     for (n, inputs, outputs, bias) in [(1, 7, 5, false), (5, 33, 10, true), (33, 64, 3, false)] {
         chosen("linear", linear(Linear { n, inputs, outputs }, bias));
     }
@@ -349,9 +358,12 @@ fn fused() -> Vec<Fused> {
         list.push(f);
     }
     for (name, x_steps) in FOLDS {
-        list.push(folded_conv(name, x_steps));
+        list.push(folded_conv(name, Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3 }, x_steps));
         list.push(folded_transposed(name, x_steps));
     }
+    // Winograd's method transforms so many timesteps at a time that this takes two parts.
+    let large = Conv2d { n: 64, c_in: 32, c_out: 32, h: 16, w: 16, k: 3 };
+    list.push(folded_conv("1 stretch of large maps", large, &[0, 1, 2, 3]));
     list.push(folded_bias());
     list.push(long_sum());
     list
@@ -451,10 +463,9 @@ fn folded_norm(s: Norm) -> Fused {
 const FOLDS: [(&str, &[usize]); 3] =
     [("1 stretch", &[0, 1, 2]), ("2 stretches", &[0, 0, 1, 2]), ("3 stretches", &[1, 1, 1])];
 
-fn folded_conv(name: &str, steps: &[usize]) -> Fused {
-    let s = Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3 };
+fn folded_conv(name: &str, s: Conv2d, steps: &[usize]) -> Fused {
     let mut f = Fused::new(&format!("conv2d_d_weight over {} steps in {name}", steps.len()));
-    let ((x, xs), (dy, dys)) = (f.series("x", s.input(), 3), f.series("dy", s.output(), steps.len()));
+    let ((x, xs), (dy, dys)) = (f.series("x", s.input(), steps.len()), f.series("dy", s.output(), steps.len()));
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
     let dw = f.node(ops::Op::Conv2dDWeight { k: 3, linear: false }, &inputs)[0];
     let parts: Vec<Vec<f32>> = steps.iter().zip(&dys).map(|(&t, dy)| conv2d_d_weight(&s, &xs[t], dy)).collect();
