@@ -30,7 +30,8 @@ Every result is compared with plain loops before it is timed; a wrong one is a f
 medians of samples of several runs each, with a 95 % bootstrap confidence interval; the cost of submitting, below a twentieth \
 of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of the same \
 submissions, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \
-multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start. Samples of one run \
+multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start. Operations are \
+those of the direct method: Winograd's needs fewer, so that its rows can pass 100. Samples of one run \
 meet one state of the machine: what differs from run to run, often 20 % on a shared machine, is what --margin is for.")]
 pub struct Arguments {
     #[command(subcommand)]
