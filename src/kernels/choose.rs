@@ -1,7 +1,7 @@
 //! Which variant serves which shape: the table of sensible choices, what was tuned or forced instead of it, and the list of
 //! all variants for `check` and the tuner.
 
-use super::conv::{self, ConvShape, Lanes, Site, Source, Tile, WeightTile};
+use super::conv::{self, ConvShape, Lanes, Parts, Site, Source, Tile, WeightTile};
 use super::winograd::Winograd;
 use super::{Program, Target, View};
 use crate::{Error, Result};
@@ -98,8 +98,8 @@ impl Variant {
             Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, maps, dw, site),
             Variant::Conv(tile) => {
                 let none = || Error::Config(format!("{self} is no variant for the weight gradient of {shape:?}"));
-                let cut = Winograd::of(tile, shape, target).ok_or_else(none)?;
-                conv::conv2d_d_weight_transformed(p, target, (tile, &cut), shape, maps, dw, site)
+                let parts = Parts::of(tile, shape, maps.4, target).ok_or_else(none)?;
+                conv::conv2d_d_weight_transformed(p, target, (tile, &parts), shape, maps, dw, site)
             }
         }
     }
@@ -136,13 +136,14 @@ impl Choices {
     pub fn variant(&self, target: &Target, key: &Key) -> Variant {
         let forced = self.forced.filter(|variant| variant.serves(key.op));
         let chosen = forced.or_else(|| self.tuned.get(key).copied().filter(|variant| variant.serves(key.op)));
+        let transformed = |tile: &Tile| Parts::of(tile, &key.shape, key.steps, target).is_some();
         let chosen = chosen.filter(|variant| match variant {
-            Variant::Conv(tile) => key.op != ConvOp::Conv2dDWeight || Winograd::of(tile, &key.shape, target).is_some(),
+            Variant::Conv(tile) => key.op != ConvOp::Conv2dDWeight || transformed(tile),
             Variant::Weight(_) => true,
         });
         chosen.unwrap_or_else(|| match key.op {
             ConvOp::Conv2dDWeight => {
-                let tile = winograd(target, &key.shape, Some(key.shape.cin));
+                let tile = winograd(target, &key.shape, Some(key.shape.cin)).filter(transformed);
                 tile.map(Variant::Conv).unwrap_or_else(|| Variant::Weight(weight_tile(target, &key.shape, key.steps)))
             }
             _ => Variant::Conv(tile(target, &key.shape)),

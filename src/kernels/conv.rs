@@ -460,10 +460,35 @@ pub fn conv2d_d_weight(
     Ok(())
 }
 
-/// Most words of a transformed map of the weight gradient: timesteps are taken together up to that.
-const MOST_TRANSFORMED: usize = 4 << 20;
-/// Most terms of one sum: some lavapipe versions stop loops beyond 30,000 turns, and a turn takes two terms at least.
-const MOST_TERMS: usize = 32_768;
+/// How a weight gradient by Winograd's method goes through the timesteps: some at a time, each time with sums of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    cut: Winograd,
+    /// Timesteps of a part; the last may have fewer.
+    each: usize,
+    /// How many.
+    count: usize,
+    /// Words of the sums of a part.
+    words: usize,
+}
+
+impl Parts {
+    /// The parts for a variant, if Winograd's method suits the shape and the sums do not take too much memory.
+    pub fn of(tile: &Tile, shape: &ConvShape, steps: usize, target: &Target) -> Option<Parts> {
+        /// Most words of the transformed maps of a part, if it has more than one timestep.
+        const MAPS: usize = 4 << 20;
+        /// Most words of the sums of all parts, if there is more than one.
+        const SUMS: usize = 1 << 24;
+        /// Most terms of one sum: some lavapipe versions stop loops beyond 30,000 turns, and a turn takes two at least.
+        const TERMS: usize = 32_768;
+        let cut = Winograd::of(tile, shape, target)?;
+        let most = (MAPS / cut.words(shape.cin.max(shape.cout))).min(TERMS / cut.tiles());
+        let count = steps.div_ceil(most.clamp(1, steps));
+        let words = (cut.positions() * shape.cin * shape.cout).next_multiple_of(64);
+        let fits = cut.tiles() <= TERMS && (count == 1 || count * words <= SUMS);
+        fits.then_some(Parts { cut, each: steps.div_ceil(count), count, words })
+    }
+}
 
 /// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
 /// position.
@@ -473,33 +498,29 @@ const MOST_TERMS: usize = 32_768;
 pub fn conv2d_d_weight_transformed(
     p: &mut Program,
     target: &Target,
-    (tile, cut): (&Tile, &Winograd),
+    (tile, parts): (&Tile, &Parts),
     shape: &ConvShape,
     (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
     dw: View,
     site: Site,
 ) -> Result<()> {
-    let ConvShape { cin, cout, .. } = *shape;
-    let most = (MOST_TRANSFORMED / cut.words(cin.max(cout))).min(MOST_TERMS / cut.tiles());
-    let parts = steps.div_ceil(most.clamp(1, steps));
-    let each = steps.div_ceil(parts);
-    let part_step = (cut.positions() * cin * cout).next_multiple_of(64);
-    let partial = p.scratch("d_transformed", site.area, parts * part_step);
-    for part in 0..parts {
-        let first = part * each;
-        let count = each.min(steps - first);
+    let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
+    let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
+    for (part, first) in (0..steps).step_by(parts.each).enumerate() {
+        let count = parts.each.min(steps - first);
         let from = |view: View, step: usize| {
             let skipped = 4 * (first * step) as u64;
             View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
         };
         let v = winograd::panels(p, cut, "winograd_input", (from(x, x_step), cin, x_step, count), cin, site)?;
         let d = winograd::panels(p, cut, "winograd_d_output", (from(dy, dy_step), cout, dy_step, count), tile.r, site)?;
-        let (skipped, bytes) = (4 * (part * part_step) as u64, 4 * part_step as u64);
+        let (skipped, bytes) = (4 * (part * parts.words) as u64, 4 * parts.words as u64);
         let sums = View { offset: partial.offset + skipped, bytes, ..partial };
         let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
-    winograd::d_weight(p, cut, cin * cout, (partial, parts, part_step, dw), site)
+    let count = steps.div_ceil(parts.each);
+    winograd::d_weight(p, cut, cin * cout, (partial, count, parts.words, dw), site)
 }
 
 /// `y[i]` = sum over s of `partial[s, i]`.

@@ -3,7 +3,7 @@
 
 use crate::kernels::Target;
 use crate::kernels::choose::{ConvOp, Key, Variant, variants, weight_tile};
-use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
+use crate::kernels::conv::{ConvShape, Lanes, Parts, Source, Tile, WeightTile};
 use crate::kernels::winograd::Winograd;
 use std::collections::HashSet;
 
@@ -86,7 +86,9 @@ struct Products {
 /// The matrix products that a variant computes, if it does, and what a lane loads and stores in transforms beside them.
 fn products(target: &Target, key: &Key, tile: &Tile) -> Option<(Products, f64)> {
     let s = &key.shape;
-    let Some(cut) = Winograd::of(tile, s, target) else {
+    let cut = Winograd::of(tile, s, target);
+    let whole = key.op != ConvOp::Conv2dDWeight || Parts::of(tile, s, key.steps, target).is_some();
+    let Some(cut) = cut.filter(|_| whole) else {
         let columns = s.n * s.out_h * s.out_w;
         let product = key.op == ConvOp::Conv2d && s.k == 1 && s.stride == 1;
         return product.then_some((Products { batch: 1, rows: s.cout, columns, terms: s.cin }, 0.0));
