@@ -244,6 +244,8 @@ fn wrong_input_is_refused_before_a_device_is_opened() {
     refused(bench.train("x", &[]), 1, &["small.toml", "stern_channels"]);
     std::fs::write(bench.path("small.toml"), CONFIG.replace("timesteps", "classes = 3\ntimesteps")).unwrap();
     refused(bench.train("x", &[]), 1, &["classes = 3", "10 classes"]);
+    std::fs::write(bench.path("small.toml"), CONFIG).unwrap();
+    refused(bench.train("x", &[]), 1, &["no adapter", "lavapipe"]);
     assert!(!bench.path("x").exists(), "a refused run leaves nothing");
 
     refused(to(&["train", "--data", DATA]), 2, &["--preset"]);

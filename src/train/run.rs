@@ -53,7 +53,7 @@ pub struct Outcome {
 
 impl Run {
     /// Checks configuration and data, takes the number of classes from the data set, opens an adapter meanwhile, and makes
-    /// the run folder if all of that went well.
+    /// the run folder, which does not stay if there is no adapter.
     ///
     /// # Errors
     /// Whatever is wrong with one of them.
@@ -63,13 +63,24 @@ impl Run {
         adapter: impl FnOnce() -> Result<Gpu> + Send,
     ) -> Result<(Run, Gpu)> {
         config.validate()?;
-        let (data, gpu) = std::thread::scope(|scope| {
+        let (prepared, gpu) = std::thread::scope(|scope| {
             let opening = scope.spawn(adapter);
-            (open_data(&mut config), opening.join().expect("no panic in there"))
+            let mut prepare = || {
+                let (dataset, steps_per_epoch) = open_data(&mut config)?;
+                let start = Checkpoint::initial(&config, data_state(&*dataset));
+                let folder = RunFolder::create(out, &config)?;
+                Ok::<_, Error>((dataset, steps_per_epoch, start, folder))
+            };
+            (prepare(), opening.join().expect("no panic in there"))
         });
-        let ((dataset, steps_per_epoch), gpu) = (data?, gpu?);
-        let start = Checkpoint::initial(&config, data_state(&*dataset));
-        let folder = RunFolder::create(out, &config)?;
+        let (dataset, steps_per_epoch, start, folder) = prepared?;
+        let gpu = match gpu {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                folder.withdraw();
+                return Err(error);
+            }
+        };
         Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false }, gpu))
     }
 

@@ -33,6 +33,9 @@ pub struct RunFolder {
     _lock: Lock,
 }
 
+/// The file that a running run holds locked.
+const LOCK: &str = ".lock";
+
 /// A held lock. It is given back by name: merely closed, it would live on in a copy of the file that a process just
 /// being started by another thread still has open.
 #[derive(Debug)]
@@ -98,6 +101,17 @@ impl RunFolder {
         write_config(root, config).map_err(unusable)?;
         write_atomically(&metrics_path(root), b"").map_err(unusable)?;
         Ok(RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock })
+    }
+
+    /// Takes the folder of a new run away again, as far as nothing else lies in it.
+    pub fn withdraw(self) {
+        let RunFolder { root, metrics, _lock } = self;
+        drop(metrics);
+        for file in [config_path(&root), metrics_path(&root), root.join(LOCK)] {
+            _ = std::fs::remove_file(file);
+        }
+        _ = std::fs::remove_dir(root.join("checkpoints"));
+        _ = std::fs::remove_dir(root);
     }
 
     /// Opens the folder of a run that is to go on: finds the newest usable checkpoint, makes it
@@ -259,7 +273,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Takes the folder for this process; the lock goes with the process, however that ends.
 fn lock(root: &Path) -> Result<Lock> {
-    let path = root.join(".lock");
+    let path = root.join(LOCK);
     let unusable =
         |e| Error::Checkpoint(format!("run folder {}: cannot be locked ({}): {e}", root.display(), path.display()));
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
