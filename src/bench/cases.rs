@@ -7,7 +7,7 @@ use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Node, Origin, ValueId};
-use crate::kernels::choose::{Choices, ConvOp};
+use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
 use crate::network::Preset;
 use crate::ops::{Norm, Op};
@@ -190,17 +190,19 @@ impl Case {
         format!("{}/{}", self.op, self.shape)
     }
 
-    /// Kernel and kernel size, if the operation is one of those with variants.
-    pub fn tiled(&self) -> Option<(ConvOp, usize)> {
-        let Work::Node(placed) = &self.work else { return None };
-        match placed.node().op {
-            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } | Op::ConvTranspose2dDInput { k, .. } => {
-                Some((ConvOp::Conv2d, k))
-            }
-            Op::ConvTranspose2d { k, .. } => Some((ConvOp::ConvTranspose2d, k)),
-            Op::Conv2dDWeight { k, .. } | Op::ConvTranspose2dDWeight { k } => Some((ConvOp::Conv2dDWeight, k)),
-            _ => None,
-        }
+    /// The variants that can serve the operation: Winograd's method has none of stride 2.
+    pub fn variants(&self, target: &Target) -> Vec<Variant> {
+        let Work::Node(placed) = &self.work else { return Vec::new() };
+        let (op, k, stride) = match placed.node().op {
+            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } => (ConvOp::Conv2d, k, 1),
+            Op::ConvTranspose2dDInput { k, .. } => (ConvOp::Conv2d, k, 2),
+            Op::ConvTranspose2d { k, .. } => (ConvOp::ConvTranspose2d, k, 1),
+            Op::Conv2dDWeight { k, .. } => (ConvOp::Conv2dDWeight, k, 1),
+            Op::ConvTranspose2dDWeight { k } => (ConvOp::Conv2dDWeight, k, 2),
+            _ => return Vec::new(),
+        };
+        let all = variants(target, op, k).into_iter();
+        all.filter(|v| stride == 1 || !matches!(v, Variant::Conv(tile) if tile.winograd > 0)).collect()
     }
 
     /// Launches alone.
@@ -375,6 +377,15 @@ pub fn step_cases(compiled: &Compiled, from: &str) -> Vec<Case> {
 /// # Errors
 /// Another number of sizes; sizes that no such operation has.
 pub fn shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
+    const MOST_BYTES: f64 = (1_u64 << 33) as f64;
+    let cases = unchecked_shape_cases(sizes)?;
+    if cases.iter().any(|case| case.bytes() > MOST_BYTES) {
+        return Err(Error::Config(format!("shape {sizes:?}: the operands of an operation are larger than 8 GiB")));
+    }
+    Ok(cases)
+}
+
+fn unchecked_shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
     let bad = |what: &str| Err(Error::Config(format!("shape {sizes:?}: {what}")));
     if sizes.contains(&0) {
         return bad("sizes must be at least 1");

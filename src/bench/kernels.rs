@@ -8,7 +8,7 @@ use crate::Result;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::Target;
-use crate::kernels::choose::{Choices, variants};
+use crate::kernels::choose::Choices;
 use std::time::Instant;
 
 /// Error, relative to the largest result, up to which a result counts as right: f32 sums over up to 65,536 terms.
@@ -39,13 +39,11 @@ pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
         if !all {
             continue;
         }
-        if let Some((op, k)) = case.tiled() {
-            jobs.extend(variants(target, op, k).into_iter().map(|variant| Job {
-                case,
-                variant: variant.to_string().replace(' ', "-"),
-                choices: Choices::force(variant),
-            }));
-        }
+        jobs.extend(case.variants(target).into_iter().map(|variant| Job {
+            case,
+            variant: variant.to_string().replace(' ', "-"),
+            choices: Choices::force(variant),
+        }));
     }
     jobs
 }
@@ -60,13 +58,15 @@ pub fn run(gpu: &Gpu, job: &Job, ceilings: Option<&Ceilings>, seconds: f64) -> R
     let args = format!("recurve bench kernels {} --row {id}", case.from);
     let (flops, bytes) = (case.flops(), case.bytes());
     let subject = Subject { id, op: case.op.into(), shape: case.shape.clone(), uses: case.uses, args, flops, bytes };
+    let program = case.program(&gpu.target, &job.choices)?;
+    if let Err(error) = Plan::new(&program, true).fits(&program, &gpu.target) {
+        return Ok(Row::failed(subject, &program, 0.0, error.to_string())); // before operands are drawn
+    }
     let prepared = case.prepared(&gpu.target, &job.choices)?;
     let program = &prepared.program;
     let plan = Plan::new(program, true);
     let begin = Instant::now();
-    let made =
-        plan.fits(program, &gpu.target).and_then(|()| Recording::new(gpu, program, &plan, &mut Store::default()));
-    let recording = match made {
+    let recording = match Recording::new(gpu, program, &plan, &mut Store::default()) {
         Ok(recording) => recording,
         Err(error) => return Ok(Row::failed(subject, program, 0.0, error.to_string())),
     };

@@ -26,7 +26,8 @@ use std::process::ExitCode;
 /// Arguments of `recurve bench`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Every result is compared with plain loops before it is timed; a wrong one is a failed row, and the exit code 1. Times are \
+Every result is compared with plain loops before it is timed (of convolutions 65 values; `recurve check` compares them \
+whole); a wrong one is a failed row, and the exit code 1. Times are \
 medians of samples of several runs each, with a 95 % bootstrap confidence interval; the cost of submitting, below a twentieth \
 of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of the same \
 submissions, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \

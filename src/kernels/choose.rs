@@ -146,7 +146,10 @@ impl Choices {
                 let tile = winograd(target, &key.shape, Some(key.shape.cin)).filter(transformed);
                 tile.map(Variant::Conv).unwrap_or_else(|| Variant::Weight(weight_tile(target, &key.shape, key.steps)))
             }
-            _ => Variant::Conv(tile(target, &key.shape)),
+            ConvOp::Conv2d => {
+                Variant::Conv(winograd(target, &key.shape, None).unwrap_or_else(|| tile(target, &key.shape)))
+            }
+            ConvOp::ConvTranspose2d => Variant::Conv(tile(target, &key.shape)),
         })
     }
 }
@@ -173,7 +176,7 @@ fn slow_compiler(target: &Target) -> bool {
     target.cpu && target.subgroup == 4
 }
 
-/// The tile for conv2d and conv_transpose2d.
+/// The tile for conv2d and conv_transpose2d by the direct method, and for matrix products.
 ///
 /// On a CPU a workgroup is one subgroup, and loads are the limit: large register tiles of about 128 accumulators, weights
 /// broadcast, images in pairs (a vector is cheaper to load than its elements). On a GPU the weights lie in workgroup memory
@@ -192,9 +195,6 @@ pub fn tile(target: &Target, shape: &ConvShape) -> Tile {
     }
     if target.cpu && target.subgroup > 0 {
         let lanes = target.subgroup as usize;
-        if let Some(tile) = winograd(target, shape, None) {
-            return tile;
-        }
         let r = match shape.k {
             1 if shape.cout > 16 => 32,
             3 if shape.cout > 16 && shape.out_h < 4 => 32, // too few rows for enough accumulators

@@ -202,8 +202,7 @@ fn pack(
     } else {
         (Kernel::new("pack_weight", &settings)?, k * k, [cin, panels, 1])
     };
-    // A margin lets whole subgroups load past the end.
-    let packed = p.scratch("packed", site.area, panels * r * cin * taps + 64);
+    let packed = p.scratch("packed", site.area, panels * r * cin * taps + winograd::MARGIN);
     let params: &[(&str, Param)] = &[
         ("cin", cin.into()),
         ("cout", cout.into()),

@@ -82,8 +82,13 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// A hash of all that decides what a kernel variant is and does: texts, launches, list of variants.
 pub fn fingerprint() -> u64 {
-    let program =
-        [include_str!("conv.rs"), include_str!("choose.rs"), include_str!("template.rs"), include_str!("winograd.rs")];
+    let program = [
+        include_str!("conv.rs"),
+        include_str!("choose.rs"),
+        include_str!("template.rs"),
+        include_str!("winograd.rs"),
+        include_str!("../ops/lower.rs"),
+    ];
     let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);
     fnv1a(texts.chain(program).collect::<Vec<_>>().join("\n").as_bytes())
 }

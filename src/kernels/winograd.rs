@@ -116,11 +116,13 @@ impl Winograd {
     pub fn of(tile: &Tile, shape: &ConvShape, target: &Target) -> Option<Winograd> {
         let cut = Winograd::new(tile.winograd, shape)?;
         let (cin, cout) = (shape.cin.next_multiple_of(64), shape.cout.next_multiple_of(64)); // panels are filled up
-        let most = cut.words(cin).max(cut.words(cout)).max(cut.positions() * cin * cout);
+        let most = cut.words(cin).max(cut.words(cout)).max(cut.positions() * cin * cout) + MARGIN;
         (4 * most as u64 <= target.max_binding).then_some(cut)
     }
 }
 
+/// Words behind packed operands: whole subgroups may load past the end.
+pub(super) const MARGIN: usize = 64;
 /// Invocations of a workgroup.
 const LANES: usize = 64;
 
@@ -188,8 +190,7 @@ pub(super) fn panels(
     width: usize,
     site: Site,
 ) -> Result<View> {
-    // A margin lets whole subgroups load past the end.
-    let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + 64);
+    let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
     let operands = if name == "winograd_input" { [("x", map), ("v", result)] } else { [("dy", map), ("d", result)] };
     let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
     each_tile(p, name, true, cut, (channels, steps), &operands, &more, site)?;
