@@ -262,3 +262,40 @@ pub fn largest_batch(request: &Request) -> Result<usize> {
     }
     Ok(low * unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Preset;
+
+    /// The search for the largest batch takes for granted that smaller ones fit: no kernel may need more memory where it
+    /// has less to do.
+    #[test]
+    fn what_fits_is_monotone_in_the_batch() {
+        let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
+        let config = NetworkConfig {
+            image_size: 32,
+            stem_channels: 16,
+            area_channels: [16, 16, 64, 512],
+            timesteps: 10,
+            ..Preset::Blt64.network()
+        };
+        let (passes, choices) = (Passes::default(), Choices::TABLE);
+        let request = |batch| Request {
+            config: &config,
+            batch,
+            target: &target,
+            passes,
+            choices,
+            train: true,
+            inspect: false,
+            trajectory: false,
+        };
+        let largest = largest_batch(&request(1)).unwrap();
+        assert!(largest > 1000, "{largest}");
+        for batch in [1, 2, 3, 7, 19, 32, 75, 76, 100, 200, 300, 1000, 1001, largest] {
+            assert!(fits(&request(batch), batch).unwrap(), "{batch} of {largest}");
+        }
+        assert!(!fits(&request(1), largest + 1).unwrap());
+    }
+}
