@@ -9,12 +9,7 @@ struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
 }
 //#include vectors
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
-@group(0) @binding(2) var<storage, read> w: array<Weights>;
-@group(0) @binding(3) var<storage, read_write> y: array<Images>;
-@group(0) @binding(4) var<storage, read> base: array<Images>;
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
+//#include tile_bindings
 const TAPS = K * R;                    // packed weights of one (ci, kx)
 //#if SHARED
 var<workgroup> tile: array<f32, 2 * CT * K * TAPS>;   // two halves: one is filled while lanes that are late still read the other

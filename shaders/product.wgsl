@@ -7,12 +7,7 @@
 // start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
-@group(0) @binding(2) var<storage, read> w: array<Weights>;
-@group(0) @binding(3) var<storage, read_write> y: array<Images>;
-@group(0) @binding(4) var<storage, read> base: array<Images>;
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
+//#include tile_bindings
 //#if SHARED
 var<workgroup> tile: array<f32, 2 * CT * R>;   // two halves: one is filled while lanes that are late still read the other
 //#endif

@@ -229,12 +229,12 @@ fn winograd(target: &Target, shape: &ConvShape, columns: Option<usize>) -> Optio
         let columns = columns.unwrap_or(tiles);
         let vec = [4, 2].into_iter().find(|v| columns.is_multiple_of(*v) && columns >= 8 * v).unwrap_or(1);
         let lanes = target.subgroup as usize;
-        (tiles >= TILES).then_some(Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: m })
+        let tile = Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: m };
+        (tiles >= TILES && Winograd::of(&tile, shape, target).is_some()).then_some(tile)
     };
     // Tiles wider than the map are work for nothing.
     let large = if shape.out_h.min(shape.out_w) > 2 { tile(4) } else { None };
-    let chosen = large.filter(|tile| Winograd::of(tile, shape, target).is_some()).or_else(|| tile(2))?;
-    Winograd::of(&chosen, shape, target).map(|_| chosen)
+    large.or_else(|| tile(2))
 }
 
 /// Output and input channels of a weight gradient for kernel size `k`, with lanes along pixels and with lanes along channels.

@@ -146,6 +146,19 @@ pub struct Start {
     pub bias: Option<View>,
 }
 
+impl Start {
+    /// What the kernels are told of it.
+    pub(super) fn params(&self) -> [(&'static str, Param); 2] {
+        let has = |view: Option<View>| u32::from(view.is_some()).into();
+        [("has_base", has(self.base)), ("has_bias", has(self.bias))]
+    }
+
+    /// Its bindings. What is absent is bound to something that the kernel only reads, and not read from there.
+    pub(super) fn operands(&self, read: View) -> [(&'static str, View); 2] {
+        [("base", self.base.unwrap_or(read)), ("bias", self.bias.unwrap_or(read))]
+    }
+}
+
 /// How the weights of a convolution lie in the parameter: `w[co * out_step + ci * in_step + ky * k + kx]`, turned by
 /// 180 degrees if `flip`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,31 +189,36 @@ pub struct Packing {
     order: WeightOrder,
     /// Output channels of a panel.
     r: usize,
-    /// Winograd's tile, for which it is transformed; 0 if it is not.
-    m: usize,
+    /// Winograd's tile, for which it is transformed, if it is.
+    m: Option<usize>,
 }
 
-/// Packs a weight for a tile, once for all launches of the program that want it so. `m` is Winograd's tile, or 0.
+/// Packs a weight in panels of `r` output channels, transformed for a cut if there is one; once for all launches of the
+/// program that want it so.
 fn pack(
     p: &mut Program,
     shape: &ConvShape,
-    (r, m): (usize, usize),
+    (r, cut): (usize, Option<&Winograd>),
     w: View,
     order: WeightOrder,
     site: Site,
 ) -> Result<View> {
-    let packing = Packing { w, order, r, m };
+    let packing = Packing { w, order, r, m: cut.map(|cut| cut.m) };
     if let Some((_, packed)) = p.packed.iter().find(|(other, _)| *other == packing) {
         return Ok(*packed);
     }
     let ConvShape { cin, cout, k, .. } = *shape;
     let panels = cout.div_ceil(r);
-    let settings = Settings::new().set("K", k as u32).set("R", r as u32).set("L", 64).flag("FLIP", order.flip);
-    let (kernel, taps, grid) = if m > 0 {
-        let settings = settings.set("M", m as u32).set("N", (m + k - 1) as u32);
-        (Kernel::new("winograd_weight", &settings)?, (m + k - 1).pow(2), [(cin * r).div_ceil(64), panels, 1])
-    } else {
-        (Kernel::new("pack_weight", &settings)?, k * k, [cin, panels, 1])
+    let for_panels = |settings: Settings| settings.set("R", r as u32).flag("FLIP", order.flip);
+    let (kernel, taps, grid) = match cut {
+        Some(cut) => {
+            let kernel = Kernel::new("winograd_weight", &for_panels(cut.settings()))?;
+            (kernel, cut.positions(), [(cin * r).div_ceil(winograd::LANES), panels, 1])
+        }
+        None => {
+            let settings = for_panels(Settings::new().set("K", k as u32).set("L", 64));
+            (Kernel::new("pack_weight", &settings)?, k * k, [cin, panels, 1])
+        }
     };
     let packed = p.scratch("packed", site.area, panels * r * cin * taps + winograd::MARGIN);
     let params: &[(&str, Param)] = &[
@@ -243,9 +261,9 @@ fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> S
         .flag("WIDE4", wide == 4)
 }
 
-/// What is absent from the start is bound to something that is only read, and not read from there.
+/// Bindings of the kernels with a register tile.
 fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static str, View)> {
-    vec![("x", x), ("w", w), ("base", start.base.unwrap_or(x)), ("bias", start.bias.unwrap_or(w)), ("y", y)]
+    [vec![("x", x), ("w", w), ("y", y)], start.operands(x).to_vec()].concat()
 }
 
 /// y = start + conv2d(x, w): by Winograd's method, as a matrix product where the kernel is 1x1, else directly.
@@ -261,7 +279,7 @@ pub fn conv2d(
     site: Site,
 ) -> Result<()> {
     if let Some(cut) = Winograd::of(tile, shape, target) {
-        let transformed = pack(p, shape, (tile.r, cut.m), w, order, site)?;
+        let transformed = pack(p, shape, (tile.r, Some(&cut)), w, order, site)?;
         let v = winograd::input(p, &cut, (x, shape.cin), site)?;
         let m = p.scratch("products", site.area, cut.words(shape.cout));
         let (columns, batch) = (cut.tiles(), cut.positions());
@@ -269,7 +287,7 @@ pub fn conv2d(
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
         return winograd::output(p, &cut, shape.cout, (m, start, y), site);
     }
-    let packed = pack(p, shape, (tile.r, 0), w, order, site)?;
+    let packed = pack(p, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
         let columns = shape.out_h * shape.out_w * shape.n;
         let matrices = Matrices { columns, batch: 1, cin: shape.cin, cout: shape.cout };
@@ -285,7 +303,7 @@ pub fn conv2d(
         settings = settings.set("CT", (2048 / per_channel).clamp(1, 16) as u32);
     }
     let kernel = Kernel::new("conv2d", &settings)?;
-    let params: &[(&str, Param)] = &[
+    let mut params: Vec<(&str, Param)> = vec![
         ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
@@ -293,12 +311,11 @@ pub fn conv2d(
         ("in_w", shape.in_w.into()),
         ("out_h", shape.out_h.into()),
         ("out_w", shape.out_w.into()),
-        ("has_base", u32::from(start.base.is_some()).into()),
-        ("has_bias", u32::from(start.bias.is_some()).into()),
     ];
+    params.extend(start.params());
     let columns = (shape.out_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, shape.out_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
     Ok(())
 }
 
@@ -328,15 +345,11 @@ fn product(
     }
     let kernel = Kernel::new("product", &settings)?;
     let columns = of.columns / vec;
-    let params: &[(&str, Param)] = &[
-        ("columns", columns.into()),
-        ("cin", of.cin.into()),
-        ("cout", of.cout.into()),
-        ("has_base", u32::from(start.base.is_some()).into()),
-        ("has_bias", u32::from(start.bias.is_some()).into()),
-    ];
+    let mut params: Vec<(&str, Param)> =
+        vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
+    params.extend(start.params());
     let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
-    p.launch(&kernel, &operands(x, w, start, y), params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, w, start, y), &params, grid, site.label, site.area);
     Ok(())
 }
 
@@ -353,22 +366,21 @@ pub fn conv_transpose2d(
     (x, w, order, start, y): (View, View, WeightOrder, Start, View),
     site: Site,
 ) -> Result<()> {
-    let packed = pack(p, shape, (tile.r, 0), w, order, site)?;
+    let packed = pack(p, shape, (tile.r, None), w, order, site)?;
     let vec = vector(tile.vec, shape.n);
     let settings = tile_settings(tile, vec, tile.r, target).set("K", shape.k as u32);
     let kernel = Kernel::new("conv_transpose2d", &settings)?;
-    let params: &[(&str, Param)] = &[
+    let mut params: Vec<(&str, Param)> = vec![
         ("n", (shape.n / vec).into()),
         ("cin", shape.cin.into()),
         ("cout", shape.cout.into()),
         ("in_h", shape.in_h.into()),
         ("in_w", shape.in_w.into()),
-        ("has_base", u32::from(start.base.is_some()).into()),
-        ("has_bias", u32::from(start.bias.is_some()).into()),
     ];
+    params.extend(start.params());
     let columns = (shape.in_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, 4 * shape.in_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
     Ok(())
 }
 
@@ -482,10 +494,11 @@ impl Parts {
         const TERMS: usize = 32_768;
         let cut = Winograd::of(tile, shape, target)?;
         let most = (MAPS / cut.words(shape.cin.max(shape.cout))).min(TERMS / cut.tiles());
-        let count = steps.div_ceil(most.clamp(1, steps));
+        let each = steps.div_ceil(steps.div_ceil(most.clamp(1, steps))); // parts of one length, about
+        let count = steps.div_ceil(each);
         let words = (cut.positions() * shape.cin * shape.cout).next_multiple_of(64);
         let fits = cut.tiles() <= TERMS && (count == 1 || count * words <= SUMS);
-        fits.then_some(Parts { cut, each: steps.div_ceil(count), count, words })
+        fits.then_some(Parts { cut, each, count, words })
     }
 }
 
@@ -511,15 +524,22 @@ pub fn conv2d_d_weight_transformed(
             let skipped = 4 * (first * step) as u64;
             View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
         };
-        let v = winograd::panels(p, cut, "winograd_input", (from(x, x_step), cin, x_step, count), cin, site)?;
-        let d = winograd::panels(p, cut, "winograd_d_output", (from(dy, dy_step), cout, dy_step, count), tile.r, site)?;
+        let v =
+            winograd::panels(p, cut, ("winograd_input", ["x", "v"]), (from(x, x_step), cin, x_step, count), cin, site)?;
+        let d = winograd::panels(
+            p,
+            cut,
+            ("winograd_d_output", ["dy", "d"]),
+            (from(dy, dy_step), cout, dy_step, count),
+            tile.r,
+            site,
+        )?;
         let (skipped, bytes) = (4 * (part * parts.words) as u64, 4 * parts.words as u64);
         let sums = View { offset: partial.offset + skipped, bytes, ..partial };
         let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
-    let count = steps.div_ceil(parts.each);
-    winograd::d_weight(p, cut, cin * cout, (partial, count, parts.words, dw), site)
+    winograd::d_weight(p, cut, cin * cout, (partial, parts.count, parts.words, dw), site)
 }
 
 /// `y[i]` = sum over s of `partial[s, i]`.

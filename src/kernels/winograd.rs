@@ -102,7 +102,7 @@ impl Winograd {
         if self.n.is_multiple_of(2) { 2 } else { 1 }
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         let n = self.m + self.k - 1;
         Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32).set("K", self.k as u32)
     }
@@ -124,7 +124,7 @@ impl Winograd {
 /// Words behind packed operands: whole subgroups may load past the end.
 pub(super) const MARGIN: usize = 64;
 /// Invocations of a workgroup.
-const LANES: usize = 64;
+pub(super) const LANES: usize = 64;
 
 /// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
 fn each_tile(
@@ -173,11 +173,8 @@ pub(super) fn output(
     (m, start, y): (View, Start, View),
     site: Site,
 ) -> Result<()> {
-    let more =
-        [("has_base", u32::from(start.base.is_some()).into()), ("has_bias", u32::from(start.bias.is_some()).into())];
-    // What is absent is bound to something that is only read, and not read from there.
-    let operands = [("m", m), ("y", y), ("base", start.base.unwrap_or(m)), ("bias", start.bias.unwrap_or(m))];
-    each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &more, site)
+    let operands = [vec![("m", m), ("y", y)], start.operands(m).to_vec()].concat();
+    each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &start.params(), site)
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
@@ -185,15 +182,14 @@ pub(super) fn output(
 pub(super) fn panels(
     p: &mut Program,
     cut: &Winograd,
-    name: &'static str,
+    (name, [read, written]): (&'static str, [&'static str; 2]),
     (map, channels, step, steps): (View, usize, usize, usize),
     width: usize,
     site: Site,
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
-    let operands = if name == "winograd_input" { [("x", map), ("v", result)] } else { [("dy", map), ("d", result)] };
     let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
-    each_tile(p, name, true, cut, (channels, steps), &operands, &more, site)?;
+    each_tile(p, name, true, cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
     Ok(result)
 }
 
