@@ -1,6 +1,7 @@
 // One step of Adam (Kingma & Ba 2015) with bias correction, in place, as PyTorch computes it:
 // m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).
-// hyper = [lr / (1 - b1^t), 1 - b1, 1 - b2, 1 / sqrt(1 - b2^t), eps].
+// hyper = [lr / (1 - b1^t), 1 - b1, 1 - b2, 1 / sqrt(1 - b2^t), eps, 1 / loss scale];
+// g is the gradient over the loss scale.
 struct Params { count: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> hyper: array<f32>;
@@ -15,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      let g = grad[i];
+      let g = grad[i] * hyper[5];
       let m1 = m[i] + (g - m[i]) * hyper[1];
       let v1 = v[i] + (g * g - v[i]) * hyper[2];
       m[i] = m1;

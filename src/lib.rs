@@ -4,23 +4,25 @@
 //! The modules stand in the order in which the data flows:
 //!
 //! ```text
-//! dataset -> network -> graph (unroll, differentiate, pass, plan) -> kernels -> gpu -> train
+//! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, plan) -> gpu -> train
 //!                                                                       \-> trajectory -> report
 //! ```
 
 pub mod error;
 
+pub mod tensors;
+
 pub mod dataset;
 
 pub mod network;
+
+pub mod kernels;
 
 pub mod ops;
 
 pub mod graph;
 
 pub mod reference;
-
-pub mod kernels;
 
 pub mod gpu;
 

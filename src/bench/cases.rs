@@ -246,83 +246,24 @@ impl Case {
         }
     }
 
-    /// Additions and multiplications (divisions, roots, exponentials and comparisons count as one): of convolutions all
-    /// products of the formula, padding included; of the rest what the formula asks per element.
+    /// Additions and multiplications: see [`Operation::flops`].
+    ///
+    /// [`Operation::flops`]: crate::ops::Operation::flops
     pub fn flops(&self) -> f64 {
-        let Work::Node(p) = &self.work else {
-            let Work::Adam(count) = self.work else { unreachable!("two kinds") };
-            return 12.0 * count as f64;
-        };
-        let node = p.node();
-        let count = |v: ValueId| p.graph.values[v.0].count() as f64;
-        let (x, y) = (p.shape_of(node.inputs[0]), node.outputs[0]);
-        let all: f64 = node.inputs.iter().map(|&v| count(v)).sum();
-        match node.op {
-            // Each value of the smaller map's side meets k x k taps of every channel of the other.
-            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } | Op::ConvTranspose2dDInput { k, .. } => {
-                2.0 * count(y) * (x[0] * k * k) as f64
-            }
-            Op::ConvTranspose2d { k, .. } => 2.0 * count(node.inputs[0]) * (p.shape_of(y)[0] * k * k) as f64,
-            Op::Conv2dDWeight { .. } => {
-                let pixels = x[1] * x[2] * x[3] * node.inputs.len() / 2;
-                2.0 * count(y) * pixels as f64
-            }
-            Op::ConvTranspose2dDWeight { .. } => {
-                let pixels = x[1] * x[2] * x[3] * node.inputs.len() / 2; // of the small map
-                2.0 * count(y) * pixels as f64
-            }
-            Op::Norm(norm) => count(node.inputs[0]) * if norm.relu { 9.0 } else { 8.0 },
-            Op::NormDInput(_) => 12.0 * count(node.inputs[0]),
-            Op::NormDAffine(_) => {
-                5.0 * count(node.inputs[0]) * node.inputs.len() as f64 / node.op.lists().unwrap_or(1) as f64
-            }
-            Op::Add => all - count(y),
-            Op::ModulateDDrives => 3.0 * count(y),
-            Op::Modulate => 2.0 * count(y),
-            Op::MaxPool | Op::AvgPool | Op::ChannelSum => all,
-            Op::SoftmaxCe | Op::SoftmaxCeDLogits => 5.0 * count(y),
-            Op::Relu | Op::ReluDInput | Op::MaxPoolDInput { .. } | Op::AvgPoolDInput { .. } => count(y),
-        }
+        let (inputs, outputs) = self.0.shapes();
+        self.0.node().op.flops(&inputs, &outputs)
     }
 }
 
 /// `32x16x32x32-64-k3-bias-base-t5`: images, channels, rows, columns of the input; channels of the result; kernel; what the
 /// sums start from; timesteps of a reduction.
 fn describe(p: &Placed) -> String {
-    let node = p.node();
-    let shape = |v: ValueId| match *p.shape_of(v) {
+    let (inputs, outputs) = p.shapes();
+    let x = match *inputs[p.node().op.in_place().first().copied().unwrap_or(0)] {
         [c, h, w, n] => format!("{n}x{c}x{h}x{w}"),
         ref other => other.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
     };
-    let flags = |list: &[(&str, bool)]| list.iter().filter(|f| f.1).map(|f| format!("-{}", f.0)).collect::<String>();
-    let x = shape(node.inputs[0]);
-    let channels = |v: ValueId| p.shape_of(v)[0];
-    let steps = |lists: usize| match node.inputs.len() / lists {
-        1 => String::new(),
-        steps => format!("-t{steps}"),
-    };
-    let norm = |norm: &Norm| {
-        let kind = if norm.per_channel { format!("groups{}", norm.groups) } else { "layer".into() };
-        format!("-{kind}{}", flags(&[("relu", norm.relu)]))
-    };
-    match &node.op {
-        Op::Conv2d { k, bias, base } | Op::ConvTranspose2d { k, bias, base } => {
-            format!("{x}-{}-k{k}{}", channels(node.outputs[0]), flags(&[("bias", *bias), ("base", *base)]))
-        }
-        Op::Conv2dDInput { k, base } | Op::ConvTranspose2dDInput { k, base } => {
-            format!("{x}-{}-k{k}{}", channels(node.outputs[0]), flags(&[("base", *base)]))
-        }
-        Op::Conv2dDWeight { k, .. } | Op::ConvTranspose2dDWeight { k } => {
-            format!("{x}-{}-k{k}{}", channels(node.inputs[node.inputs.len() / 2]), steps(2))
-        }
-        Op::Norm(n) | Op::NormDInput(n) => format!("{x}{}", norm(n)),
-        Op::NormDAffine(n) => format!("{x}{}{}", norm(n), steps(node.op.lists().unwrap_or(1))),
-        Op::ChannelSum => format!("{x}{}", steps(1)),
-        Op::Add => format!("{x}-{}terms", node.inputs.len()),
-        Op::MaxPoolDInput { base } => format!("{x}{}", flags(&[("base", *base)])),
-        Op::AvgPoolDInput { h, w } => format!("{x}-{h}x{w}"),
-        _ => x,
-    }
+    x + &p.node().op.label(&inputs, &outputs)
 }
 
 /// The distinct operations and shapes of a preset's training step.

@@ -303,12 +303,12 @@ impl Fused {
     fn series(&mut self, name: &str, s: ImageShape, steps: usize) -> (Vec<ValueId>, Vec<Vec<f32>>) {
         let one = |t| {
             let (value, values) = self.map(s);
-            (self.graph.node(ops::Op::Relu, &[value], name, "op", t)[0], relu(&values))
+            (self.graph.node(ops::Relu, &[value], name, "op", t)[0], relu(&values))
         };
         (0..steps).map(one).unzip()
     }
 
-    fn node(&mut self, op: ops::Op, inputs: &[ValueId]) -> Vec<ValueId> {
+    fn node(&mut self, op: impl Into<ops::Op>, inputs: &[ValueId]) -> Vec<ValueId> {
         self.graph.node(op, inputs, "y", "op", 0)
     }
 
@@ -352,7 +352,7 @@ fn fused() -> Vec<Fused> {
     for s in [ImageShape::new(3, 4, 5, 7), ImageShape::new(8, 3, 2, 2)] {
         let mut f = Fused::new(&format!("max_pool_d_input base {}", shape(s)));
         let ((x, x_values), (dy, dy_values), (base, base_values)) = (f.map(s), f.map(max_pool_output(s)), f.map(s));
-        let dx = f.node(ops::Op::MaxPoolDInput { base: true }, &[x, dy, base])[0];
+        let dx = f.node(ops::MaxPoolDInput { base: true }, &[x, dy, base])[0];
         let expected = sum(&[max_pool_d_input(s, &x_values, &dy_values), base_values]);
         f.expect("dx", dx, image_last(&expected, s.n));
         list.push(f);
@@ -380,7 +380,7 @@ fn started_sums(k: usize, h: usize, w: usize) -> Vec<Fused> {
         let bias = biased.then(|| f.parameter(&[9]));
         let inputs: Vec<ValueId> =
             [Some(x), Some(w), bias.as_ref().map(|b| b.0), Some(base)].into_iter().flatten().collect();
-        let y = f.node(ops::Op::Conv2d { k, bias: biased, base: true }, &inputs)[0];
+        let y = f.node(ops::Conv2d { k, stride: 1, bias: biased, base: true }, &inputs)[0];
         let expected = sum(&[conv2d(&s, &xs, &ws, bias.as_ref().map(|b| &b.1[..])), bases]);
         f.expect("y", y, image_last(&expected, s.n));
         list.push(f);
@@ -390,19 +390,19 @@ fn started_sums(k: usize, h: usize, w: usize) -> Vec<Fused> {
         let bias = biased.then(|| f.parameter(&[9]));
         let inputs: Vec<ValueId> =
             [Some(x), Some(w), bias.as_ref().map(|b| b.0), Some(base)].into_iter().flatten().collect();
-        let y = f.node(ops::Op::ConvTranspose2d { k, bias: biased, base: true }, &inputs)[0];
+        let y = f.node(ops::ConvTranspose2d { k, stride: 2, bias: biased, base: true }, &inputs)[0];
         let expected = sum(&[conv_transpose2d(&t, &xs, &ws, bias.as_ref().map(|b| &b.1[..])), bases]);
         f.expect("y", y, image_last(&expected, t.n));
         list.push(f);
     }
     let mut f = Fused::new(&format!("conv2d_d_input base k{k}"));
     let ((dy, dys), (w, ws), (base, bases)) = (f.map(s.output()), f.parameter(&[9, 5, k, k]), f.map(s.input()));
-    let dx = f.node(ops::Op::Conv2dDInput { k, base: true }, &[dy, w, base])[0];
+    let dx = f.node(ops::Conv2dDInput { k, stride: 1, base: true }, &[dy, w, base])[0];
     f.expect("dx", dx, image_last(&sum(&[conv2d_d_input(&s, &ws, &dys), bases]), s.n));
     list.push(f);
     let mut f = Fused::new(&format!("conv_transpose2d_d_input base k{k}"));
     let ((dy, dys), (w, ws), (base, bases)) = (f.map(t.output()), f.parameter(&[5, 9, k, k]), f.map(t.input()));
-    let dx = f.node(ops::Op::ConvTranspose2dDInput { k, base: true }, &[dy, w, base])[0];
+    let dx = f.node(ops::ConvTranspose2dDInput { k, stride: 2, base: true }, &[dy, w, base])[0];
     f.expect("dx", dx, image_last(&sum(&[conv_transpose2d_d_input(&t, &ws, &dys), bases]), t.n));
     list.push(f);
     list
@@ -425,7 +425,7 @@ fn norm_relu(s: Norm) -> Fused {
     let mut f = Fused::new(&format!("norm relu {} {what}", shape(s.shape)));
     let ((x, xs), (gamma, gammas), (beta, betas)) = (f.map(s.shape), f.parameter(&affine), f.parameter(&affine));
     let (dy, dys) = f.map(s.shape);
-    let y = f.node(ops::Op::Norm(op), &[x, gamma, beta])[0];
+    let y = f.node(op, &[x, gamma, beta])[0];
     let d = differentiate(&mut f.graph, &[(y, dy)], &[x, gamma, beta], true);
     let d: Vec<ValueId> = d.into_iter().map(|v| v.expect("all take part")).collect();
     let normed = norm(&s, &xs, &gammas, &betas);
@@ -445,11 +445,11 @@ fn folded_norm(s: Norm) -> Fused {
     let ((x, xs), (dy, dys)) = (f.series("x", s.shape, 3), f.series("dy", s.shape, 3));
     let mut lists = [x.clone(), Vec::new(), dy, Vec::new()];
     for (t, x) in x.into_iter().enumerate() {
-        let out = f.graph.node(ops::Op::Norm(op), &[x, gamma, beta], "y", "op", t);
+        let out = f.graph.node(op, &[x, gamma, beta], "y", "op", t);
         lists[3].push(out[0]);
         lists[1].push(out[1]);
     }
-    let d = f.node(ops::Op::NormDAffine(op), &lists.concat());
+    let d = f.node(ops::NormDAffine(op), &lists.concat());
     let through: Vec<Vec<f32>> =
         xs.iter().zip(&dys).map(|(x, dy)| relu_d_input(&norm(&s, x, &gammas, &betas), dy)).collect();
     let gammas: Vec<Vec<f32>> = xs.iter().zip(&through).map(|(x, dy)| norm_d_weight(&s, x, dy)).collect();
@@ -467,7 +467,7 @@ fn folded_conv(name: &str, s: Conv2d, steps: &[usize]) -> Fused {
     let mut f = Fused::new(&format!("conv2d_d_weight over {} steps in {name}", steps.len()));
     let ((x, xs), (dy, dys)) = (f.series("x", s.input(), steps.len()), f.series("dy", s.output(), steps.len()));
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
-    let dw = f.node(ops::Op::Conv2dDWeight { k: 3, linear: false }, &inputs)[0];
+    let dw = f.node(ops::Conv2dDWeight { k: 3, stride: 1, linear: false }, &inputs)[0];
     let parts: Vec<Vec<f32>> = steps.iter().zip(&dys).map(|(&t, dy)| conv2d_d_weight(&s, &xs[t], dy)).collect();
     f.expect("dw", dw, sum(&parts));
     f
@@ -478,7 +478,7 @@ fn folded_transposed(name: &str, steps: &[usize]) -> Fused {
     let mut f = Fused::new(&format!("conv_transpose2d_d_weight over {} steps in {name}", steps.len()));
     let ((x, xs), (dy, dys)) = (f.series("x", s.input(), 3), f.series("dy", s.output(), steps.len()));
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
-    let dw = f.node(ops::Op::ConvTranspose2dDWeight { k: 3 }, &inputs)[0];
+    let dw = f.node(ops::ConvTranspose2dDWeight { k: 3, stride: 2 }, &inputs)[0];
     let parts: Vec<Vec<f32>> =
         steps.iter().zip(&dys).map(|(&t, dy)| conv_transpose2d_d_weight(&s, &xs[t], dy)).collect();
     f.expect("dw", dw, sum(&parts));
@@ -489,7 +489,7 @@ fn folded_bias() -> Fused {
     let s = Conv2d { n: 33, c_in: 1, c_out: 5, h: 5, w: 7, k: 1 };
     let mut f = Fused::new("channel_sum over 3 steps");
     let (dy, dys) = f.series("dy", s.output(), 3);
-    let db = f.node(ops::Op::ChannelSum, &dy)[0];
+    let db = f.node(ops::ChannelSum, &dy)[0];
     f.expect("db", db, sum(&dys.iter().map(|dy| conv2d_d_bias(&s, dy)).collect::<Vec<_>>()));
     f
 }
@@ -499,7 +499,7 @@ fn long_sum() -> Fused {
     let s = ImageShape::new(3, 4, 5, 7);
     let mut f = Fused::new("add 17 terms");
     let (terms, values): (Vec<ValueId>, Vec<Vec<f32>>) = (0..17).map(|_| f.map(s)).unzip();
-    let y = f.node(ops::Op::Add, &terms)[0];
+    let y = f.node(ops::Add, &terms)[0];
     f.expect("y", y, image_last(&sum(&values), s.n));
     f
 }

@@ -2,15 +2,16 @@
 //! recorded as any network's.
 
 use crate::Result;
-use crate::engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::autodiff::differentiate;
 use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::Choices;
-use crate::kernels::{BufferSpec, Kernel, Program, Role, Settings, View, align};
-use crate::ops::{Norm, Op};
+use crate::kernels::Program;
+use crate::ops::{
+    Adam, Add, AvgPool, Conv2d, ConvTranspose2d, Hyper, MaxPool, Modulate, Norm, Op, Relu, SoftmaxCe,
+};
 use crate::reference::golden::{Op as Case, OpCase, Results};
 use crate::reference::{Tensor, mix, norm};
 use std::collections::HashMap;
@@ -84,7 +85,7 @@ impl OpGraph<'_> {
         Some(value)
     }
 
-    fn node(&mut self, op: Op, inputs: &[Option<ValueId>], name: &str) -> Vec<ValueId> {
+    fn node(&mut self, op: impl Into<Op>, inputs: &[Option<ValueId>], name: &str) -> Vec<ValueId> {
         let inputs: Vec<ValueId> = inputs.iter().flatten().copied().collect();
         self.graph.node(op, &inputs, name, "op", 0)
     }
@@ -112,34 +113,34 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> 
     let n = first.map_or(1, |x| x.shape[0]);
     let mut g = OpGraph { case, n, graph: Graph::default(), inputs: Vec::new(), outputs: Vec::new() };
     match &case.op {
-        Case::Conv2d(shape) => linear_map(&mut g, |bias| Op::Conv2d { k: shape.k, bias, base: false }),
+        Case::Conv2d(shape) => linear_map(&mut g, |bias| Conv2d { k: shape.k, stride: 1, bias, base: false }.into()),
         Case::ConvTranspose2d(shape) => {
-            linear_map(&mut g, |bias| Op::ConvTranspose2d { k: shape.k, bias, base: false })
+            linear_map(&mut g, |bias| ConvTranspose2d { k: shape.k, stride: 2, bias, base: false }.into())
         }
-        Case::Linear(_) => linear_map(&mut g, |bias| Op::Conv2d { k: 1, bias, base: false }),
+        Case::Linear(_) => linear_map(&mut g, |bias| Conv2d { k: 1, stride: 1, bias, base: false }.into()),
         Case::Norm(kind) => {
             let (groups, per_channel) = match kind.kind {
                 norm::NormKind::Layer => (1, false),
                 norm::NormKind::Group { groups } => (groups, true),
             };
             let (x, w, b, gy) = (g.map("x"), g.parameter("w"), g.parameter("b"), g.map("gy"));
-            let y = g.node(Op::Norm(Norm { groups, per_channel, relu: false }), &[x, w, b], "y")[0];
+            let y = g.node(Norm { groups, per_channel, relu: false }, &[x, w, b], "y")[0];
             g.outputs.push(("y".into(), y, true));
             g.gradients(y, gy.expect("gy"), &[("x", x, true), ("w", w, false), ("b", b, false)]);
         }
-        Case::Relu => unary(&mut g, Op::Relu),
-        Case::MaxPool(_) => unary(&mut g, Op::MaxPool),
-        Case::AvgPool(_) => unary(&mut g, Op::AvgPool),
+        Case::Relu => unary(&mut g, Relu),
+        Case::MaxPool(_) => unary(&mut g, MaxPool),
+        Case::AvgPool(_) => unary(&mut g, AvgPool),
         Case::Mix(kind) => {
             let (b, l, t, gy) = (g.map("b"), g.map("l"), g.map("t"), g.map("gy"));
             let y = match (kind, l, t) {
-                (_, None, None) => g.node(Op::Add, &[b], "y")[0],
-                (mix::Interaction::Additive, ..) => g.node(Op::Add, &[b, l, t], "y")[0],
+                (_, None, None) => g.node(Add, &[b], "y")[0],
+                (mix::Interaction::Additive, ..) => g.node(Add, &[b, l, t], "y")[0],
                 (mix::Interaction::Multiplicative, Some(s), None)
-                | (mix::Interaction::Multiplicative, None, Some(s)) => g.node(Op::Modulate, &[b, Some(s)], "y")[0],
+                | (mix::Interaction::Multiplicative, None, Some(s)) => g.node(Modulate, &[b, Some(s)], "y")[0],
                 (mix::Interaction::Multiplicative, ..) => {
-                    let s = g.node(Op::Add, &[l, t], "s")[0];
-                    g.node(Op::Modulate, &[b, Some(s)], "y")[0]
+                    let s = g.node(Add, &[l, t], "s")[0];
+                    g.node(Modulate, &[b, Some(s)], "y")[0]
                 }
             };
             g.outputs.push(("y".into(), y, true));
@@ -149,10 +150,12 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> 
             let z = g.map("z");
             let labels = g.graph.value("labels", &[n], Origin::Input, "op", None);
             g.inputs.push((labels, case.labels.iter().map(|&l| l as u32).collect()));
-            let out = g.node(Op::SoftmaxCe, &[z, Some(labels)], "logprob");
+            let out = g.node(SoftmaxCe, &[z, Some(labels)], "logprob");
             g.outputs.push(("logprob".into(), out[0], true));
             g.outputs.push(("loss".into(), out[1], false));
-            g.gradients(out[0], out[0], &[("z", z, true)]);
+            let weight = g.graph.value("weight", &[1], Origin::Input, "op", None);
+            g.inputs.push((weight, words(&[1.0 / n as f32])));
+            g.gradients(out[0], weight, &[("z", z, true)]);
         }
         Case::Adam { .. } => unreachable!("above"),
     }
@@ -179,7 +182,7 @@ fn linear_map(g: &mut OpGraph, op: impl Fn(bool) -> Op) {
     g.gradients(y, gy.expect("gy"), &[("x", x, true), ("w", w, false), ("b", b, false)]);
 }
 
-fn unary(g: &mut OpGraph, op: Op) {
+fn unary(g: &mut OpGraph, op: impl Into<Op>) {
     let (x, gy) = (g.map("x"), g.map("gy"));
     let y = g.node(op, &[x], "y")[0];
     g.outputs.push(("y".into(), y, true));
@@ -188,34 +191,23 @@ fn unary(g: &mut OpGraph, op: Op) {
 
 fn run_adam(gpu: &Gpu, case: &OpCase) -> Result<Results> {
     let Case::Adam { settings, steps_taken } = &case.op else { unreachable!("asked for Adam") };
-    let adam = engine::Adam {
+    let hyper = Hyper {
         learning_rate: settings.learning_rate,
         beta1: settings.beta1,
         beta2: settings.beta2,
         epsilon: settings.epsilon,
     };
+    let mut graph = Graph::default();
     let count = case.inputs["p"].values.len();
-    let mut program = Program::default();
-    let mut buffer = |name: &str, count: usize, role: Role| -> View {
-        let (name, bytes, area) = (name.to_string(), align(4 * count as u64), String::new());
-        let id = program.buffer(BufferSpec { name, bytes, role, area, timestep: None });
-        View { buffer: id, offset: 0, bytes: 4 * count as u64 }
-    };
-    let hyper = buffer("hyper", 5, Role::Input);
-    let views = ["g", "p", "m", "v"].map(|name| buffer(name, count, Role::Input));
-    let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", 4))?;
-    let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
-    program.launch(&kernel, &operands, &[("count", count.into())], [count.div_ceil(256), 1, 1], "adam", "");
-    let plan = Plan::new(&program, true);
-    let recording = Recording::new(gpu, &program, &plan, &mut Store::default())?;
-    recording.write(gpu, hyper, &adam.hyper(steps_taken + 1));
-    for (name, view) in ["g", "p", "m", "v"].iter().zip(views) {
-        recording.write(gpu, view, &case.inputs[*name].values);
+    let numbers = graph.value("hyper", &[6], Origin::Input, "op", None);
+    let mut inputs = vec![(numbers, words(&hyper.numbers(steps_taken + 1, 1.0)))];
+    for name in ["g", "p", "m", "v"] {
+        let value = graph.value(name, &[count], Origin::Input, "op", None);
+        inputs.push((value, words(&case.inputs[name].values)));
     }
-    recording.run(gpu);
-    let mut results = Results::new();
-    for (name, view) in ["p1", "m1", "v1"].iter().zip(&views[1..]) {
-        results.insert(name.to_string(), recording.read(gpu, *view)?);
-    }
-    Ok(results)
+    let operands: Vec<ValueId> = inputs.iter().map(|i| i.0).collect();
+    let outputs = graph.node(Adam, &operands, "p1", "op", 0);
+    graph.outputs = outputs.clone();
+    let read = run_graph(gpu, &graph, Choices::TABLE, &inputs, &outputs)?;
+    Ok(["p1", "m1", "v1"].map(String::from).into_iter().zip(read).collect())
 }

@@ -2,7 +2,10 @@
 //! results of large convolutions are sampled, all others are compared whole.
 
 use super::run::{image_first, image_last};
-use crate::ops::{NORM_EPS, Op};
+use crate::ops::{
+    Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, MaxPoolDInput,
+    NORM_EPS, NormDAffine, NormDInput, Normalise, Op, Scale,
+};
 use crate::reference::sample::{Product, Sampled, sample_error};
 use crate::reference::{
     ImageShape,
@@ -43,11 +46,11 @@ impl Operand<'_> {
 pub fn prepare(op: &Op, shapes: &[&[usize]], values: &mut [Vec<f32>]) {
     let rectify = |x: &mut Vec<f32>| x.iter_mut().for_each(|v| *v = v.max(0.0));
     match *op {
-        Op::NormDInput(norm) => {
+        Op::NormDInput(NormDInput(norm)) => {
             values[1] = statistics(&values[0], shapes[0], norm.groups);
             values.iter_mut().skip(4).for_each(rectify);
         }
-        Op::NormDAffine(norm) => {
+        Op::NormDAffine(NormDAffine(norm)) => {
             let lists = if norm.relu { 4 } else { 3 };
             let steps = shapes.len() / lists;
             for t in 0..steps {
@@ -55,8 +58,8 @@ pub fn prepare(op: &Op, shapes: &[&[usize]], values: &mut [Vec<f32>]) {
             }
             values.iter_mut().skip(3 * steps).for_each(rectify);
         }
-        Op::ReluDInput => rectify(&mut values[0]),
-        Op::SoftmaxCe | Op::SoftmaxCeDLogits => {
+        Op::ReluDInput(_) => rectify(&mut values[0]),
+        Op::SoftmaxCe(_) | Op::SoftmaxCeDLogits(_) => {
             let classes = shapes[0][0];
             values[1].iter_mut().enumerate().for_each(|(i, v)| *v = f32::from_bits((7 * i % classes) as u32));
         }
@@ -130,28 +133,28 @@ fn convolution(op: &Op, inputs: &[Operand], result: &Operand) -> Option<Convolut
     let none = Vec::new;
     let first = inputs.first()?.shape;
     match *op {
-        Op::Conv2d { k, bias, base } => {
-            let s = extents(first, result.shape, k, 1);
+        Op::Conv2d(Conv2d { k, stride, bias, base }) => {
+            let s = extents(first, result.shape, k, stride);
             Some((s, Product::Forward, [one(0), one(1), none()], start(bias, base)))
         }
-        Op::Conv2dDInput { k, base } => {
-            let s = extents(result.shape, first, k, 1);
+        Op::Conv2dDInput(Conv2dDInput { k, stride, base }) => {
+            let s = extents(result.shape, first, k, stride);
             Some((s, Product::DInput, [none(), one(1), one(0)], start(false, base)))
         }
-        Op::ConvTranspose2d { k, bias, base } => {
-            let s = extents(result.shape, first, k, 2);
+        Op::ConvTranspose2d(ConvTranspose2d { k, stride, bias, base }) => {
+            let s = extents(result.shape, first, k, stride);
             Some((s, Product::DInput, [none(), one(1), one(0)], start(bias, base)))
         }
-        Op::ConvTranspose2dDInput { k, base } => {
-            let s = extents(first, result.shape, k, 2);
+        Op::ConvTranspose2dDInput(ConvTranspose2dDInput { k, stride, base }) => {
+            let s = extents(first, result.shape, k, stride);
             Some((s, Product::Forward, [one(0), one(1), none()], start(false, base)))
         }
-        Op::Conv2dDWeight { k, .. } => {
-            let s = extents(first, inputs[half].shape, k, 1);
+        Op::Conv2dDWeight(Conv2dDWeight { k, stride, .. }) => {
+            let s = extents(first, inputs[half].shape, k, stride);
             Some((s, Product::DWeight, [many(&inputs[..half]), none(), many(&inputs[half..])], None))
         }
-        Op::ConvTranspose2dDWeight { k } => {
-            let s = extents(inputs[half].shape, first, k, 2);
+        Op::ConvTranspose2dDWeight(ConvTranspose2dDWeight { k, stride }) => {
+            let s = extents(inputs[half].shape, first, k, stride);
             Some((s, Product::DWeight, [many(&inputs[half..]), none(), many(&inputs[..half])], None))
         }
         _ => None,
@@ -172,7 +175,7 @@ fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
         Norm { shape, kind }
     };
     match *op {
-        Op::ChannelSum => {
+        Op::ChannelSum(_) => {
             let per_channel = x.values.len() / x.shape[0];
             let one = |o: &Operand| {
                 let channels = o.values.chunks(per_channel);
@@ -185,12 +188,12 @@ fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
             let y = if op.relu { relu(&y) } else { y };
             vec![last(y, x.shape[3]), statistics(x.values, x.shape, op.groups)]
         }
-        Op::NormDInput(op) => {
+        Op::NormDInput(NormDInput(op)) => {
             let through = through(inputs[3], op.relu.then(|| inputs[4]));
             let d_x = norm_d_input(&twin_norm(op, x.image_shape()), &x.first(), inputs[2].values, &through);
             vec![last(d_x, x.shape[3])]
         }
-        Op::NormDAffine(op) => {
+        Op::NormDAffine(NormDAffine(op)) => {
             let steps = inputs.len() / if op.relu { 4 } else { 3 };
             let s = twin_norm(op, x.image_shape());
             let (mut gammas, mut betas) = (Vec::new(), Vec::new());
@@ -201,24 +204,24 @@ fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
             }
             vec![sums(&gammas), sums(&betas)]
         }
-        Op::Relu => vec![relu(x.values)],
-        Op::ReluDInput => vec![relu_d_input(x.values, inputs[1].values)],
-        Op::Add => vec![sums(&inputs.iter().map(|o| o.values.to_vec()).collect::<Vec<_>>())],
-        Op::Modulate => vec![each(&|i| x.values[i] * (1.0 + inputs[1].values[i]))],
-        Op::ModulateDDrives => {
+        Op::Relu(_) => vec![relu(x.values)],
+        Op::ReluDInput(_) => vec![relu_d_input(x.values, inputs[1].values)],
+        Op::Add(_) => vec![sums(&inputs.iter().map(|o| o.values.to_vec()).collect::<Vec<_>>())],
+        Op::Modulate(_) => vec![each(&|i| x.values[i] * (1.0 + inputs[1].values[i]))],
+        Op::ModulateDDrives(_) => {
             let (s, dy) = (inputs[1].values, inputs[2].values);
             vec![each(&|i| dy[i] * (1.0 + s[i])), each(&|i| dy[i] * x.values[i])]
         }
-        Op::MaxPool => vec![last(max_pool(x.image_shape(), &x.first()), x.shape[3])],
-        Op::MaxPoolDInput { base } => {
+        Op::MaxPool(_) => vec![last(max_pool(x.image_shape(), &x.first()), x.shape[3])],
+        Op::MaxPoolDInput(MaxPoolDInput { base }) => {
             let d_x = last(max_pool_d_input(x.image_shape(), &x.first(), &inputs[1].first()), x.shape[3]);
             vec![if base { sums(&[d_x, inputs[2].values.to_vec()]) } else { d_x }]
         }
-        Op::AvgPool => vec![last(avg_pool(x.image_shape(), &x.first()), x.shape[3])],
-        Op::AvgPoolDInput { .. } => {
+        Op::AvgPool(_) => vec![last(avg_pool(x.image_shape(), &x.first()), x.shape[3])],
+        Op::AvgPoolDInput(_) => {
             vec![last(avg_pool_d_input(results[0].image_shape(), &x.first()), x.shape[3])]
         }
-        Op::SoftmaxCe => {
+        Op::SoftmaxCe(_) => {
             let (classes, n, labels) = (x.shape[0], x.shape[3], inputs[1].labels());
             let (logprob, _) = softmax_ce(&SoftmaxCe { n, classes }, &x.first(), &labels);
             let rows = logprob.chunks(classes).zip(x.first().chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>());
@@ -230,17 +233,50 @@ fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
             }
             vec![last(logprob, n), [loss, correct].concat()]
         }
-        Op::SoftmaxCeDLogits => {
+        Op::SoftmaxCeDLogits(_) => {
             let (classes, n) = (x.shape[0], x.shape[3]);
-            vec![last(softmax_ce_d_logits(&SoftmaxCe { n, classes }, &x.first(), &inputs[1].labels()), n)]
+            // The twin's gradient is that of the mean; the weight says what an image counts.
+            let mean = softmax_ce_d_logits(&SoftmaxCe { n, classes }, &x.first(), &inputs[1].labels());
+            let factor = n as f32 * inputs[2].values[0];
+            vec![last(mean.iter().map(|d| d * factor).collect(), n)]
         }
-        Op::Conv2d { .. }
-        | Op::ConvTranspose2d { .. }
-        | Op::Conv2dDInput { .. }
-        | Op::ConvTranspose2dDInput { .. }
-        | Op::Conv2dDWeight { .. }
-        | Op::ConvTranspose2dDWeight { .. } => unreachable!("sampled"),
+        Op::Normalise(Normalise { side, images }) => {
+            let (bytes, table) = (x.values.iter().flat_map(|w| w.to_bits().to_le_bytes()), inputs[1].values);
+            let bytes: Vec<u8> = bytes.take(3 * side * side * images).collect();
+            let value = |(i, &byte): (usize, &u8)| table[i % 3 * 256 + usize::from(byte)];
+            let pixels: Vec<f32> = bytes.iter().enumerate().map(value).collect(); // [images, pixels, 3]
+            let planes = pixels.chunks(3 * side * side);
+            let planes: Vec<f32> = planes.flat_map(|p| (0..3).flat_map(|c| p[c..].iter().step_by(3).copied())).collect();
+            vec![last(planes, images)]
+        }
+        Op::Scale(Scale { at }) => vec![each(&|i| inputs[1].values[at] * x.values[i])],
+        Op::Accumulate(_) => {
+            let part = inputs[1].values;
+            vec![each(&|i| if inputs[2].values[0] != 0.0 { part[i] } else { x.values[i] + part[i] })]
+        }
+        Op::Adam(_) => adam_step(x.values, inputs[1].values, [2, 3, 4].map(|i| inputs[i].values)),
+        Op::Conv2d(_)
+        | Op::ConvTranspose2d(_)
+        | Op::Conv2dDInput(_)
+        | Op::ConvTranspose2dDInput(_)
+        | Op::Conv2dDWeight(_)
+        | Op::ConvTranspose2dDWeight(_) => unreachable!("sampled"),
     }
+}
+
+/// One step of Adam by the numbers that the kernel gets ([`crate::ops::Hyper::numbers`]), in f64.
+fn adam_step(hyper: &[f32], g: &[f32], [p, m, v]: [&[f32]; 3]) -> Vec<Vec<f32>> {
+    let h: Vec<f64> = hyper.iter().map(|&x| f64::from(x)).collect();
+    let mut results = vec![Vec::new(); 3];
+    for i in 0..p.len() {
+        let [g, p, m, v] = [g[i], p[i], m[i], v[i]].map(f64::from);
+        let g = g * h[5];
+        let m = m + (g - m) * h[1];
+        let v = v + (g * g - v) * h[2];
+        let p = p - h[0] * m / (v.sqrt() * h[3] + h[4]);
+        results.iter_mut().zip([p, m, v]).for_each(|(list, value)| list.push(value as f32));
+    }
+    results
 }
 
 /// dy, images outermost, where y was not rectified away.

@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation of an unrolled graph: backpropagation through time is ordinary reverse traversal.
 
 use super::{Graph, Node, ValueId};
-use crate::ops::{Op, gradient};
+use crate::ops::{Add, Call, Op};
 use std::collections::{BTreeMap, HashMap};
 
 /// What one use of a parameter contributes to its gradient, not yet evaluated.
@@ -14,43 +14,49 @@ struct Use {
 }
 
 /// The state of a reverse traversal.
-pub struct Tape<'a> {
+struct Tape<'a> {
     /// The graph that is being extended.
-    pub graph: &'a mut Graph,
+    graph: &'a mut Graph,
     contributions: BTreeMap<ValueId, Vec<ValueId>>,
     uses: BTreeMap<ValueId, Vec<Use>>,
     differentiable: Vec<bool>,
     here: (String, usize),
 }
 
-impl Tape<'_> {
-    /// Whether anything upstream of this value wants its gradient.
-    pub fn needs(&self, value: ValueId) -> bool {
+impl crate::ops::Tape for Tape<'_> {
+    fn shape(&self, value: ValueId) -> &[usize] {
+        &self.graph.values[value.0].shape
+    }
+
+    fn name(&self, value: ValueId) -> &str {
+        &self.graph.values[value.0].name
+    }
+
+    fn needs(&self, value: ValueId) -> bool {
         self.differentiable.get(value.0).is_some_and(|&d| d)
     }
 
-    /// Adds a gradient node that belongs to the area and timestep of `node`.
-    pub fn emit(&mut self, node: &Node, op: Op, inputs: &[ValueId], name: &str) -> Vec<ValueId> {
-        self.graph.node(op, inputs, &format!("{}.{name}", node.area), &node.area, node.timestep)
+    fn emit(&mut self, op: Op, inputs: &[ValueId], name: &str) -> Vec<ValueId> {
+        let (area, timestep) = &self.here;
+        self.graph.node(op, inputs, &format!("{area}.{name}"), area, *timestep)
     }
 
-    /// `gradient` contributes to the gradient of `value`.
-    pub fn add(&mut self, value: ValueId, gradient: ValueId) {
+    fn add(&mut self, value: ValueId, gradient: ValueId) {
         if self.needs(value) {
             self.contributions.entry(value).or_default().push(gradient);
         }
     }
 
-    /// Output `output` of `op` on `inputs` contributes to the gradient of `parameter`. A value that is no parameter of
-    /// the network (op tests) is served likewise.
-    pub fn parameter(&mut self, parameter: ValueId, op: Op, output: usize, inputs: &[ValueId]) {
+    fn parameter(&mut self, parameter: ValueId, op: Op, output: usize, inputs: &[ValueId]) {
         if self.needs(parameter) {
             let (area, timestep) = self.here.clone();
             let inputs = inputs.to_vec();
             self.uses.entry(parameter).or_default().push(Use { op, output, inputs, area, timestep });
         }
     }
+}
 
+impl Tape<'_> {
     /// The sum of the contributions to `value` so far.
     fn total(&mut self, value: ValueId) -> Option<ValueId> {
         let list = self.contributions.remove(&value)?;
@@ -59,7 +65,7 @@ impl Tape<'_> {
         }
         let value = &self.graph.values[value.0];
         let (name, area, timestep) = (format!("d_{}", value.name), value.area.clone(), value.timestep.unwrap_or(0));
-        Some(self.graph.node(Op::Add, &list, &name, &area, timestep)[0])
+        Some(self.graph.node(Add, &list, &name, &area, timestep)[0])
     }
 }
 
@@ -96,7 +102,7 @@ pub fn differentiate(
         }
         tape.here = (node.area.clone(), node.timestep);
         let d_outputs: Vec<Option<ValueId>> = node.outputs.iter().map(|&v| tape.total(v)).collect();
-        gradient(&mut tape, node, &d_outputs);
+        node.op.gradient(&mut tape, Call { inputs: &node.inputs, outputs: &node.outputs }, &d_outputs);
     }
 
     // Gradients of parameters. Uses were met from the last timestep to the first; in time order they read better.

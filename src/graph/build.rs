@@ -1,149 +1,249 @@
-//! From the network's description to a graph unrolled over all timesteps, as the published code computes it: every
-//! area at every step. What does not change over time is merged by a pass, not here.
+//! From a network of areas and connections to a graph unrolled over all timesteps: every area at every step at which it
+//! exists. What does not change over time is merged by a pass, not here.
 
 use super::{Graph, Origin, ValueId};
-use crate::network::{AREAS, IMAGE_CHANNELS, Interaction, NetworkConfig, Norm as NormKind, parameters};
-use crate::ops::{Norm, Op};
-use std::collections::BTreeMap;
+use crate::network::{Area, Connection, From, IMAGE_CHANNELS, Interaction, Kind, Map, Network, Schedule, Shown, Unroll};
+use crate::ops::{Add, AvgPool, Conv2d, ConvTranspose2d, MaxPool, Modulate, Norm, Normalise, Relu, Scale, SoftmaxCe};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A network as a graph, with the values by which it is fed and read.
+/// A network as a graph, with the values by which it is fed and read. Lists run over timesteps; `None` where an area, or the
+/// area that is read out, does not exist yet.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct Unrolled {
     /// The graph.
     pub graph: Graph,
-    /// Pictures [3, rows, columns, images], normalised.
+    /// What the host writes.
+    pub inputs: Inputs,
+    /// Parameters that the graph reads, by name.
+    pub parameters: BTreeMap<String, ValueId>,
+    /// By area: the sum or product of its drives after the norm, before the activation.
+    pub drives: Vec<Vec<Option<ValueId>>>,
+    /// By area: its activation.
+    pub activations: Vec<Vec<Option<ValueId>>>,
+    /// Input of the softmax: [classes, 1, 1, images].
+    pub logits: Vec<Option<ValueId>>,
+    /// Clamped log-probabilities.
+    pub logprobs: Vec<Option<ValueId>>,
+    /// Loss and correctness [2, images].
+    pub scores: Vec<Option<ValueId>>,
+}
+
+/// What the host writes before a run.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Pictures as bytes; see [`Normalise`].
+    pub pictures: ValueId,
+    /// The pictures that follow them, if they are ever shown.
+    pub next: Option<ValueId>,
+    /// x = 0, if it is ever shown.
+    pub blank: Option<ValueId>,
+    /// What bytes become: [3, 256].
+    pub table: ValueId,
+    /// The normalised pictures [3, rows, columns, images].
     pub x: ValueId,
     /// Labels \[images\], `u32`.
     pub labels: ValueId,
-    /// Parameters in the order of [`parameters()`]; `None` for those that take no part.
-    pub parameters: Vec<Option<ValueId>>,
-    /// Activations after ReLU by area (`retina`, `v1` … `it`, `gap`), one per timestep.
-    pub activations: BTreeMap<String, Vec<ValueId>>,
-    /// Input of the softmax, per timestep: [classes, 1, 1, images].
-    pub logits: Vec<ValueId>,
-    /// Clamped log-probabilities, per timestep.
-    pub logprobs: Vec<ValueId>,
-    /// Loss and correctness [2, images], per timestep.
-    pub scores: Vec<ValueId>,
+    /// Gains, one for each step of each connection that has them, if any has.
+    pub gains: Option<ValueId>,
 }
 
-impl Network {
+impl Unrolled {
     /// Follows renamings of values by a pass.
     pub fn rename(&mut self, of: impl Fn(ValueId) -> ValueId) {
-        let lists = self.activations.values_mut().flatten().chain(&mut self.logits).chain(&mut self.logprobs);
-        lists.chain(&mut self.scores).for_each(|v| *v = of(*v));
+        let areas = self.drives.iter_mut().chain(&mut self.activations).flatten();
+        let readout = self.logits.iter_mut().chain(&mut self.logprobs).chain(&mut self.scores);
+        areas.chain(readout).flatten().for_each(|v| *v = of(*v));
+        self.inputs.x = of(self.inputs.x);
+    }
+
+    /// Names of the parameters on which the scores depend: those that have a gradient.
+    pub fn learned(&self) -> BTreeSet<String> {
+        let mut reaches = vec![false; self.graph.values.len()];
+        self.scores.iter().flatten().for_each(|v| reaches[v.0] = true);
+        for node in self.graph.nodes.iter().rev() {
+            if node.outputs.iter().any(|v| reaches[v.0]) {
+                node.inputs.iter().for_each(|v| reaches[v.0] = true);
+            }
+        }
+        self.parameters.iter().filter(|(_, v)| reaches[v.0]).map(|(name, _)| name.clone()).collect()
     }
 }
 
 struct Builder<'a> {
-    config: &'a NetworkConfig,
+    network: &'a Network,
+    schedule: &'a Schedule,
     graph: Graph,
-    by_name: BTreeMap<String, ValueId>,
+    parameters: BTreeMap<String, ValueId>,
+    gains: Option<ValueId>,
 }
 
 impl Builder<'_> {
-    fn parameter(&self, name: &str) -> Option<ValueId> {
-        self.by_name.get(name).copied()
+    /// A parameter of an area; it enters the graph when it is first used.
+    fn parameter(&mut self, name: &str, area: &str) -> ValueId {
+        if let Some(&value) = self.parameters.get(name) {
+            return value;
+        }
+        let spec = self.network.parameters.iter().find(|p| p.name == name);
+        let shape = &spec.unwrap_or_else(|| panic!("`{name}` is no parameter of the network")).shape;
+        let value = self.graph.value(name, shape, Origin::Parameter, area, None);
+        self.parameters.insert(name.to_string(), value);
+        value
     }
 
-    /// A linear map with its weight `name.weight` and, where there is one, its bias; `None` if the network has no such
-    /// map or nothing to apply it to.
-    fn map(&mut self, name: &str, x: Option<ValueId>, output: &str, area: &str, t: usize) -> Option<ValueId> {
-        let (weight, x) = (self.parameter(&format!("{name}.weight"))?, x?);
-        let bias = self.parameter(&format!("{name}.bias"));
-        let shape = &self.graph.values[weight.0].shape;
-        let k = shape.get(2).copied().unwrap_or(1);
-        let op = if name.ends_with("top_down") {
-            Op::ConvTranspose2d { k, bias: bias.is_some(), base: false }
-        } else {
-            Op::Conv2d { k, bias: bias.is_some(), base: false }
+    /// A value of a connection, times the connection's gain at this step if it has one.
+    fn gained(&mut self, connection: usize, value: ValueId, area: &str, t: usize) -> ValueId {
+        let Some(which) = self.schedule.gains.iter().position(|(c, _)| *c == connection) else { return value };
+        let gains = self.gains.expect("made with the schedule");
+        let name = format!("{}.gained", self.graph.values[value.0].name);
+        let at = which * self.schedule.timesteps + t;
+        self.graph.node(Scale { at }, &[value, gains], &name, area, t)[0]
+    }
+
+    /// What a connection adds to its area at step t. A gain acts on weight and bias, and so on the whole term.
+    fn term(&mut self, index: usize, source: ValueId, t: usize) -> ValueId {
+        let network = self.network;
+        let Connection { label, map, to, .. } = &network.connections[index];
+        let area = &network.areas[*to].name;
+        let (weight, bias, pool) = match map {
+            Map::Average => {
+                let mean = self.graph.node(AvgPool, &[source], label, area, t)[0];
+                return self.gained(index, mean, area, t);
+            }
+            Map::Convolution { weight, bias, pool, .. } => (weight, bias, *pool),
+            Map::Transposed { weight, bias, .. } => (weight, bias, 1),
         };
-        let inputs: Vec<ValueId> = [Some(x), Some(weight), bias].into_iter().flatten().collect();
-        Some(self.graph.node(op, &inputs, output, area, t)[0])
+        let x = match pool {
+            1 => source,
+            _ => self.graph.node(MaxPool, &[source], &format!("{label}.pooled"), area, t)[0],
+        };
+        let mut inputs = vec![x];
+        for name in std::iter::once(weight).chain(bias) {
+            let parameter = self.parameter(name, area);
+            inputs.push(self.gained(index, parameter, area, t));
+        }
+        let (bias, base) = (bias.is_some(), false);
+        match *map {
+            Map::Transposed { kernel: k, stride, .. } => {
+                self.graph.node(ConvTranspose2d { k, stride, bias, base }, &inputs, label, area, t)[0]
+            }
+            Map::Convolution { kernel: k, stride, .. } => {
+                self.graph.node(Conv2d { k, stride, bias, base }, &inputs, label, area, t)[0]
+            }
+            Map::Average => unreachable!("above"),
+        }
     }
 
-    /// z = b + l + u or b * (1 + l + u), with whichever of l and u exist.
-    fn mix(&mut self, b: ValueId, drives: &[Option<ValueId>], area: &str, t: usize) -> ValueId {
-        let present: Vec<ValueId> = drives.iter().flatten().copied().collect();
-        let name = format!("{area}.z");
-        match (self.config.interaction, &present[..]) {
-            (_, []) => b,
-            (Interaction::Additive, _) => self.graph.node(Op::Add, &[vec![b], present].concat(), &name, area, t)[0],
-            (Interaction::Multiplicative, [one]) => self.graph.node(Op::Modulate, &[b, *one], &name, area, t)[0],
-            (Interaction::Multiplicative, _) => {
-                let s = self.graph.node(Op::Add, &present, &format!("{area}.s"), area, t)[0];
-                self.graph.node(Op::Modulate, &[b, s], &name, area, t)[0]
+    /// z = b + s or b (1 + s): bottom-up drive with what lateral and top-down terms there are.
+    fn mix(&mut self, area: &Area, bottom_up: &[ValueId], recurrent: &[ValueId], t: usize) -> ValueId {
+        let name = |what: &str| format!("{}.{what}", area.name);
+        let mut sum = |terms: &[ValueId], what: &str| match terms {
+            [one] => *one,
+            _ => self.graph.node(Add, terms, &name(what), &area.name, t)[0],
+        };
+        match area.interaction {
+            _ if recurrent.is_empty() => sum(bottom_up, "z"),
+            Interaction::Additive => sum(&[bottom_up, recurrent].concat(), "z"),
+            Interaction::Multiplicative => {
+                let (b, s) = (sum(bottom_up, "b"), sum(recurrent, "s"));
+                self.graph.node(Modulate, &[b, s], &name("z"), &area.name, t)[0]
             }
         }
     }
 
-    /// r = relu(norm(z)).
-    fn rectify(&mut self, z: ValueId, area: &str, t: usize) -> ValueId {
-        let per_channel = self.config.norm == NormKind::Group;
-        let groups = if per_channel { self.config.groups } else { 1 };
-        let z = match self.parameter(&format!("{area}_ln.weight")) {
-            None => z,
-            Some(gamma) => {
-                let beta = self.parameter(&format!("{area}_ln.bias")).expect("a norm has both");
-                let op = Op::Norm(Norm { groups, per_channel, relu: false });
-                self.graph.node(op, &[z, gamma, beta], &format!("{area}.normed"), area, t)[0]
-            }
+    /// The norm of z, if there is one.
+    fn norm(&mut self, area: &Area, z: ValueId, t: usize) -> ValueId {
+        let Some(norm) = &area.norm else { return z };
+        let (gamma, beta) = (self.parameter(&norm.weight, &area.name), self.parameter(&norm.bias, &area.name));
+        let op = Norm { groups: norm.groups, per_channel: norm.per_channel, relu: false };
+        self.graph.node(op, &[z, gamma, beta], &format!("{}.normed", area.name), &area.name, t)[0]
+    }
+
+    /// Logits from the activation of the area that is read out.
+    fn readout(&mut self, source: ValueId, t: usize) -> ValueId {
+        let network = self.network;
+        let readout = &network.readout;
+        let x = match network.areas[readout.area].vector {
+            true => source,
+            false => self.graph.node(AvgPool, &[source], "readout.averaged", "readout", t)[0],
         };
-        self.graph.node(Op::Relu, &[z], &format!("{area}.r"), area, t)[0]
+        let mut inputs = vec![x];
+        for name in std::iter::once(&readout.weight).chain(&readout.bias) {
+            inputs.push(self.parameter(name, "readout"));
+        }
+        let op = Conv2d { k: 1, stride: 1, bias: readout.bias.is_some(), base: false };
+        self.graph.node(op, &inputs, "readout.z", "readout", t)[0]
     }
 }
 
-/// Unrolls a network over its timesteps for batches of `batch` images. V1 gets its recurrent drive only with
-/// `recurrent_from = "v1"`; recurrent terms are absent at t = 0, biases included.
-pub fn unroll(config: &NetworkConfig, batch: usize) -> Network {
-    let mut b = Builder { config, graph: Graph::default(), by_name: BTreeMap::new() };
-    let side = config.image_size;
-    let x = b.graph.value("x", &[IMAGE_CHANNELS, side, side, batch], Origin::Input, "input", None);
-    let labels = b.graph.value("labels", &[batch], Origin::Input, "input", None);
-    let mut values = Vec::new();
-    for spec in parameters(config) {
-        if !spec.used {
-            values.push(None);
-            continue;
-        }
-        let area = spec.name.split(['.', '_']).next().expect("names are not empty");
-        let value = b.graph.value(&spec.name, &spec.shape, Origin::Parameter, area, None);
-        b.by_name.insert(spec.name.clone(), value);
-        values.push(Some(value));
-    }
+/// Unrolls a network for batches of `batch` images. Recurrent terms whose source does not exist yet are absent, biases
+/// included.
+pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled {
+    let (side, areas) = (network.image_size, network.areas.len());
+    let mut b = Builder { network, schedule, graph: Graph::default(), parameters: BTreeMap::new(), gains: None };
+    let normalise = Normalise { side, images: batch };
+    let input = |graph: &mut Graph, name: &str, shape: &[usize]| graph.value(name, shape, Origin::Input, "input", None);
+    let pictures = input(&mut b.graph, "pictures", &[normalise.words()]);
+    let table = input(&mut b.graph, "table", &[3, 256]);
+    let labels = input(&mut b.graph, "labels", &[batch]);
+    let next = schedule.shows_next().then(|| input(&mut b.graph, "next pictures", &[normalise.words()]));
+    let blank = schedule.shown.contains(&Shown::Blank);
+    let blank = blank.then(|| input(&mut b.graph, "blank", &[IMAGE_CHANNELS, side, side, batch]));
+    let gains = schedule.gains.len() * schedule.timesteps;
+    b.gains = (gains > 0).then(|| input(&mut b.graph, "gains", &[gains]));
+    let x = b.graph.node(normalise, &[pictures, table], "x", "input", 0)[0];
+    b.graph.values[x.0].timestep = None;
+    let x_next = next.map(|next| {
+        let x = b.graph.node(normalise, &[next, table], "x.next", "input", 0)[0];
+        b.graph.values[x.0].timestep = None;
+        x
+    });
 
-    let mut activations: BTreeMap<String, Vec<ValueId>> = BTreeMap::new();
+    let mut drives: Vec<Vec<Option<ValueId>>> = vec![Vec::new(); areas];
+    let mut activations = drives.clone();
     let (mut logits, mut logprobs, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    for t in 0..config.timesteps {
-        // What an area was one step ago; absent at t = 0.
-        let before = |a: &BTreeMap<String, Vec<ValueId>>, area: &str| a.get(area).filter(|_| t > 0).map(|r| r[t - 1]);
-        let drive = b.map("retina", Some(x), "retina.z", "retina", t).expect("every network has a retina");
-        let mut signal = b.graph.node(Op::Relu, &[drive], "retina.r", "retina", t)[0];
-        let previous = activations.clone();
-        activations.entry("retina".into()).or_default().push(signal);
-        for (a, area) in AREAS.iter().enumerate() {
-            if a > 0 {
-                signal = b.graph.node(Op::MaxPool, &[signal], &format!("{area}.pooled"), area, t)[0];
+    for t in 0..schedule.timesteps {
+        let picture = match schedule.shown[t] {
+            Shown::Picture => x,
+            Shown::Next => x_next.expect("made with the schedule"),
+            Shown::Blank => blank.expect("made with the schedule"),
+        };
+        for (a, area) in network.areas.iter().enumerate() {
+            let (mut bottom_up, mut recurrent) = (Vec::new(), Vec::new());
+            for (index, connection) in network.connections.iter().enumerate().filter(|(_, c)| c.to == a) {
+                let delayed = connection.kind != Kind::BottomUp || network.unroll == Unroll::Biological;
+                let source = match connection.from {
+                    From::Input => Some(picture),
+                    From::Area(from) if delayed => t.checked_sub(1).and_then(|before| activations[from][before]),
+                    From::Area(from) => activations[from][t],
+                };
+                let Some(source) = source else { continue };
+                let list = if connection.kind == Kind::BottomUp { &mut bottom_up } else { &mut recurrent };
+                list.push((index, source));
             }
-            let name = |map: &str| format!("{area}.{map}");
-            let bottom_up = b.map(&name("bottom_up"), Some(signal), &name("b"), area, t).expect("every area has one");
-            let lateral = b.map(&name("lateral"), before(&previous, area), &name("l"), area, t);
-            let above = AREAS.get(a + 1).and_then(|above| before(&previous, above));
-            let top_down = b.map(&name("top_down"), above, &name("u"), area, t);
-            let z = b.mix(bottom_up, &[lateral, top_down], area, t);
-            signal = b.rectify(z, area, t);
-            activations.entry(area.to_string()).or_default().push(signal);
+            if bottom_up.is_empty() {
+                drives[a].push(None); // nothing has woken it yet
+                activations[a].push(None);
+                continue;
+            }
+            let mut terms = |list: Vec<(usize, ValueId)>| -> Vec<ValueId> {
+                list.into_iter().map(|(index, source)| b.term(index, source, t)).collect()
+            };
+            let (bottom_up, recurrent) = (terms(bottom_up), terms(recurrent));
+            let z = b.mix(area, &bottom_up, &recurrent, t);
+            let drive = b.norm(area, z, t);
+            let activation = match area.relu {
+                true => b.graph.node(Relu, &[drive], &format!("{}.r", area.name), &area.name, t)[0],
+                false => drive,
+            };
+            drives[a].push(Some(drive));
+            activations[a].push(Some(activation));
         }
-        let pooled = b.graph.node(Op::AvgPool, &[signal], "gap.b", "gap", t)[0];
-        let lateral = b.map("gap.lateral", before(&previous, "gap"), "gap.l", "gap", t);
-        let z = b.mix(pooled, &[lateral], "gap", t);
-        let gap = b.rectify(z, "gap", t);
-        activations.entry("gap".into()).or_default().push(gap);
-        let z = b.map("readout", Some(gap), "readout.z", "readout", t).expect("every network has a readout");
-        let loss = b.graph.node(Op::SoftmaxCe, &[z, labels], "readout.logprob", "readout", t);
+        let z = activations[network.readout.area][t].map(|source| b.readout(source, t));
+        let judged = z.map(|z| b.graph.node(SoftmaxCe, &[z, labels], "readout.logprob", "readout", t));
         logits.push(z);
-        logprobs.push(loss[0]);
-        scores.push(loss[1]);
+        logprobs.push(judged.as_ref().map(|outputs| outputs[0]));
+        scores.push(judged.map(|outputs| outputs[1]));
     }
-    Network { graph: b.graph, x, labels, parameters: values, activations, logits, logprobs, scores }
+    let inputs = Inputs { pictures, next, blank, table, x, labels, gains: b.gains };
+    Unrolled { graph: b.graph, inputs, parameters: b.parameters, drives, activations, logits, logprobs, scores }
 }

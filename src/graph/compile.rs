@@ -1,23 +1,30 @@
-//! From a network's description to planned programs: one that trains, one that only runs forward.
+//! From a network to a planned program in phases that can be submitted apart: one pass (forward, and when training
+//! backward), the sum of gradients over the parts of a batch, the update.
 
 use super::autodiff::differentiate;
-use super::build::{Network, unroll};
-use super::lower::{Arenas, Lowered, lower};
+use super::build::{Inputs, Unrolled, unroll};
+use super::fit::{does_not_fit, indexable_batch};
+use super::lower::{Arenas, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::Plan;
-use super::{Origin, ValueId};
-use crate::kernels::choose::Choices;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
-use crate::network::{AREAS, IMAGE_CHANNELS, NetworkConfig, parameters};
+use super::taps::{Quantity, Series, Tap, Tapped};
+use super::{Graph, Origin, ValueId};
+use crate::kernels::choose::{Choices, Uses};
+use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
+use crate::network::{Network, Schedule};
+use crate::ops::{Accumulate, Adam};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// What is compiled and how.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The network.
-    pub config: &'a NetworkConfig,
-    /// Images per batch.
+    pub network: &'a Network,
+    /// What happens at which step.
+    pub schedule: &'a Schedule,
+    /// Images of one pass.
     pub batch: usize,
     /// The adapter.
     pub target: &'a Target,
@@ -27,42 +34,90 @@ pub struct Request<'a> {
     pub choices: &'a Choices,
     /// Whether gradients and the optimiser's step are part of it.
     pub train: bool,
-    /// Whether activations, logits and log-probabilities can be read back (else only scores, and what `trajectory` asks).
-    pub inspect: bool,
-    /// Whether logits and gap representations of all timesteps lie in one buffer each, [T, K, N] and [T, D, N], for the
-    /// statistics kernels. Demands a batch that is a multiple of 64.
-    pub trajectory: bool,
+    /// Passes whose gradients add up before an update; 1 unless a batch is computed in parts.
+    pub parts: usize,
+    /// What is read besides scores, and when training gradients.
+    pub taps: &'a [Tap],
+}
+
+/// The launches of each phase. They run in this order; the pass and its accumulation as often as there are parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Forward, and when training backward.
+    pub pass: Range<usize>,
+    /// The gradients of a part are added to the sum; empty where a batch has one part.
+    pub accumulate: Range<usize>,
+    /// The optimiser's step; empty without training.
+    pub update: Range<usize>,
+}
+
+/// Where the host writes.
+#[derive(Clone, Debug)]
+pub struct Feeds {
+    /// Pictures, bytes \[images, rows, columns, 3\].
+    pub pictures: View,
+    /// The pictures that follow them, if the schedule shows them.
+    pub next: Option<View>,
+    /// What bytes become, [3, 256].
+    pub table: View,
+    /// Labels \[images\].
+    pub labels: View,
+    /// Gains, as [`Schedule::gains`] lists them.
+    pub gains: Option<View>,
+    /// What an image's loss counts in the whole, \[1\]; when training.
+    pub loss_weight: Option<View>,
+    /// Whether a part is the first of its batch, \[1\]; with several parts.
+    pub first: Option<View>,
+    /// The optimiser's numbers, [`crate::ops::Hyper::numbers`]; when training.
+    pub hyper: Option<View>,
+}
+
+/// Parameters on the device: those that are learned lie in arenas, the same ranges for values, gradients and moments.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Ranges of the arenas.
+    pub arenas: Arenas,
+    /// Name of the parameter in each range.
+    pub learned: Vec<String>,
+    /// Values.
+    pub values: Vec<View>,
+    /// Gradients of one pass; empty without training.
+    pub gradients: Vec<View>,
+    /// Sums of gradients over parts; the gradients themselves where there is one part.
+    pub sums: Vec<View>,
+    /// Adam's first moments; empty without training.
+    pub m: Vec<View>,
+    /// Adam's second moments; empty without training.
+    pub v: Vec<View>,
+    /// Parameters that are read but have no gradient: what they do comes too late for the loss.
+    pub constants: BTreeMap<String, View>,
 }
 
 /// A planned program and the places of what goes in and comes out.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The graph after all passes.
-    pub network: Network,
-    /// Program and views.
-    pub lowered: Lowered,
+    /// The graph of a pass, after all graph passes.
+    pub unrolled: Unrolled,
+    /// The graphs of accumulation and update.
+    pub after: Vec<Graph>,
+    /// Buffers and launches.
+    pub program: Program,
+    /// Where each value of the pass lies; `None` for those that nothing uses.
+    pub views: Vec<Option<View>>,
+    /// The shapes that have variants, and which were chosen.
+    pub uses: Uses,
+    /// Which launches belong together.
+    pub phases: Phases,
     /// Memory.
     pub plan: Plan,
-    /// Places of the used parameters: values, and (when training) gradients and Adam's moments.
-    pub arenas: Arenas,
-    /// Index into [`parameters()`] of each range of the arenas.
-    pub used: Vec<usize>,
-    /// Arenas of parameter values.
-    pub values: Vec<View>,
-    /// Arenas of gradients; empty without training.
-    pub gradients: Vec<View>,
-    /// Arenas of Adam's first moments; empty without training.
-    pub adam_m: Vec<View>,
-    /// Arenas of Adam's second moments; empty without training.
-    pub adam_v: Vec<View>,
-    /// Adam's step sizes (see `shaders/adam.wgsl`); when training.
-    pub hyper: Option<View>,
-    /// Loss and correctness: T times [2, N], `score_step` words apart.
-    pub scores: View,
-    /// Words from one timestep's scores to the next.
-    pub score_step: usize,
-    /// Logits [T, K, N] and gap representations [T, D, N], if asked for.
-    pub trajectory: Option<(View, View)>,
+    /// Where the host writes.
+    pub feeds: Feeds,
+    /// Where parameters and their gradients and moments lie.
+    pub places: Places,
+    /// Loss and correctness: [2, images] for each timestep that has logits.
+    pub scores: Series,
+    /// What was asked for, in the order of the request.
+    pub taps: Vec<Tapped>,
     /// Nodes of the graph as first unrolled and differentiated, before passes.
     pub nodes_unrolled: usize,
 }
@@ -72,230 +127,278 @@ impl Compiled {
     pub fn peak_bytes(&self) -> u64 {
         self.plan.peak_bytes()
     }
+
+    /// Where a value of the pass lies. Panics if nothing uses it.
+    pub fn view(&self, value: ValueId) -> View {
+        self.views[value.0].expect("the value is used")
+    }
+
+    /// Learned parameters in the order in which their gradients are finished, each with the launch after which it is.
+    pub fn gradients_finished(&self) -> Vec<(usize, &str)> {
+        let last = |range: usize| {
+            let view = self.places.arenas.view(&self.places.gradients, range);
+            let writes = |launch: &crate::kernels::Launch| launch.operands.iter().any(|(_, v)| *v == view);
+            self.program.launches[self.phases.pass.clone()].iter().rposition(writes)
+        };
+        let mut order: Vec<(usize, &str)> = Vec::new();
+        if !self.places.gradients.is_empty() {
+            let learned = self.places.learned.iter().enumerate();
+            order.extend(learned.filter_map(|(range, name)| Some((last(range)?, name.as_str()))));
+        }
+        order.sort_unstable();
+        order
+    }
 }
 
-/// One buffer for a value of every timestep, `step` bytes apart.
+/// A buffer that the host writes or that outlives a run: programs with one store share it by name.
+fn persistent(program: &mut Program, name: &str, words: usize, area: &str) -> View {
+    let (name, area, bytes) = (name.to_string(), area.to_string(), 4 * words as u64);
+    let buffer = program.buffer(BufferSpec { name, bytes: align(bytes), role: Role::Persistent, area, timestep: None });
+    View { buffer, offset: 0, bytes }
+}
+
+/// One buffer for the values of successive timesteps; the places of those that exist.
 fn series(
     program: &mut Program,
     name: &str,
-    values: &[ValueId],
-    step: u64,
+    values: &[Option<ValueId>],
     bytes: u64,
-) -> (View, Vec<(ValueId, View)>) {
-    let total = align(step * values.len() as u64);
+    placed: &mut HashMap<ValueId, View>,
+) -> Series {
+    let first = values.iter().position(Option::is_some).unwrap_or(values.len());
+    let existing = values[first..].iter().flatten();
+    let (steps, distance) = (existing.clone().count(), align(bytes));
     let (name, area) = (name.to_string(), "outputs".to_string());
-    let buffer = program.buffer(BufferSpec { name, bytes: total, role: Role::Output, area, timestep: None });
-    let place = |(t, &v): (usize, &ValueId)| (v, View { buffer, offset: t as u64 * step, bytes });
-    (program.whole(buffer), values.iter().enumerate().map(place).collect())
+    let spec = BufferSpec { name, bytes: distance * steps as u64, role: Role::Output, area, timestep: None };
+    let buffer = program.buffer(spec);
+    for (i, &value) in existing.enumerate() {
+        placed.insert(value, View { buffer, offset: i as u64 * distance, bytes });
+    }
+    Series { view: program.whole(buffer), first, steps, distance: distance as usize / 4 }
 }
 
 /// Compiles a network for a batch size: unroll, pass, differentiate, pass, lower, plan. Pure: nothing is allocated.
 ///
 /// # Errors
-/// A batch beyond what 32-bit indices reach; a kernel variant that naga refuses.
+/// A batch beyond what 32-bit indices reach; logits at no timestep; a kernel variant that naga refuses.
 pub fn compile(request: &Request) -> Result<Compiled> {
-    let Request { config, batch, target, passes, .. } = *request;
-    let most = indexable_batch(config);
+    let Request { network, schedule, batch, target, passes, train, parts, .. } = *request;
+    let most = indexable_batch(network);
     if batch > most {
         let why = format!("32-bit indices reach the maps of at most {most} images of this network");
         return Err(does_not_fit(request, &why)?);
     }
-    let mut network = unroll(config, batch);
-    let specs = parameters(config);
-    let used: Vec<usize> = (0..specs.len()).filter(|&i| network.parameters[i].is_some()).collect();
-    let values: Vec<ValueId> = used.iter().map(|&i| network.parameters[i].expect("used")).collect();
-    let mut nodes_unrolled = network.graph.nodes.len();
-    network.graph.outputs = network.scores.clone();
-    if request.trajectory {
-        network.graph.outputs.extend(network.logits.iter().chain(&network.activations["gap"]).copied());
+    let mut unrolled = unroll(network, schedule, batch);
+    if unrolled.scores.iter().all(Option::is_none) {
+        let (area, steps) = (&network.areas[network.readout.area].name, schedule.timesteps);
+        let what = format!("area `{area}`, which is read out, does not exist within {steps} timesteps: raise timesteps");
+        return Err(Error::Config(what));
+    }
+    let learned: Vec<String> = {
+        let learned = unrolled.learned();
+        network.parameters.iter().map(|p| p.name.clone()).filter(|name| learned.contains(name)).collect()
+    };
+    let mut nodes_unrolled = unrolled.graph.nodes.len();
+    // What kernels read is computed at every step, so that it lies in a series of its own.
+    unrolled.graph.outputs = unrolled.scores.iter().flatten().copied().collect();
+    for tap in request.taps.iter().filter(|tap| tap.series) {
+        let values = quantity(&unrolled, tap.of).iter().flatten().copied().collect::<Vec<_>>();
+        unrolled.graph.outputs.extend(values);
     }
     if passes.hoist {
-        let renamed = hoist(&mut network.graph);
-        network.rename(renamed);
+        let renamed = hoist(&mut unrolled.graph);
+        unrolled.rename(renamed);
     }
-    if request.inspect {
-        let lists = network.activations.values().chain([&network.logits, &network.logprobs]);
-        let all: Vec<ValueId> = lists.flatten().copied().collect();
-        network.graph.outputs.extend(all);
+    for tap in request.taps.iter().filter(|tap| !tap.series) {
+        let steps = quantity(&unrolled, tap.of).iter().enumerate();
+        let values: Vec<ValueId> = steps.filter(|(t, _)| tap.wants(*t)).filter_map(|(_, v)| *v).collect();
+        unrolled.graph.outputs.extend(values);
     }
     if passes.fuse {
-        fuse_norm_relu(&mut network.graph);
-        fuse_add(&mut network.graph);
+        fuse_norm_relu(&mut unrolled.graph);
+        fuse_add(&mut unrolled.graph);
     }
-    let mut gradients = Vec::new();
-    if request.train {
-        let before = network.graph.nodes.len();
-        let seeds: Vec<(ValueId, ValueId)> = network.logprobs.iter().map(|&v| (v, v)).collect();
-        gradients = differentiate(&mut network.graph, &seeds, &values, passes.fold);
-        nodes_unrolled += network.graph.nodes.len() - before;
-        network.graph.outputs.extend(gradients.iter().flatten());
+    let values: Vec<ValueId> = learned.iter().map(|name| unrolled.parameters[name]).collect();
+    let (mut gradients, mut loss_weight) = (Vec::new(), None);
+    if train {
+        let before = unrolled.graph.nodes.len();
+        let weight = unrolled.graph.value("loss weight", &[1], Origin::Input, "input", None);
+        loss_weight = Some(weight);
+        let seeds: Vec<(ValueId, ValueId)> = unrolled.logprobs.iter().flatten().map(|&v| (v, weight)).collect();
+        let found = differentiate(&mut unrolled.graph, &seeds, &values, passes.fold);
+        gradients = found.into_iter().map(|g| g.expect("every learned parameter reaches the loss")).collect();
+        nodes_unrolled += unrolled.graph.nodes.len() - before;
+        unrolled.graph.outputs.extend(&gradients);
         if passes.fuse {
-            fuse_add(&mut network.graph);
+            fuse_add(&mut unrolled.graph);
         }
     }
-    drop_unused(&mut network.graph);
+    drop_unused(&mut unrolled.graph);
 
     let mut program = Program::default();
-    let counts: Vec<usize> = used.iter().map(|&i| specs[i].len()).collect();
-    let arenas = Arenas::new(&counts, target);
     let mut placed: HashMap<ValueId, View> = HashMap::new();
-    let value_arenas = arenas.buffers(&mut program, "parameters");
-    for (i, &value) in values.iter().enumerate() {
-        placed.insert(value, arenas.view(&value_arenas, i));
+    let places = place_parameters(&mut program, request, &unrolled, (learned, &values, &gradients), &mut placed);
+    let feeds = place_inputs(&mut program, request, &unrolled, loss_weight, &mut placed);
+    let scores = series(&mut program, "scores", &unrolled.scores, 8 * batch as u64, &mut placed);
+    let mut in_series: Vec<Option<Series>> = Vec::new();
+    for tap in request.taps {
+        let values = quantity(&unrolled, tap.of);
+        in_series.push(match values.iter().flatten().next() {
+            Some(&value) if tap.series => {
+                let bytes = 4 * unrolled.graph.values[value.0].count() as u64;
+                Some(series(&mut program, &format!("{:?}", tap.of), values, bytes, &mut placed))
+            }
+            _ => None,
+        });
     }
-    let (mut gradient_arenas, mut adam_m, mut adam_v) = (Vec::new(), Vec::new(), Vec::new());
-    if request.train {
-        gradient_arenas = arenas.buffers(&mut program, "gradients");
-        adam_m = arenas.buffers(&mut program, "adam_m");
-        adam_v = arenas.buffers(&mut program, "adam_v");
-        for (i, gradient) in gradients.iter().enumerate() {
-            let gradient = gradient.expect("every used parameter reaches the loss");
-            placed.insert(gradient, arenas.view(&gradient_arenas, i));
-        }
-    }
-    let score_bytes = 8 * batch as u64;
-    let (scores, places) = series(&mut program, "scores", &network.scores, align(score_bytes), score_bytes);
-    placed.extend(places);
-    let trajectory = request.trajectory.then(|| {
-        assert!(batch.is_multiple_of(64), "bindings start at multiples of 256 bytes");
-        let mut place = |name: &str, list: &[ValueId], rows: usize| {
-            let bytes = 4 * (rows * batch) as u64;
-            let (view, places) = series(&mut program, name, list, bytes, bytes);
-            placed.extend(places);
-            view
-        };
-        let logits = place("logits", &network.logits, config.classes);
-        (logits, place("representations", &network.activations["gap"], config.gap_channels()))
-    });
     // Persistent and placed values are no outputs of their own.
-    let owned: Vec<ValueId> = network.graph.outputs.iter().filter(|v| !placed.contains_key(v)).copied().collect();
-    let all_outputs = std::mem::replace(&mut network.graph.outputs, owned);
-    let mut lowered = lower(&network.graph, target, request.choices, program, &placed)?;
-    network.graph.outputs = all_outputs;
-    let hyper = if request.train {
-        let (name, area) = ("hyper".to_string(), "parameters".to_string());
-        let spec = BufferSpec { name, bytes: align(20), role: Role::Input, area, timestep: None };
-        let buffer = lowered.program.buffer(spec);
-        let hyper = lowered.program.whole(buffer);
-        for i in 0..value_arenas.len() {
-            let count = (value_arenas[i].bytes / 4) as usize;
-            let unroll = count.div_ceil(64 * 65_535).max(4);
-            let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", unroll as u32))?;
-            let operands = [
-                ("hyper", hyper),
-                ("grad", gradient_arenas[i]),
-                ("param", value_arenas[i]),
-                ("m", adam_m[i]),
-                ("v", adam_v[i]),
-            ];
-            let params: &[(&str, Param)] = &[("count", count.into())];
-            let grid = [count.div_ceil(64 * unroll), 1, 1];
-            lowered.program.launch(&kernel, &operands, params, grid, "adam", "parameters");
-        }
-        Some(hyper)
-    } else {
-        None
+    let owned: Vec<ValueId> = unrolled.graph.outputs.iter().filter(|v| !placed.contains_key(v)).copied().collect();
+    let all_outputs = std::mem::replace(&mut unrolled.graph.outputs, owned);
+    let lowered = lower(&unrolled.graph, target, request.choices, program, &placed)?;
+    unrolled.graph.outputs = all_outputs;
+    let (mut program, views, uses) = (lowered.program, lowered.views, lowered.uses);
+
+    let pass = 0..program.launches.len();
+    let mut after = Vec::new();
+    let mut phases = Phases { pass: pass.clone(), accumulate: pass.end..pass.end, update: pass.end..pass.end };
+    if let Some(first) = feeds.first {
+        let (graph, placed) = accumulation(&places, first);
+        program = lower(&graph, target, request.choices, program, &placed)?.program;
+        phases.accumulate = pass.end..program.launches.len();
+        after.push(graph);
+    }
+    if let Some(hyper) = feeds.hyper {
+        let (graph, placed) = update(&places, hyper);
+        program = lower(&graph, target, request.choices, program, &placed)?.program;
+        phases.update = phases.accumulate.end..program.launches.len();
+        after.push(graph);
+    }
+    debug_assert!(parts == 1 || train, "parts of a batch are for training");
+    let plan = Plan::new(&program, passes.reuse);
+    let tapped = |(tap, series): (&Tap, Option<Series>)| {
+        let values = quantity(&unrolled, tap.of);
+        let steps = values.iter().enumerate();
+        let views = steps.map(|(t, v)| v.filter(|_| tap.wants(t)).and_then(|v| views[v.0])).collect();
+        let shape = values.iter().flatten().next().map(|v| unrolled.graph.values[v.0].shape.clone());
+        Tapped { of: tap.of, shape: shape.unwrap_or_default(), views, series }
     };
-    let plan = Plan::new(&lowered.program, passes.reuse);
-    debug_assert!(network.graph.values.iter().all(|v| v.origin != Origin::Node || !v.shape.is_empty()));
+    let taps = request.taps.iter().zip(in_series).map(tapped).collect();
     Ok(Compiled {
-        network,
-        lowered,
+        unrolled,
+        after,
+        program,
+        views,
+        uses,
+        phases,
         plan,
-        arenas,
-        used,
-        values: value_arenas,
-        gradients: gradient_arenas,
-        adam_m,
-        adam_v,
-        hyper,
+        feeds,
+        places,
         scores,
-        score_step: align(score_bytes) as usize / 4,
-        trajectory,
+        taps,
         nodes_unrolled,
     })
 }
 
-/// The largest batch whose maps 32-bit indices can reach.
-fn indexable_batch(config: &NetworkConfig) -> usize {
-    let areas = (0..AREAS.len()).map(|a| config.area_channels[a] * config.area_side(a).pow(2));
-    let pixels = config.image_size.pow(2);
-    let largest = areas.chain([config.stem_channels * pixels, IMAGE_CHANNELS * pixels, config.classes]).max();
-    u32::MAX as usize / largest.expect("a list that is not empty")
-}
-
-fn fits(request: &Request, batch: usize) -> Result<bool> {
-    if batch > indexable_batch(request.config) {
-        return Ok(false);
+/// A quantity at every timestep.
+fn quantity(unrolled: &Unrolled, of: Quantity) -> &[Option<ValueId>] {
+    match of {
+        Quantity::Activation(area) => &unrolled.activations[area],
+        Quantity::Drive(area) => &unrolled.drives[area],
+        Quantity::Logits => &unrolled.logits,
+        Quantity::LogProbs => &unrolled.logprobs,
     }
-    let compiled = compile(&Request { batch, ..request.clone() })?;
-    Ok(compiled.plan.fits(&compiled.lowered.program, request.target).is_ok())
 }
 
-/// The error for a batch that does not fit: why not, and the largest that does.
-///
-/// # Errors
-/// When a kernel variant is refused.
-pub fn does_not_fit(request: &Request, why: &str) -> Result<Error> {
-    let advice = match largest_batch(request)? {
-        0 => "not even a batch of 1 fits: use a smaller network".to_string(),
-        largest => format!("the largest batch that fits is {largest}"),
-    };
-    Ok(Error::Gpu(format!("batch {}: {why}; {advice}", request.batch)))
-}
-
-/// The largest batch for which `request` fits the adapter, whatever its own batch; 0 when not even one image fits (with
-/// `trajectory`: 64 images).
-///
-/// # Errors
-/// When a kernel variant is refused.
-pub fn largest_batch(request: &Request) -> Result<usize> {
-    let unit = if request.trajectory { 64 } else { 1 };
-    let mut high = 1; // in units; does not fit, once the loop is done
-    while fits(request, high * unit)? {
-        high *= 2;
+fn place_parameters(
+    program: &mut Program,
+    request: &Request,
+    unrolled: &Unrolled,
+    (learned, values, gradients): (Vec<String>, &[ValueId], &[ValueId]),
+    placed: &mut HashMap<ValueId, View>,
+) -> Places {
+    let counts: Vec<usize> = values.iter().map(|v| unrolled.graph.values[v.0].count()).collect();
+    let arenas = Arenas::new(&counts, request.target);
+    let value_arenas = arenas.buffers(program, "parameters");
+    for (i, &value) in values.iter().enumerate() {
+        placed.insert(value, arenas.view(&value_arenas, i));
     }
-    let mut low = high / 2; // fits
-    while low + 1 < high {
-        let middle = (low + high) / 2;
-        if fits(request, middle * unit)? { low = middle } else { high = middle }
-    }
-    Ok(low * unit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::Preset;
-
-    /// The search for the largest batch takes for granted that smaller ones fit: no kernel may need more memory where it
-    /// has less to do.
-    #[test]
-    fn what_fits_is_monotone_in_the_batch() {
-        let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
-        let config = NetworkConfig {
-            image_size: 32,
-            stem_channels: 16,
-            area_channels: [16, 16, 64, 512],
-            timesteps: 10,
-            ..Preset::Blt64.network()
+    let (mut gradient_arenas, mut sums, mut m, mut v) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    if request.train {
+        gradient_arenas = arenas.buffers(program, "gradients");
+        m = arenas.buffers(program, "adam_m");
+        v = arenas.buffers(program, "adam_v");
+        sums = match request.parts {
+            1 => gradient_arenas.clone(),
+            _ => arenas.buffers(program, "sums of gradients"),
         };
-        let (passes, choices) = (Passes::default(), Choices::TABLE);
-        let request = |batch| Request {
-            config: &config,
-            batch,
-            target: &target,
-            passes,
-            choices,
-            train: true,
-            inspect: false,
-            trajectory: false,
-        };
-        let largest = largest_batch(&request(1)).unwrap();
-        assert!(largest > 1000, "{largest}");
-        for batch in [1, 2, 3, 7, 19, 32, 75, 76, 100, 200, 300, 1000, 1001, largest] {
-            assert!(fits(&request(batch), batch).unwrap(), "{batch} of {largest}");
+        for (i, &gradient) in gradients.iter().enumerate() {
+            placed.insert(gradient, arenas.view(&gradient_arenas, i));
         }
-        assert!(!fits(&request(1), largest + 1).unwrap());
     }
+    let mut constants = BTreeMap::new();
+    for (name, value) in unrolled.parameters.iter().filter(|(name, _)| !learned.contains(name)) {
+        let count = unrolled.graph.values[value.0].count();
+        let view = persistent(program, &format!("constant {name}"), count, "parameters");
+        placed.insert(*value, view);
+        constants.insert(name.clone(), view);
+    }
+    Places { arenas, learned, values: value_arenas, gradients: gradient_arenas, sums, m, v, constants }
+}
+
+fn place_inputs(
+    program: &mut Program,
+    request: &Request,
+    unrolled: &Unrolled,
+    loss_weight: Option<ValueId>,
+    placed: &mut HashMap<ValueId, View>,
+) -> Feeds {
+    let Inputs { pictures, next, blank, table, labels, gains, .. } = unrolled.inputs;
+    let mut place = |value: ValueId| {
+        let it = &unrolled.graph.values[value.0];
+        let view = persistent(program, &it.name, it.count(), "input");
+        placed.insert(value, view);
+        view
+    };
+    blank.map(&mut place);
+    let (pictures, next, table) = (place(pictures), next.map(&mut place), place(table));
+    let (labels, gains, loss_weight) = (place(labels), gains.map(&mut place), loss_weight.map(&mut place));
+    let mut number = |name: &str, words: usize, is: bool| is.then(|| persistent(program, name, words, "input"));
+    let first = number("first part", 1, request.train && request.parts > 1);
+    let hyper = number("hyper", 6, request.train);
+    Feeds { pictures, next, table, labels, gains, loss_weight, first, hyper }
+}
+
+type Placed = HashMap<ValueId, View>;
+
+/// A value that lies in a place that another graph shares.
+fn shared(graph: &mut Graph, placed: &mut Placed, name: &str, view: View, words: usize) -> ValueId {
+    let value = graph.value(name, &[words], Origin::Input, "parameters", None);
+    placed.insert(value, view);
+    value
+}
+
+/// sum += gradient, arena by arena.
+fn accumulation(places: &Places, first: View) -> (Graph, Placed) {
+    let (mut graph, mut placed) = (Graph::default(), Placed::new());
+    let first = shared(&mut graph, &mut placed, "first part", first, 1);
+    for (&sum, &part) in places.sums.iter().zip(&places.gradients) {
+        let words = sum.bytes as usize / 4;
+        let sum = shared(&mut graph, &mut placed, "sum", sum, words);
+        let part = shared(&mut graph, &mut placed, "part", part, words);
+        graph.node(Accumulate, &[sum, part, first], "sums of gradients", "parameters", 0);
+    }
+    (graph, placed)
+}
+
+/// Adam's step, arena by arena.
+fn update(places: &Places, hyper: View) -> (Graph, Placed) {
+    let (mut graph, mut placed) = (Graph::default(), Placed::new());
+    let hyper = shared(&mut graph, &mut placed, "hyper", hyper, 6);
+    for arena in 0..places.values.len() {
+        let of = [("gradient", &places.sums), ("parameter", &places.values), ("m", &places.m), ("v", &places.v)];
+        let words = places.values[arena].bytes as usize / 4;
+        let operands = of.map(|(name, arenas)| shared(&mut graph, &mut placed, name, arenas[arena], words));
+        graph.node(Adam, &[&[hyper], &operands[..]].concat(), "parameters", "parameters", 0);
+    }
+    (graph, placed)
 }

@@ -3,8 +3,8 @@
 use super::{Graph, Origin, ValueId};
 use crate::Result;
 use crate::kernels::choose::{Choices, Uses};
-use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
-use crate::ops;
+use crate::kernels::{BufferSpec, Program, Site, Role, Target, View, align};
+use crate::ops::{self, Call};
 use std::collections::{BTreeMap, HashMap};
 
 /// A graph's program.
@@ -135,10 +135,13 @@ pub fn lower(
         }
     }
     let mut uses = Uses::new();
+    let shapes: Vec<&[usize]> = graph.values.iter().map(|value| &value.shape[..]).collect();
+    let (program_, views_, uses_) = (&mut program, &views, &mut uses);
+    let mut context = ops::Context { program: program_, target, shapes: &shapes, views: views_, choices, uses: uses_ };
     for node in &graph.nodes {
-        let mut context =
-            ops::Context { program: &mut program, target, graph, views: &views, choices, uses: &mut uses };
-        ops::lower(&mut context, node)?;
+        let label = format!("{} {} t={}", node.op.name(), graph.values[node.outputs[0].0].name, node.timestep);
+        let (call, site) = (Call { inputs: &node.inputs, outputs: &node.outputs }, Site { label: &label, area: &node.area });
+        node.op.lower(&mut context, call, site)?;
     }
     Ok(Lowered { program, views, uses })
 }

@@ -13,10 +13,7 @@ pub mod passes;
 pub mod plan;
 
 use crate::ops::Op;
-
-/// Index into [`Graph::values`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ValueId(pub usize);
+pub use crate::ops::ValueId;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +84,8 @@ impl Graph {
 
     /// Adds a node; the outputs are named `name` (then `name.1`, …) and get their shapes from the op. Panics if the
     /// inputs do not fit: networks are checked when their configuration is read.
-    pub fn node(&mut self, op: Op, inputs: &[ValueId], name: &str, area: &str, timestep: usize) -> Vec<ValueId> {
+    pub fn node(&mut self, op: impl Into<Op>, inputs: &[ValueId], name: &str, area: &str, timestep: usize) -> Vec<ValueId> {
+        let op = op.into();
         let shapes: Vec<&[usize]> = inputs.iter().map(|v| &self.values[v.0].shape[..]).collect();
         let shapes = op.output_shapes(&shapes);
         let outputs: Vec<ValueId> = shapes

@@ -1,7 +1,7 @@
 //! Rewrites that leave the result as it is (to rounding): each can be switched off.
 
 use super::{Graph, Node, ValueId};
-use crate::ops::{Norm, Op};
+use crate::ops::{Add, Norm, Op, Relu};
 use std::collections::HashMap;
 
 /// Which passes run. All, by default.
@@ -83,7 +83,7 @@ pub fn fuse_norm_relu(graph: &mut Graph) {
     let mut gone = vec![false; graph.nodes.len()];
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
-        if node.op != Op::Relu || uses[node.inputs[0].0] != 1 {
+        if node.op != Op::Relu(Relu) || uses[node.inputs[0].0] != 1 {
             continue;
         }
         let Some(norm) = producers[node.inputs[0].0] else { continue };
@@ -98,18 +98,6 @@ pub fn fuse_norm_relu(graph: &mut Graph) {
     graph.nodes.retain(|_| !gone.next().expect("one each"));
 }
 
-/// The operation with a map added to its result, if it can do that.
-fn with_base(op: Op) -> Option<Op> {
-    match op {
-        Op::Conv2d { k, bias, base: false } => Some(Op::Conv2d { k, bias, base: true }),
-        Op::ConvTranspose2d { k, bias, base: false } => Some(Op::ConvTranspose2d { k, bias, base: true }),
-        Op::Conv2dDInput { k, base: false } => Some(Op::Conv2dDInput { k, base: true }),
-        Op::ConvTranspose2dDInput { k, base: false } => Some(Op::ConvTranspose2dDInput { k, base: true }),
-        Op::MaxPoolDInput { base: false } => Some(Op::MaxPoolDInput { base: true }),
-        _ => None,
-    }
-}
-
 /// `Add(a, f(x))` becomes `f(x)` started from `a`, where nothing else reads `f(x)`; likewise for several terms, one after
 /// the other. Serves the mixing b + l + t and sums of gradients alike.
 pub fn fuse_add(graph: &mut Graph) {
@@ -117,13 +105,13 @@ pub fn fuse_add(graph: &mut Graph) {
     let mut slots: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
     let mut placed: Vec<Vec<Node>> = vec![Vec::new(); slots.len()];
     for i in 0..slots.len() {
-        let Some(sum) = slots[i].as_ref().filter(|n| n.op == Op::Add).cloned() else { continue };
+        let Some(sum) = slots[i].as_ref().filter(|n| n.op == Op::Add(Add)).cloned() else { continue };
         // Terms that can be started from a map. Nothing but this sum reads them, so they may run here.
         let mut fused: Vec<usize> = Vec::new();
         let mut rest: Vec<ValueId> = Vec::new();
         for &term in &sum.inputs {
             let producer = producers[term.0]
-                .filter(|&p| uses[term.0] == 1 && slots[p].as_ref().is_some_and(|n| with_base(n.op).is_some()));
+                .filter(|&p| uses[term.0] == 1 && slots[p].as_ref().is_some_and(|n| n.op.with_base().is_some()));
             match producer {
                 Some(p) if !fused.contains(&p) => fused.push(p),
                 _ => rest.push(term),
@@ -150,7 +138,7 @@ pub fn fuse_add(graph: &mut Graph) {
         for (j, &p) in fused.iter().enumerate() {
             let mut node = slots[p].take().expect("checked");
             if let Some(base) = so_far {
-                node.op = with_base(node.op).expect("checked");
+                node.op = node.op.with_base().expect("checked");
                 node.inputs.push(base);
             }
             if j + 1 == fused.len() {

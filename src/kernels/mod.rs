@@ -9,6 +9,7 @@ pub mod winograd;
 
 pub use kernel::{Access, Binding, Kernel, Param, capabilities};
 pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Target, View, align};
+pub use conv::Site;
 pub use template::Settings;
 
 macro_rules! texts {
@@ -19,6 +20,7 @@ macro_rules! texts {
 
 /// Every kernel file, by name.
 pub const TEXTS: &[(&str, &str)] = texts!("":
+    "accumulate",
     "adam",
     "add",
     "avg_pool",
@@ -40,10 +42,12 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "norm_d_sums",
     "norm_merge",
     "norm_stats",
+    "normalise",
     "pack_weight",
     "product",
     "relu",
     "relu_d_input",
+    "scale",
     "softmax_ce",
     "softmax_ce_d_logits",
     "sum_partials",
@@ -87,7 +91,7 @@ pub fn fingerprint() -> u64 {
         include_str!("choose.rs"),
         include_str!("template.rs"),
         include_str!("winograd.rs"),
-        include_str!("../ops/lower.rs"),
+        include_str!("../ops/convolution.rs"),
     ];
     let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);
     fnv1a(texts.chain(program).collect::<Vec<_>>().join("\n").as_bytes())

@@ -10,10 +10,12 @@ pub mod network;
 pub mod parameters;
 pub mod preset;
 pub mod run_config;
+pub mod schedule;
 
 pub use architecture::Unroll;
 pub use config::{AREAS, IMAGE_CHANNELS, Interaction, LtPosition, NetworkConfig, Norm, RecurrentFrom};
 pub use network::{Area, AreaNorm, Connection, From, Kind, Map, Network, Readout};
 pub use parameters::{Init, ParameterSpec, initialise, parameters};
 pub use preset::Preset;
+pub use schedule::{Schedule, Shown};
 pub use run_config::{DataConfig, RunConfig, TrainingConfig};

@@ -1,0 +1,16 @@
+// sum += part; sum = part where first[0] is not 0.
+struct Params { count: u32 }
+//#include vectors
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> sum: array<Images>;
+@group(0) @binding(2) var<storage, read> part: array<Images>;
+@group(0) @binding(3) var<storage, read> first: array<f32>;
+//#include each
+
+@compute @workgroup_size(L)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  for (var u = 0u; u < UNROLL; u++) {
+    let i = element(group.x, lane, u);
+    if (i < p.count) { sum[i] = select(sum[i] + part[i], part[i], first[0] != 0.0); }
+  }
+}

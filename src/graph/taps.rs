@@ -1,0 +1,70 @@
+//! What of a network can be read besides its scores, and where it lies after a run.
+
+use crate::kernels::View;
+
+/// A quantity that a network has at every timestep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Activation of an area (index into [`crate::network::Network::areas`]).
+    Activation(usize),
+    /// What an area's activation is made of: its drives, mixed and normalised.
+    Drive(usize),
+    /// Input of the softmax, [classes, 1, 1, images].
+    Logits,
+    /// Clamped log-probabilities, [classes, 1, 1, images].
+    LogProbs,
+}
+
+/// A request to read a quantity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// What.
+    pub of: Quantity,
+    /// At which timesteps; `None`: at all.
+    pub timesteps: Option<Vec<usize>>,
+    /// Whether kernels read it: the timesteps then lie at equal distances in one buffer, [step][row][image].
+    pub series: bool,
+}
+
+impl Tap {
+    /// A quantity at all timesteps, for the host.
+    pub fn all(of: Quantity) -> Tap {
+        Tap { of, timesteps: None, series: false }
+    }
+
+    /// A quantity at all timesteps, for kernels.
+    pub fn series(of: Quantity) -> Tap {
+        Tap { of, timesteps: None, series: true }
+    }
+
+    /// Whether it wants this timestep.
+    pub fn wants(&self, t: usize) -> bool {
+        self.timesteps.as_ref().is_none_or(|list| list.contains(&t))
+    }
+}
+
+/// Where a tapped quantity lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tapped {
+    /// What.
+    pub of: Quantity,
+    /// Extents at one timestep, images innermost.
+    pub shape: Vec<usize>,
+    /// By timestep; `None` where it was not asked for or does not exist.
+    pub views: Vec<Option<View>>,
+    /// Of a series: the view of all steps, the first step, words from one step to the next, how many steps.
+    pub series: Option<Series>,
+}
+
+/// Timesteps at equal distances in one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// All of them.
+    pub view: View,
+    /// The first timestep: none before it exists.
+    pub first: usize,
+    /// How many.
+    pub steps: usize,
+    /// Words from one to the next.
+    pub distance: usize,
+}

@@ -1,0 +1,105 @@
+//! What convolution, transposed convolution and their gradients share: from extents and the order of weights to launches.
+
+use super::context::Context;
+use super::{Call, Tape, ValueId};
+use crate::Result;
+use crate::kernels::choose::{ConvOp, Key, Variant};
+use crate::kernels::conv::{self, ConvShape, Start, WeightOrder};
+use crate::kernels::{Site, View};
+
+/// What is computed from x and a weight.
+pub(super) struct Product {
+    /// A convolution, or (scattering) a transposed one.
+    pub(super) op: ConvOp,
+    pub(super) shape: ConvShape,
+    pub(super) order: WeightOrder,
+    pub(super) bias: bool,
+    pub(super) base: bool,
+}
+
+/// Extents of the convolution of a stride from the map `large` to the map `small`.
+pub(super) fn strided(large: &[usize], small: &[usize], k: usize, stride: usize) -> ConvShape {
+    ConvShape {
+        n: large[3],
+        cin: large[0],
+        cout: small[0],
+        in_h: large[1],
+        in_w: large[2],
+        out_h: small[1],
+        out_w: small[2],
+        k,
+        stride,
+    }
+}
+
+/// Extents of the transposed convolution from the map `small` to the map `large`.
+pub(super) fn transposed(small: &[usize], large: &[usize], k: usize, _stride: usize) -> ConvShape {
+    ConvShape::same(small[3], small[0], large[0], small[1], small[2], k)
+}
+
+/// Weights [out, in, k, k].
+pub(super) fn straight(shape: &ConvShape) -> WeightOrder {
+    let taps = shape.k * shape.k;
+    WeightOrder { out_step: shape.cin * taps, in_step: taps, flip: false }
+}
+
+/// Weights [in, out, k, k].
+pub(super) fn turned(shape: &ConvShape, flip: bool) -> WeightOrder {
+    let taps = shape.k * shape.k;
+    WeightOrder { out_step: taps, in_step: shape.cout * taps, flip }
+}
+
+/// Launches x, w, \[bias\], \[base\] -> y.
+pub(super) fn lower(c: &mut Context, call: Call, product: Product, site: Site) -> Result<()> {
+    let Product { op, shape, order, bias, base } = product;
+    let start = Start {
+        bias: bias.then(|| c.view(call.inputs[2])),
+        base: base.then(|| c.view(call.inputs[2 + usize::from(bias)])),
+    };
+    let operands = (c.view(call.inputs[0]), c.view(call.inputs[1]), order, start, c.view(call.outputs[0]));
+    let Variant::Conv(tile) = c.variant(Key { op, shape, steps: 1 }) else { unreachable!("a tile for {op:?}") };
+    let run = if op == ConvOp::ConvTranspose2d { conv::conv_transpose2d } else { conv::conv2d };
+    run(c.program, c.target, &tile, &shape, operands, site)
+}
+
+/// Launches the weight gradient of the convolution with these extents from the maps `xs` to those of which `dys` are the
+/// gradients.
+pub(super) fn lower_d_weight(
+    c: &mut Context,
+    (xs, dys): (&[ValueId], &[ValueId]),
+    shape: ConvShape,
+    dw: ValueId,
+    site: Site,
+) -> Result<()> {
+    c.folded(&[xs, dys], &[dw], site, move |c, runs, outs: &[View], site| {
+        let (x, dy) = (runs[0], runs[1]);
+        let variant = c.variant(Key { op: ConvOp::Conv2dDWeight, shape, steps: x.steps });
+        variant.d_weight(c.program, c.target, &shape, (x.view, x.step, dy.view, dy.step, x.steps), outs[0], site)
+    })
+}
+
+/// Gradients of what a convolution adds to its sum.
+pub(super) fn start_gradient(tape: &mut dyn Tape, call: Call, dy: ValueId, bias: bool, base: bool) {
+    if bias {
+        tape.parameter(call.inputs[2], super::ChannelSum.into(), 0, &[dy]);
+    }
+    if base {
+        tape.add(call.inputs[2 + usize::from(bias)], dy);
+    }
+}
+
+/// What a map sends back to its input: `d_by.v2.lateral`.
+pub(super) fn d_name(tape: &dyn Tape, w: ValueId) -> String {
+    format!("d_by.{}", tape.name(w).trim_end_matches(".weight"))
+}
+
+/// The maps of a convolution of stride `s` between `large` and `small`, or a panic.
+pub(super) fn divided(large: usize, stride: usize) -> usize {
+    assert!(large.is_multiple_of(stride), "{large} rows or columns do not divide by a stride of {stride}");
+    large / stride
+}
+
+/// `-s2` where the stride is not 1.
+pub(super) fn stride_label(stride: usize) -> String {
+    if stride == 1 { String::new() } else { format!("-s{stride}") }
+}
