@@ -2,7 +2,7 @@
 //! area at every step. What does not change over time is merged by a pass, not here.
 
 use super::{Graph, Origin, ValueId};
-use crate::network::{AREAS, IMAGE_CHANNELS, Interaction, NetworkConfig, Norm as NormKind, parameters};
+use crate::network::{AREAS, IMAGE_CHANNELS, Interaction, NetworkConfig, Normalisation as NormKind};
 use crate::ops::{Norm, Op};
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Network {
     pub x: ValueId,
     /// Labels \[images\], `u32`.
     pub labels: ValueId,
-    /// Parameters in the order of [`parameters()`]; `None` for those that take no part.
+    /// Parameters in the order of [`crate::network::Network::parameters`]; `None` for those that take no part.
     pub parameters: Vec<Option<ValueId>>,
     /// Activations after ReLU by area (`retina`, `v1` … `it`, `gap`), one per timestep.
     pub activations: BTreeMap<String, Vec<ValueId>>,
@@ -101,8 +101,9 @@ pub fn unroll(config: &NetworkConfig, batch: usize) -> Network {
     let x = b.graph.value("x", &[IMAGE_CHANNELS, side, side, batch], Origin::Input, "input", None);
     let labels = b.graph.value("labels", &[batch], Origin::Input, "input", None);
     let mut values = Vec::new();
-    for spec in parameters(config) {
-        if !spec.used {
+    let described = config.network();
+    for spec in &described.parameters {
+        if !described.uses(&spec.name) {
             values.push(None);
             continue;
         }
