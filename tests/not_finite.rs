@@ -6,7 +6,7 @@ use recurve::gpu::{Gpu, Options, Store};
 use recurve::graph::compile::Request;
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
-use recurve::network::{NetworkConfig, Norm, Preset, initialise, parameters};
+use recurve::network::{NetworkConfig, Normalisation, Preset, initialise, parameters};
 
 #[test]
 fn a_parameter_that_is_nan_makes_the_loss_nan() {
@@ -15,7 +15,7 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
     let images = 3;
     let x = (0..3 * 16 * 16 * images).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
     let batch = Batch { x, labels: vec![0, 1, 2], n: images };
-    for norm in [Norm::Layer, Norm::None] {
+    for norm in [Normalisation::Layer, Normalisation::None] {
         let config = NetworkConfig { norm, ..small.clone() };
         let (target, passes, choices) = (&gpu.target, Passes::default(), Choices::TABLE);
         let request = Request {

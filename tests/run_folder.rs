@@ -8,21 +8,26 @@ use std::path::{Path, PathBuf};
 /// A small network, so that every byte of its checkpoint can be tried.
 fn config() -> RunConfig {
     let mut run = Preset::Tiny.run();
-    run.network = NetworkConfig {
+    let network = NetworkConfig {
         image_size: 8,
         stem_channels: 1,
         area_channels: [1, 2, 2, 3],
         kernel_size: 1,
         topdown: true,
         timesteps: 2,
-        norm: Norm::Group,
-        ..run.network
+        norm: Normalisation::Group,
+        ..Preset::Tiny.network()
     };
+    run.network = network.into();
     run.data.path = Some("pictures.h5".into());
     run.training.set_steps(40);
     run.training.batch = 4;
     run.set_classes(3).unwrap();
     run
+}
+
+fn family(config: &RunConfig) -> NetworkConfig {
+    config.network.family().unwrap().clone()
 }
 
 fn data() -> DataState {
@@ -343,7 +348,7 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     let error = RunFolder::resume(&temp.path().join("nowhere")).unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("checkpoint"), "{error}");
     let mut wrong = config();
-    wrong.network.kernel_size = 2;
+    wrong.network = NetworkConfig { kernel_size: 2, ..family(&wrong) }.into();
     assert!(RunFolder::create(&temp.path().join("x"), &wrong).unwrap_err().to_string().contains("kernel_size"));
     assert!(!temp.path().join("x").exists());
 }
@@ -540,8 +545,11 @@ fn an_edited_configuration_goes_on_only_if_it_is_the_same_run() {
             assert!(error.contains(word), "'{word}' is missing from: {error}");
         }
     };
-    edit(|c| c.network.timesteps = 3, &["network.timesteps = 3", "checkpoint 2"]);
-    edit(|c| c.network.norm = Norm::Layer, &["network.norm", "layer", "group"]);
+    edit(|c| c.network = c.network.clone().with_timesteps(3), &["network.timesteps = 3", "checkpoint 2"]);
+    let layer = |c: &mut RunConfig| {
+        c.network = NetworkConfig { norm: Normalisation::Layer, ..family(c) }.into();
+    };
+    edit(layer, &["network.norm", "layer", "group"]);
     edit(|c| c.training.batch = 5, &["training.batch = 5", "checkpoint 4"]);
     edit(|c| c.training.seed = 2, &["training.seed = 2"]);
 }

@@ -46,7 +46,7 @@ fn request<'a>(config: &'a NetworkConfig, choices: &'a Choices) -> Request<'a> {
 }
 
 fn uses() -> Uses {
-    compile(&request(&config().network, Choices::TABLE)).unwrap().lowered.uses
+    compile(&request(config().network.family().unwrap(), Choices::TABLE)).unwrap().lowered.uses
 }
 
 /// For every shape the candidate that the model likes least: other variants than the table's wherever there are any.
@@ -127,7 +127,7 @@ fn other_choices_compute_the_same_gradients() {
     let changed = others.tuned.iter().filter(|(key, variant)| uses[key].variant != **variant).count();
     assert!(changed > uses.len() / 2, "{changed} of {} shapes have another variant", uses.len());
     let gradients = |choices: &Choices| {
-        let config = config().network;
+        let config = config().network.family().unwrap().clone();
         let mut engine = Engine::new(gpu(), &request(&config, choices), &mut Store::default()).unwrap();
         if choices.tuned.len() == uses.len() {
             let used = &engine.compiled.lowered.uses;
@@ -142,8 +142,13 @@ fn other_choices_compute_the_same_gradients() {
         engine.run();
         engine.gradients().unwrap()
     };
-    for (spec, (a, b)) in
-        parameters(&config().network).iter().zip(gradients(Choices::TABLE).iter().zip(&gradients(&others)))
+    for (spec, (a, b)) in config()
+        .network
+        .network()
+        .unwrap()
+        .parameters
+        .iter()
+        .zip(gradients(Choices::TABLE).iter().zip(&gradients(&others)))
     {
         let largest = a.iter().fold(1e-6_f32, |m, v| m.max(v.abs()));
         let worst = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));

@@ -7,7 +7,7 @@ use crate::graph::passes::Passes;
 use crate::graph::{Graph, Origin};
 use crate::kernels::choose::{Choices, ConvOp, variants};
 use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
-use crate::network::{Interaction, NetworkConfig, Norm, Preset};
+use crate::network::{Interaction, NetworkConfig, Normalisation, Preset};
 use crate::ops::Op;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -27,9 +27,9 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&network(target, &preset.network(), preset.training().batch, Passes::default())?);
     }
     for (norm, interaction) in [
-        (Norm::Layer, Interaction::Additive),
-        (Norm::Group, Interaction::Multiplicative),
-        (Norm::None, Interaction::Additive),
+        (Normalisation::Layer, Interaction::Additive),
+        (Normalisation::Group, Interaction::Multiplicative),
+        (Normalisation::None, Interaction::Additive),
     ] {
         let tiny = Preset::Tiny.network();
         let config = NetworkConfig { norm, interaction, topdown: true, groups: 4, ..tiny };

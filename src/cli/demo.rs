@@ -3,7 +3,7 @@
 use super::Adapter;
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
-use recurve::network::{Preset, RunConfig};
+use recurve::network::{NetworkConfig, Preset, RunConfig};
 use recurve::train::Run;
 use recurve::train::run::describe;
 use recurve::trajectory::analyse::Options;
@@ -35,8 +35,8 @@ impl Arguments {
     /// timesteps are not lost in the noise of the last updates.
     fn config(&self) -> recurve::Result<RunConfig> {
         let mut config = Preset::Tiny.run();
-        config.network.stem_channels = 8;
-        config.network.area_channels = [8, 16, 32, 64];
+        let network = NetworkConfig { stem_channels: 8, area_channels: [8, 16, 32, 64], ..Preset::Tiny.network() };
+        config.network = network.into();
         config.data.path = Some(DATA.into());
         config.training.batch = 8;
         config.training.seed = self.seed;

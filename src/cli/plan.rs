@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         config.training.batch = batch;
     }
     if let Some(timesteps) = arguments.timesteps {
-        config.network.timesteps = timesteps;
+        config.network = config.network.with_timesteps(timesteps);
     }
     config.validate()?;
     let target = match adapters().first() {
@@ -64,8 +64,9 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         None if adapter.0.is_none() => Target::minimum(),
         _ => adapter.open(false)?.target.clone(),
     };
+    let network = config.network.family()?;
     let request = |passes: Passes| Request {
-        config: &config.network,
+        config: network,
         batch: config.training.batch,
         target: &target,
         passes,
@@ -109,7 +110,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             "nodes": nodes,
             "nodes_unrolled": compiled.nodes_unrolled,
             "batch": config.training.batch,
-            "timesteps": config.network.timesteps,
+            "timesteps": config.network.timesteps(),
             "adapter": target.name,
             "fits": why_not.is_none(),
             "why_not": why_not,
@@ -126,7 +127,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     println!(
         "{what}, batch {}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB\n",
         config.training.batch,
-        config.network.timesteps,
+        config.network.timesteps(),
         target.name,
         mib(compiled.peak_bytes())
     );

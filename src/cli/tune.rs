@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let seconds = positive(arguments.seconds)?;
     let gpu = adapter.open(false)?;
     let passes = Passes::without(&arguments.no_pass)?;
-    let request = request(&gpu, &config.network, config.training.batch, passes);
+    let request = request(&gpu, config.network.family()?, config.training.batch, passes);
     let compiled = compile(&request)?;
     fits(&compiled, &request)?;
     let mut show = |trial: &Trial| {

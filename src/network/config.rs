@@ -3,27 +3,18 @@
 //! Areas in the order of the drive: retina (stem) -> v1 -> v2 -> v4 -> it -> gap -> readout. v2, v4 and it each
 //! halve the side of the map below them by 2x2 max-pooling. Thorat, Doerig & Kietzmann 2023, arXiv 2308.12435.
 
+use super::network::{Area, Connection, From, Kind, Map, Network, Readout};
+use super::parameters::ParameterSpec;
+use super::state_dict::{Names, StateDict};
+use super::terms::{
+    IMAGE_CHANNELS, Interaction, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation,
+    Unroll, impossible, within,
+};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The convolutional areas that have connections of their own, from low to high. Index `a` in this module counts them.
 pub const AREAS: [&str; 4] = ["v1", "v2", "v4", "it"];
-
-/// Channels of a picture (red, green, blue).
-pub const IMAGE_CHANNELS: usize = 3;
-
-/// No parameter, and no map of one picture, may hold more elements: kernels index with 32-bit integers.
-const MAX_ELEMENTS: u64 = 1 << 30;
-
-/// How lateral (`l`) and top-down (`u`) drive joins the bottom-up drive `b`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interaction {
-    /// `b + l + u`
-    Additive,
-    /// `b * (1 + l + u)`
-    Multiplicative,
-}
 
 /// Where the recurrent connections are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +34,6 @@ pub enum RecurrentFrom {
     V2,
     /// v1 uses them, so it changes over time too.
     V1,
-}
-
-/// Normalisation before each ReLU of the areas and the gap (not of the retina). Biased variance, epsilon 1e-5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Norm {
-    /// Over `[C, H, W]` with one scale and shift per element (`[C]` at the gap), as published.
-    Layer,
-    /// Over `groups` groups of channels, with one scale and shift per channel.
-    Group,
-    /// None; the maps have biases instead.
-    None,
 }
 
 /// One BLT network. Section `[network]` of a configuration file.
@@ -82,8 +61,8 @@ pub struct NetworkConfig {
     pub lt_position: LtPosition,
     /// The lowest area that receives recurrent drive.
     pub recurrent_from: RecurrentFrom,
-    /// Normalisation of areas and gap.
-    pub norm: Norm,
+    /// Normalisation of areas and gap (the retina has none).
+    pub norm: Normalisation,
     /// Groups of channels; read only with `norm = "group"`.
     pub groups: usize,
     /// Whether the readout has a bias (published: no).
@@ -97,22 +76,23 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// Checks every value; the error names the key, what was found and what is allowed.
     pub fn validate(&self) -> Result<()> {
-        within("image_size", self.image_size, 8, 4096)?;
+        let within = |key: &str, found, low, high| within(&format!("[network] {key}"), found, low, high);
+        within("image_size", self.image_size, 8, MAX_IMAGE_SIZE)?;
         if !self.image_size.is_multiple_of(8) {
             return wrong("image_size", self.image_size, "a multiple of 8 (three 2x2 poolings halve the maps)");
         }
-        within("stem_channels", self.stem_channels, 1, 16384)?;
+        within("stem_channels", self.stem_channels, 1, MAX_CHANNELS)?;
         for (a, &channels) in self.area_channels.iter().enumerate() {
-            within(&format!("area_channels[{a}] ({})", AREAS[a]), channels, 1, 16384)?;
+            within(&format!("area_channels[{a}] ({})", AREAS[a]), channels, 1, MAX_CHANNELS)?;
         }
-        within("kernel_size", self.kernel_size, 1, 31)?;
+        within("kernel_size", self.kernel_size, 1, MAX_KERNEL)?;
         if self.kernel_size.is_multiple_of(2) {
             return wrong("kernel_size", self.kernel_size, "an odd number (maps keep their size)");
         }
-        within("timesteps", self.timesteps, 1, 10_000)?;
-        within("classes", self.classes, 1, 1_000_000)?;
-        within("groups", self.groups, 1, 16384)?;
-        if self.norm == Norm::Group {
+        within("timesteps", self.timesteps, 1, MAX_TIMESTEPS)?;
+        within("classes", self.classes, 1, MAX_CLASSES)?;
+        within("groups", self.groups, 1, MAX_CHANNELS)?;
+        if self.norm == Normalisation::Group {
             for (a, &channels) in self.area_channels.iter().enumerate() {
                 if !channels.is_multiple_of(self.groups) {
                     let allowed = format!("a divisor of every area's channels ({} has {channels})", AREAS[a]);
@@ -120,26 +100,76 @@ impl NetworkConfig {
                 }
             }
         }
-        self.validate_sizes()
+        self.network().check_sizes()
     }
 
-    /// Refuses what 32-bit indices could not reach. The bounds of `validate` keep these products within 64 bits.
-    fn validate_sizes(&self) -> Result<()> {
-        let retina =
-            ("the retina's map".to_string(), elements(&[self.stem_channels, self.image_size, self.image_size]));
-        let maps = (0..4).map(|a| {
-            (format!("{}'s map", AREAS[a]), elements(&[self.area_channels[a], self.area_side(a), self.area_side(a)]))
-        });
-        let parameters = super::parameters::parameters(self).into_iter().map(|p| (p.name, elements(&p.shape)));
-        for (name, count) in std::iter::once(retina).chain(maps).chain(parameters) {
-            if count > MAX_ELEMENTS {
-                return Err(Error::Config(format!(
-                    "network is too large: {name} would hold {count} elements, at most {MAX_ELEMENTS} are allowed; \
-                     reduce image_size, kernel_size, the channels or classes"
-                )));
+    /// The areas and connections of this network, with the published names of parameters. A one-step network has no
+    /// recurrent connection; v1's recurrent maps are parameters that no connection uses, unless `recurrent_from` says so.
+    ///
+    /// The description must be valid.
+    pub fn network(&self) -> Network {
+        let mut dict = StateDict::default();
+        let (mut areas, mut connections) = (Vec::new(), Vec::new());
+        let (k, bias) = (self.kernel_size, self.map_bias());
+        let mut connect = |kind, name: &str, from, to: usize, area: &str, map| {
+            connections.push(Connection { label: format!("{area}.{name}"), kind, from, to, map });
+        };
+        let area = |name: &str, channels, side, norm| Area {
+            name: name.into(),
+            channels,
+            side,
+            vector: name == "gap",
+            norm,
+            relu: true,
+            interaction: self.interaction,
+        };
+
+        let shape = [self.stem_channels, IMAGE_CHANNELS, k, k];
+        let map = convolution(1, k, dict.convolution("retina", &shape, true));
+        connect(Kind::BottomUp, "bottom_up", From::Input, 0, "retina", map);
+        areas.push(area("retina", self.stem_channels, self.image_size, None));
+        for (a, name) in AREAS.into_iter().enumerate() {
+            let (here, to, side) = (self.area_channels[a], a + 1, self.area_side(a));
+            let shape = [here, self.channels_below(a), k, k];
+            let names = dict.convolution(&format!("{name}.bottom_up"), &shape, bias);
+            let pool = if a == 0 { 1 } else { 2 };
+            connect(Kind::BottomUp, "bottom_up", From::Area(a), to, name, convolution(pool, k, names));
+            if self.owns_lateral(a) {
+                let names = dict.convolution(&format!("{name}.lateral"), &[here, here, k, k], bias);
+                if self.uses_recurrence(a) {
+                    connect(Kind::Lateral, "lateral", From::Area(to), to, name, convolution(1, k, names));
+                }
             }
+            if self.owns_top_down(a) {
+                let shape = [self.area_channels[a + 1], here, k, k];
+                let (weight, bias) = dict.transposed(&format!("{name}.top_down"), &shape, bias);
+                if self.uses_recurrence(a) {
+                    let map = Map::Transposed { kernel: k, stride: 2, weight, bias };
+                    connect(Kind::TopDown, "top_down", From::Area(to + 1), to, name, map);
+                }
+            }
+            let norm = dict.norm(&format!("{name}_ln"), self.norm, self.groups, &[here, side, side]);
+            areas.push(area(name, here, side, norm));
         }
-        Ok(())
+        let (top, gap) = (self.gap_channels(), areas.len());
+        connect(Kind::BottomUp, "bottom_up", From::Area(gap - 1), gap, "gap", Map::Average);
+        if self.gap_lateral() {
+            let map = convolution(1, 1, dict.convolution("gap.lateral", &[top, top], bias));
+            connect(Kind::Lateral, "lateral", From::Area(gap), gap, "gap", map);
+        }
+        let norm = dict.norm("gap_ln", self.norm, self.groups, &[top]);
+        areas.push(area("gap", top, 1, norm));
+        let (weight, bias) = dict.convolution("readout", &[self.classes, top], self.readout_bias);
+        Network {
+            image_size: self.image_size,
+            classes: self.classes,
+            timesteps: self.timesteps,
+            unroll: Unroll::Engineering,
+            areas,
+            connections,
+            readout: Readout { area: gap, weight, bias },
+            parameters: dict.0,
+        }
     }
 
     /// Side of the map of area `a` (0..4), in pixels.
@@ -174,7 +204,7 @@ impl NetworkConfig {
 
     /// Whether the maps of areas and gap have biases: only where no norm follows that has a shift of its own.
     pub fn map_bias(&self) -> bool {
-        self.norm == Norm::None
+        self.norm == Normalisation::None
     }
 
     /// Length of one picture's representation at the gap, which the readout sees.
@@ -201,9 +231,9 @@ impl NetworkConfig {
             lt_position: golden.lt_position,
             recurrent_from: golden.recurrent_from,
             norm: match golden.norm {
-                GoldenNorm::Layer => Norm::Layer,
-                GoldenNorm::Group => Norm::Group,
-                GoldenNorm::None => Norm::None,
+                GoldenNorm::Layer => Normalisation::Layer,
+                GoldenNorm::Group => Normalisation::Group,
+                GoldenNorm::None => Normalisation::None,
             },
             groups: golden.groups,
             readout_bias: golden.classifier_bias,
@@ -259,14 +289,16 @@ fn exactly_four<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Resul
     numbers.try_into().map_err(|_| serde::de::Error::invalid_length(found, &expected))
 }
 
-fn elements(shape: &[usize]) -> u64 {
-    shape.iter().map(|&n| n as u64).product()
+/// A convolution of stride 1.
+fn convolution(pool: usize, kernel: usize, (weight, bias): Names) -> Map {
+    Map::Convolution { pool, kernel, stride: 1, weight, bias }
 }
 
-fn within(key: &str, found: usize, low: usize, high: usize) -> Result<()> {
-    if (low..=high).contains(&found) { Ok(()) } else { wrong(key, found, &format!("{low} to {high}")) }
+/// What a network of the family learns: [`Network::parameters`].
+pub fn parameters(config: &NetworkConfig) -> Vec<ParameterSpec> {
+    config.network().parameters
 }
 
 fn wrong<T>(key: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {
-    Err(Error::Config(format!("[network] {key} = {found} is not possible: it must be {allowed}")))
+    impossible(&format!("[network] {key}"), found, allowed)
 }

@@ -2,9 +2,9 @@
 //! names and shapes of what is learned. Made from a description ([`super::Architecture`], or the BLT family's
 //! [`super::NetworkConfig`], which generates one); nothing here or below knows an area by its name.
 
-use super::architecture::Unroll;
-use super::config::Interaction;
 use super::parameters::ParameterSpec;
+use super::terms::{Interaction, MAX_ELEMENTS, Unroll};
+use crate::error::{Error, Result};
 
 /// A network, checked and put in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,17 @@ pub enum Kind {
     TopDown,
 }
 
+impl Kind {
+    /// The word of descriptions and protocols.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::BottomUp => "bottom_up",
+            Kind::Lateral => "lateral",
+            Kind::TopDown => "top_down",
+        }
+    }
+}
+
 /// One connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
@@ -147,5 +158,61 @@ impl Network {
     /// Connections that end at an area, in order.
     pub fn into_area(&self, area: usize) -> impl Iterator<Item = &Connection> {
         self.connections.iter().filter(move |c| c.to == area)
+    }
+
+    /// The index of an area.
+    pub fn area(&self, name: &str) -> Option<usize> {
+        self.areas.iter().position(|a| a.name == name)
+    }
+
+    /// Whether a connection, a norm or the readout names this parameter. Others are in the state dict and never change
+    /// (v1's recurrent maps of the published networks). What is named may still not reach the loss within T.
+    pub fn uses(&self, parameter: &str) -> bool {
+        let maps = self.connections.iter().flat_map(|c| match &c.map {
+            Map::Convolution { weight, bias, .. } | Map::Transposed { weight, bias, .. } => {
+                [Some(weight), bias.as_ref()]
+            }
+            Map::Average => [None, None],
+        });
+        let norms = self.areas.iter().filter_map(|a| a.norm.as_ref()).flat_map(|n| [Some(&n.weight), Some(&n.bias)]);
+        let readout = [Some(&self.readout.weight), self.readout.bias.as_ref()];
+        maps.chain(norms).chain(readout).flatten().any(|name| name == parameter)
+    }
+
+    /// How many values the connections, norms and readout have, without parameters that none of them uses.
+    pub fn learned(&self) -> u64 {
+        self.parameters.iter().filter(|p| self.uses(&p.name)).map(|p| p.len() as u64).sum()
+    }
+
+    /// The first step at which each area exists: 0 with an engineering unrolling; with a biological one a step after the
+    /// first of its bottom-up sources, and 0 where that is the picture.
+    pub fn first_steps(&self) -> Vec<usize> {
+        let mut first = Vec::with_capacity(self.areas.len());
+        for area in 0..self.areas.len() {
+            let sources =
+                self.into_area(area).filter(|c| c.kind == Kind::BottomUp).map(|c| match (self.unroll, c.from) {
+                    (Unroll::Biological, From::Area(from)) => first[from] + 1,
+                    _ => 0,
+                });
+            first.push(sources.min().expect("every area has a bottom-up connection"));
+        }
+        first
+    }
+
+    /// Refuses what 32-bit indices could not reach. Each number of the description is within its bounds already, so that
+    /// the products fit into 64 bits.
+    pub(super) fn check_sizes(&self) -> Result<()> {
+        let maps = self.areas.iter().map(|a| (format!("{}'s map", a.name), vec![a.channels, a.side, a.side]));
+        let parameters = self.parameters.iter().map(|p| (p.name.clone(), p.shape.clone()));
+        for (name, shape) in maps.chain(parameters) {
+            let count: u64 = shape.iter().map(|&n| n as u64).product();
+            if count > MAX_ELEMENTS {
+                return Err(Error::Config(format!(
+                    "network is too large: {name} would hold {count} elements, at most {MAX_ELEMENTS} are allowed; \
+                     reduce image_size, the kernel (kernel_size), the channels or classes"
+                )));
+            }
+        }
+        Ok(())
     }
 }

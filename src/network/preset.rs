@@ -1,7 +1,8 @@
 //! The named configurations. This is the only place that holds their numbers.
 
-use super::config::{Interaction, LtPosition, NetworkConfig, Norm, RecurrentFrom};
-use super::run_config::{DataConfig, RunConfig, TrainingConfig};
+use super::config::{LtPosition, NetworkConfig, RecurrentFrom};
+use super::terms::{Interaction, Normalisation};
+use super::training::TrainingConfig;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +43,7 @@ impl Preset {
             interaction: Interaction::Additive,
             lt_position: LtPosition::All,
             recurrent_from: RecurrentFrom::V2,
-            norm: Norm::Layer,
+            norm: Normalisation::Layer,
             groups: 1,
             readout_bias: false,
             timesteps: 5,
@@ -82,16 +83,6 @@ impl Preset {
             Preset::Blt64 | Preset::Blt128 => {
                 TrainingConfig { batch: 1024, epochs: Some(60), checkpoint_every: 5000, ..tiny }
             }
-        }
-    }
-
-    /// Network, training and the usual splits; the data set's path and classes are still open.
-    pub fn run(self) -> RunConfig {
-        RunConfig {
-            network: self.network(),
-            data: DataConfig { path: None, train_split: "train".into(), eval_split: "val".into() },
-            training: self.training(),
-            classes_open: true,
         }
     }
 }

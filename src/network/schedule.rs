@@ -1,22 +1,13 @@
 //! What happens at which step of a run: a protocol, resolved for one network.
 
-/// What a network is shown at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shown {
-    /// The picture.
-    Picture,
-    /// The following picture of the split.
-    Next,
-    /// The mean colour of the training set: x = 0.
-    Blank,
-}
+use super::{Network, Protocol, Shown};
 
 /// A run of a network, step by step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// Steps.
     pub timesteps: usize,
-    /// Connections (index into [`super::Network::connections`]) that a gain acts on, with their gain at each step.
+    /// Connections (index into [`Network::connections`]) that a gain acts on, with their gain at each step.
     pub gains: Vec<(usize, Vec<f32>)>,
     /// What is shown, step by step.
     pub shown: Vec<Shown>,
@@ -26,6 +17,15 @@ impl Schedule {
     /// Nothing disturbed: the picture at every step.
     pub fn plain(timesteps: usize) -> Schedule {
         Schedule { timesteps, gains: Vec::new(), shown: vec![Shown::Picture; timesteps] }
+    }
+
+    /// A network under a protocol, which must have been validated against it.
+    pub fn new(network: &Network, protocol: Option<&Protocol>) -> Schedule {
+        let Some(protocol) = protocol else { return Schedule::plain(network.timesteps) };
+        let timesteps = protocol.timesteps(network.timesteps);
+        let gain = |c: usize| (c, (0..timesteps).map(|t| protocol.gain(&network.connections[c], t)).collect());
+        let gains = protocol.disturbed(network).into_iter().map(gain).collect();
+        Schedule { timesteps, gains, shown: (0..timesteps).map(|t| protocol.shown(t)).collect() }
     }
 
     /// Whether the following picture is ever shown.

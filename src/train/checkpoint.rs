@@ -8,7 +8,7 @@
 //! No generator's state is stored: whatever is drawn is a function of the seed and the position in the data.
 
 use crate::error::{Error, Result};
-use crate::network::{NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise, parameters};
+use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
 use atomic_write_file::AtomicWriteFile;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -26,7 +26,7 @@ const KINDS: [&str; 3] = ["param", "adam_m", "adam_v"];
 
 /// Where a run stands, apart from its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(into = "Fields", try_from = "Fields")]
 pub struct CheckpointState {
     /// Training steps done.
     pub step: u64,
@@ -38,10 +38,44 @@ pub struct CheckpointState {
     pub batch_in_epoch: u64,
     /// What the network has been fed with.
     pub data: DataState,
-    /// The network.
-    pub network: NetworkConfig,
+    /// The network, as it is described.
+    pub network: Description,
     /// The training, with the seed.
     pub training: TrainingConfig,
+}
+
+/// The state's JSON: the network's key is `network` or `architecture`, as in the configuration file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    step: u64,
+    adam_step: u64,
+    epoch: u64,
+    batch_in_epoch: u64,
+    data: DataState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<NetworkConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    architecture: Option<Architecture>,
+    training: TrainingConfig,
+}
+
+impl From<CheckpointState> for Fields {
+    fn from(state: CheckpointState) -> Fields {
+        let CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training } = state;
+        let (network, architecture) = network.into_sections();
+        Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training }
+    }
+}
+
+impl TryFrom<Fields> for CheckpointState {
+    type Error = Error;
+
+    fn try_from(fields: Fields) -> Result<CheckpointState> {
+        let Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training } = fields;
+        let network = Description::of_sections(network, architecture)?;
+        Ok(CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training })
+    }
 }
 
 /// What of the data set belongs to the trained network.
@@ -56,7 +90,7 @@ pub struct DataState {
     pub class_names: Vec<String>,
 }
 
-/// A run at one step. The tensors stand in the order of [`parameters()`].
+/// A run at one step. The tensors stand in the order of [`crate::network::Network::parameters`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Where the run stands.
@@ -85,9 +119,9 @@ struct AnyHeader {
 }
 
 impl Checkpoint {
-    /// The run before its first step: parameters as `config` and its seed draw them, no moments.
+    /// The run before its first step: parameters as `config`, which must be valid, and its seed draw them, no moments.
     pub fn initial(config: &RunConfig, data: DataState) -> Checkpoint {
-        let specs = parameters(&config.network);
+        let specs = specs(&config.network);
         let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
         Checkpoint {
             state: CheckpointState {
@@ -107,7 +141,7 @@ impl Checkpoint {
 
     /// Names and shapes of the tensors.
     pub fn specs(&self) -> Vec<ParameterSpec> {
-        parameters(&self.state.network)
+        specs(&self.state.network)
     }
 
     /// One parameter by its name in the state dict.
@@ -168,9 +202,9 @@ impl Checkpoint {
             return Err(format!("format {format} found, this program reads format {FORMAT}"));
         }
         let Header { checksum, state, .. } = serde_json::from_str(json).map_err(bad_json)?;
-        state.network.validate().and_then(|()| state.training.validate()).map_err(|e| e.to_string())?;
+        state.training.validate().map_err(|e| e.to_string())?;
+        let specs = state.network.network().map_err(|e| e.to_string())?.parameters;
 
-        let specs = parameters(&state.network);
         if file.len() != KINDS.len() * specs.len() {
             return Err(format!("expected {} tensors, found {}", KINDS.len() * specs.len(), file.len()));
         }
@@ -221,6 +255,11 @@ impl Checkpoint {
             .chain(values)
             .fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3))
     }
+}
+
+/// What a network learns that has been checked.
+fn specs(network: &Description) -> Vec<ParameterSpec> {
+    network.network().expect("the network was checked when it was read").parameters
 }
 
 fn tensor_name(kind: &str, spec: &ParameterSpec) -> String {

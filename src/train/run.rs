@@ -15,7 +15,7 @@ use crate::gpu::{Gpu, Reading, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
-use crate::network::{RunConfig, TrainingConfig, parameters};
+use crate::network::{RunConfig, TrainingConfig};
 use crate::tune::{self, Tuning};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -144,7 +144,7 @@ impl Run {
         let (first, total) = (self.step(), self.total_steps());
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
         let request = Request {
-            config: &config.network,
+            config: config.network.family()?,
             batch: config.training.batch,
             target: &gpu.target,
             passes,
@@ -357,7 +357,7 @@ fn open_data(config: &mut RunConfig) -> Result<(Arc<dyn Dataset>, u64)> {
     let path = config.data.path.as_deref().ok_or_else(|| {
         Error::Config("no data set is given: use --data with a file, a folder or glyphs, or [data] path".into())
     })?;
-    let dataset = dataset::open(path, Some(config.network.image_size))?;
+    let dataset = dataset::open(path, Some(config.network.image_size()))?;
     config.set_classes(dataset.classes().len())?;
     dataset.len(&config.data.eval_split)?;
     let steps_per_epoch = Loader::steps_per_epoch(&*dataset, &config.data.train_split, config.training.batch)?;
@@ -392,8 +392,8 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
 fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64) {
     let shared = evaluation.plan.persistent_bytes;
     let planned = training.peak_bytes() + evaluation.peak_bytes() - shared;
-    let specs = parameters(&config.network);
-    let learned = specs.iter().filter(|s| s.used).map(|s| s.len() as u64).sum();
+    let network = config.network.network().expect("the configuration was checked");
+    let learned = network.learned();
     let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
     eprintln!(
         "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}",

@@ -17,7 +17,8 @@
 use super::checkpoint::{Checkpoint, write_atomically, write_checkpoint_bytes};
 use super::metrics::{self, Event};
 use crate::error::{Error, Result};
-use crate::network::{NetworkConfig, RunConfig};
+use crate::network::{Description, RunConfig};
+use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -342,15 +343,40 @@ fn check_same_run(config: &RunConfig, checkpoint: &Checkpoint, root: &Path, path
     )))
 }
 
-fn network_changes(now: &NetworkConfig, then: &NetworkConfig) -> Vec<String> {
-    let fields = |config| match serde_json::to_value(config) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => unreachable!("a struct becomes a JSON object"),
+/// What differs between two descriptions, by key.
+fn network_changes(now: &Description, then: &Description) -> Vec<String> {
+    let json = |description: &Description| {
+        let (network, architecture) = description.sections();
+        network.map_or_else(|| serde_json::to_value(architecture), serde_json::to_value).expect("plain fields only")
     };
-    let then = fields(then);
-    fields(now)
-        .into_iter()
-        .filter(|(key, value)| then[key] != *value)
-        .map(|(key, value)| format!("network.{key} = {value}, in the checkpoint {}", then[&key]))
-        .collect()
+    if now.section() != then.section() {
+        return vec![format!(
+            "it describes its network by [{}], the checkpoint by [{}]",
+            now.section(),
+            then.section()
+        )];
+    }
+    let mut changes = Vec::new();
+    json_changes(now.section(), Some(&json(now)), Some(&json(then)), &mut changes);
+    changes
+}
+
+/// Walks through two JSON values that stand at one place.
+fn json_changes(place: &str, now: Option<&Value>, then: Option<&Value>, changes: &mut Vec<String>) {
+    match (now, then) {
+        (Some(Value::Object(now)), Some(Value::Object(then))) => {
+            let keys = now.keys().chain(then.keys().filter(|key| !now.contains_key(*key)));
+            keys.for_each(|key| json_changes(&format!("{place}.{key}"), now.get(key), then.get(key), changes));
+        }
+        (Some(Value::Array(now)), Some(Value::Array(then))) if !now.iter().all(Value::is_number) => {
+            for i in 0..now.len().max(then.len()) {
+                json_changes(&format!("{place}[{i}]"), now.get(i), then.get(i), changes);
+            }
+        }
+        _ if now == then => {}
+        _ => {
+            let show = |value: Option<&Value>| value.map_or("absent".into(), Value::to_string);
+            changes.push(format!("{place} = {}, in the checkpoint {}", show(now), show(then)));
+        }
+    }
 }

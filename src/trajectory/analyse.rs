@@ -9,7 +9,7 @@ use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::kernels::fnv1a;
-use crate::network::{initialise, parameters};
+use crate::network::initialise;
 use crate::report::{self, Epoch, Meta, Report, Training};
 use crate::train::run_folder::{checkpoints, choices_path, latest, read_config, read_metrics};
 use crate::train::{Checkpoint, Event};
@@ -52,15 +52,16 @@ const BATCH: usize = 64;
 pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
     let config = read_config(options.run)?;
     let (trained, path) = load(options)?;
-    let network = trained.state.network.clone();
-    let specs = parameters(&network);
+    let network = trained.state.network.family()?.clone();
+    let described = network.network();
+    let specs = &described.parameters;
     let mut notes = Vec::new();
     let initial_path = options.run.join("checkpoints").join("00000000.safetensors");
     let (untrained, init_checkpoint) = match Checkpoint::read(&initial_path) {
         Ok(checkpoint) => (checkpoint.parameters, Some("00000000.safetensors".to_string())),
         Err(error) => {
             notes.push(format!("The untrained network was drawn again from the seed ({error})."));
-            (initialise(&specs, trained.state.training.seed), None)
+            (initialise(specs, trained.state.training.seed), None)
         }
     };
 
@@ -134,7 +135,7 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         name: options.run.file_name().map(|n| n.to_string_lossy().into_owned()),
         network: serde_json::to_value(&network).map_err(json)?,
         configuration: Some(config.to_toml()),
-        parameters: Some(specs.iter().filter(|s| s.used).map(|s| s.len() as u64).sum()),
+        parameters: Some(described.learned()),
         dataset: Some(data.name()),
         split: Some(options.split.into()),
         images: Some(images as u64),

@@ -1,0 +1,65 @@
+//! The words that all descriptions of a network share, and the bounds of their numbers.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Channels of a picture (red, green, blue).
+pub const IMAGE_CHANNELS: usize = 3;
+
+/// No parameter, and no map of one picture, may hold more elements: kernels index with 32-bit integers.
+pub(super) const MAX_ELEMENTS: u64 = 1 << 30;
+/// Largest side of a picture.
+pub(super) const MAX_IMAGE_SIZE: usize = 4096;
+/// Most channels of an area, and most groups of them.
+pub(super) const MAX_CHANNELS: usize = 16384;
+/// Largest side of a kernel.
+pub(super) const MAX_KERNEL: usize = 31;
+/// Most timesteps.
+pub(super) const MAX_TIMESTEPS: usize = 10_000;
+/// Most classes.
+pub(super) const MAX_CLASSES: usize = 1_000_000;
+
+/// How the drive `s` of lateral and top-down connections joins the bottom-up drive `b`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interaction {
+    /// `b + s`
+    #[default]
+    Additive,
+    /// `b * (1 + s)`
+    Multiplicative,
+}
+
+/// Normalisation before an area's activation. Biased variance, epsilon 1e-5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalisation {
+    /// Over `[C, H, W]` with one scale and shift per element (`[C]` for a vector), as published.
+    #[default]
+    Layer,
+    /// Over `groups` groups of channels, with one scale and shift per channel.
+    Group,
+    /// None; the maps have biases instead.
+    None,
+}
+
+/// Which connections take a timestep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unroll {
+    /// Lateral and top-down ones: a picture passes all areas within a step.
+    #[default]
+    Engineering,
+    /// All but those from the picture.
+    Biological,
+}
+
+/// Refuses what is outside `low..=high`; `what` says which number of which section it is.
+pub(super) fn within(what: &str, found: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&found) { Ok(()) } else { impossible(what, found, &format!("{low} to {high}")) }
+}
+
+/// The error for a value that cannot be.
+pub(super) fn impossible<T>(what: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {
+    Err(Error::Config(format!("{what} = {found} is not possible: it must be {allowed}")))
+}

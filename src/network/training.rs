@@ -1,0 +1,112 @@
+//! How a network is trained and on what: sections `[training]` and `[data]` of a configuration file.
+
+use super::terms::impossible;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Section `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// HDF5 file, folder of pictures, or `glyphs` (the built-in stimuli). `None` until a file or flag gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Split that is trained on.
+    pub train_split: String,
+    /// Split that is evaluated after each epoch.
+    pub eval_split: String,
+}
+
+/// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds a copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Pictures per step.
+    pub batch: usize,
+    /// Length in passes over the training split. Exactly one of `epochs` and `steps` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Length in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Steps at the run's end over which the step size falls linearly towards 0; 0 (also where the key is absent): it stays.
+    #[serde(default)]
+    pub decay_steps: u64,
+    /// Decay of Adam's mean of gradients, in [0, 1).
+    pub beta1: f64,
+    /// Decay of Adam's mean of squared gradients, in [0, 1).
+    pub beta2: f64,
+    /// Adam's term against division by zero.
+    pub epsilon: f64,
+    /// Seed of initialisation, order of the pictures and everything else that is drawn.
+    pub seed: u64,
+    /// Steps between checkpoints; 0: only the first and the last.
+    pub checkpoint_every: u64,
+}
+
+impl TrainingConfig {
+    /// Makes the run this many steps long.
+    pub fn set_steps(&mut self, steps: u64) {
+        (self.steps, self.epochs) = (Some(steps), None);
+    }
+
+    /// Makes the run this many epochs long.
+    pub fn set_epochs(&mut self, epochs: u64) {
+        (self.epochs, self.steps) = (Some(epochs), None);
+    }
+
+    /// Length of the run in steps, where an epoch has `steps_per_epoch` (saturating).
+    pub fn total_steps(&self, steps_per_epoch: u64) -> u64 {
+        self.steps.unwrap_or_else(|| self.epochs.unwrap_or(0).saturating_mul(steps_per_epoch))
+    }
+
+    /// Adam's step size at the `step`-th of `total` steps (the first is 1).
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        let left = total.saturating_sub(step).saturating_add(1) as f64;
+        self.learning_rate * (left / (self.decay_steps as f64 + 1.0)).min(1.0)
+    }
+
+    /// Checks every value; the error names the key, what was found and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        if !(1..=1 << 24).contains(&self.batch) {
+            return wrong("batch", self.batch, "1 to 16777216");
+        }
+        match (self.epochs, self.steps) {
+            (Some(epochs), Some(steps)) => {
+                let both = format!("[training] has both epochs = {epochs} and steps = {steps}; give one of the two");
+                return Err(Error::Config(both));
+            }
+            (None, None) => return Err(Error::Config("[training] has neither epochs nor steps; give one".into())),
+            _ => {}
+        }
+        for (key, length) in [("epochs", self.epochs), ("steps", self.steps)] {
+            if let Some(length) = length.filter(|n| !(1..=1 << 40).contains(n)) {
+                return wrong(key, length, "1 to 1099511627776");
+            }
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return wrong("learning_rate", self.learning_rate, "a number above 0");
+        }
+        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return wrong(key, beta, "at least 0 and below 1");
+            }
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            return wrong("epsilon", self.epsilon, "a number above 0");
+        }
+        if self.decay_steps > 1 << 40 {
+            return wrong("decay_steps", self.decay_steps, "0 to 1099511627776");
+        }
+        if i64::try_from(self.seed).is_err() {
+            return wrong("seed", self.seed, "0 to 9223372036854775807 (TOML's largest integer)");
+        }
+        Ok(())
+    }
+}
+
+fn wrong<T>(key: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {
+    impossible(&format!("[training] {key}"), found, allowed)
+}
