@@ -1,55 +1,27 @@
-//! A network on a device: the planned programs, their parameters and Adam's state, fed with batches.
+//! A network on a device: the planned program, its parameters and Adam's state by name, fed with batches, run in phases.
 
-use crate::Result;
-use crate::dataset::Batch;
+use crate::dataset::{Batch, Normaliser};
 use crate::gpu::{Gpu, Reading, Recording, Store};
-use crate::graph::compile::{Compiled, Request, compile, does_not_fit};
+use crate::graph::compile::{Compiled, Request, compile};
+use crate::graph::fit::fits;
+use crate::graph::taps::{Quantity, Tapped};
 use crate::kernels::View;
-use crate::network::{NetworkConfig, ParameterSpec, parameters};
+use crate::network::{Network, Schedule};
+use crate::ops::Hyper;
+use crate::tensors::{Tensor, Tensors};
+use crate::{Error, Result};
 
-/// Adam's settings.
-#[derive(Clone, Copy, Debug)]
-pub struct Adam {
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the denominator.
-    pub epsilon: f64,
-}
-
-impl Adam {
-    /// What `shaders/adam.wgsl` takes for the `step`-th step (the first is 1).
-    pub fn hyper(&self, step: u64) -> [f32; 5] {
-        let (c1, c2) = (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64));
-        let numbers = [self.learning_rate / c1, 1.0 - self.beta1, 1.0 - self.beta2, 1.0 / c2.sqrt(), self.epsilon];
-        numbers.map(|x| x as f32)
-    }
-}
-
-/// Loss and accuracy of one batch, per timestep.
+/// Loss and accuracy of one batch, for each timestep at which there are logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// Sum over the batch's images of the negative log-probability of the label, per timestep.
+    /// The first timestep at which there are logits.
+    pub first: usize,
+    /// Sum over the batch's images of the negative log-probability of the label.
     pub loss: Vec<f64>,
-    /// Images whose first maximum is the label, per timestep.
+    /// Images whose first maximum is the label.
     pub correct: Vec<f64>,
     /// Images counted.
     pub images: usize,
-}
-
-/// One vector per parameter, in the order of [`parameters()`].
-pub type Tensors = Vec<Vec<f32>>;
-
-/// Checks a compiled network against its adapter.
-///
-/// # Errors
-/// What does not fit, with the figure asked, the figure allowed and the largest batch that fits.
-pub fn fits(compiled: &Compiled, request: &Request) -> Result<()> {
-    let Err(error) = compiled.plan.fits(&compiled.lowered.program, request.target) else { return Ok(()) };
-    Err(does_not_fit(request, &error.to_string())?)
 }
 
 /// A compiled network on a device.
@@ -57,16 +29,16 @@ pub struct Engine<'g> {
     /// The device.
     pub gpu: &'g Gpu,
     /// The network.
-    pub config: NetworkConfig,
-    /// Parameters, in order.
-    pub specs: Vec<ParameterSpec>,
+    pub network: Network,
     /// Program and plan.
     pub compiled: Compiled,
-    /// Batch size.
+    /// Images of one pass.
     pub batch: usize,
+    /// Passes of one update.
+    pub parts: usize,
     recording: Recording,
-    /// Values of parameters that take no part: kept for checkpoints.
-    unused: Vec<(usize, Vec<f32>)>,
+    /// Values of parameters that nothing on the device reads: kept for checkpoints.
+    resting: Tensors,
 }
 
 impl<'g> Engine<'g> {
@@ -86,81 +58,155 @@ impl<'g> Engine<'g> {
     /// As there.
     pub fn of(gpu: &'g Gpu, request: &Request, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
         fits(&compiled, request)?;
-        let recording = Recording::new(gpu, &compiled.lowered.program, &compiled.plan, store)?;
-        let (config, specs) = (request.config.clone(), parameters(request.config));
-        Ok(Engine { gpu, config, specs, compiled, batch: request.batch, recording, unused: Vec::new() })
+        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store)?;
+        let (network, batch, parts) = (request.network.clone(), request.batch, request.parts);
+        let engine = Engine { gpu, network, compiled, batch, parts, recording, resting: Tensors::default() };
+        engine.set_gains(request.schedule);
+        Ok(engine)
     }
 
-    /// Sets all parameters, in the order of [`parameters()`].
-    pub fn set_parameters(&mut self, values: &[Vec<f32>]) {
-        self.write_arenas(&self.compiled.values.clone(), values);
-        let unused = (0..self.specs.len()).filter(|i| !self.compiled.used.contains(i));
-        self.unused = unused.map(|i| (i, values[i].clone())).collect();
+    /// What bytes of pictures become.
+    pub fn set_normaliser(&self, normaliser: &Normaliser) {
+        self.recording.write(self.gpu, self.compiled.feeds.table, normaliser.table());
     }
 
-    /// Sets Adam's moments, in the order of [`parameters()`].
-    pub fn set_moments(&mut self, m: &[Vec<f32>], v: &[Vec<f32>]) {
-        self.write_arenas(&self.compiled.adam_m.clone(), m);
-        self.write_arenas(&self.compiled.adam_v.clone(), v);
-    }
-
-    fn write_arenas(&self, arenas: &[View], values: &[Vec<f32>]) {
-        for (range, &i) in self.compiled.used.iter().enumerate() {
-            self.recording.write(self.gpu, self.compiled.arenas.view(arenas, range), &values[i]);
+    /// Sets the gains of a schedule that acts on the same connections as that which was compiled.
+    pub fn set_gains(&self, schedule: &Schedule) {
+        if let Some(view) = self.compiled.feeds.gains {
+            let gains: Vec<f32> = schedule.gains.iter().flat_map(|(_, gains)| gains).copied().collect();
+            self.recording.write(self.gpu, view, &gains);
         }
     }
 
-    fn read_arenas(&self, arenas: &[View], unused: impl Fn(usize) -> Vec<f32>) -> Result<Vec<Vec<f32>>> {
+    /// Sets all parameters of the network, by name.
+    ///
+    /// # Errors
+    /// A parameter that is missing or has another shape.
+    pub fn set_parameters(&mut self, values: &Tensors) -> Result<()> {
+        self.check(values)?;
+        self.write(&self.compiled.places.values, values)?;
+        for (name, view) in &self.compiled.places.constants {
+            self.recording.write(self.gpu, *view, values.values(name)?);
+        }
+        let resting = values.iter().filter(|(name, _)| !self.compiled.places.learned.contains(name));
+        self.resting = resting.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        Ok(())
+    }
+
+    /// Sets Adam's moments, by the names of the parameters.
+    ///
+    /// # Errors
+    /// A moment that is missing or has another shape.
+    pub fn set_moments(&mut self, m: &Tensors, v: &Tensors) -> Result<()> {
+        self.check(m)?;
+        self.check(v)?;
+        self.write(&self.compiled.places.m, m)?;
+        self.write(&self.compiled.places.v, v)
+    }
+
+    /// Every parameter of the network must be there, in its shape.
+    fn check(&self, values: &Tensors) -> Result<()> {
+        for spec in &self.network.parameters {
+            let found = values.get(&spec.name);
+            if found.is_none_or(|tensor| tensor.shape != spec.shape || tensor.values.len() != spec.len()) {
+                let found = found.map_or("none".to_string(), |tensor| format!("{:?}", tensor.shape));
+                let (name, shape) = (&spec.name, &spec.shape);
+                return Err(Error::Checkpoint(format!("tensor `{name}`: expected shape {shape:?}, found {found}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, arenas: &[View], values: &Tensors) -> Result<()> {
+        for (range, name) in self.compiled.places.learned.iter().enumerate() {
+            let view = self.compiled.places.arenas.view(arenas, range);
+            self.recording.write(self.gpu, view, values.values(name)?);
+        }
+        Ok(())
+    }
+
+    /// What lies in arenas, under the names and in the shapes of the parameters.
+    fn read_arenas(&self, arenas: &[View]) -> Result<Tensors> {
         let whole: Vec<Vec<f32>> = arenas.iter().map(|&a| self.recording.read(self.gpu, a)).collect::<Result<_>>()?;
-        let mut all: Vec<Vec<f32>> = (0..self.specs.len()).map(unused).collect();
-        for (range, &i) in self.compiled.used.iter().enumerate() {
-            let (arena, offset, bytes) = self.compiled.arenas.ranges[range];
-            all[i] = whole[arena][offset as usize / 4..(offset + bytes) as usize / 4].to_vec();
-        }
-        Ok(all)
+        let places = &self.compiled.places;
+        let learned = places.learned.iter().zip(&places.arenas.ranges);
+        let tensor = |(name, &(arena, offset, bytes)): (&String, &(usize, u64, u64))| {
+            let spec = self.network.parameters.iter().find(|spec| spec.name == *name).expect("a parameter");
+            let values = whole[arena][offset as usize / 4..(offset + bytes) as usize / 4].to_vec();
+            (name.clone(), Tensor::new(&spec.shape, values))
+        };
+        Ok(learned.map(tensor).collect())
     }
 
-    /// All parameters, in the order of [`parameters()`].
+    /// All parameters.
     ///
     /// # Errors
     /// A lost device.
-    pub fn parameters(&self) -> Result<Vec<Vec<f32>>> {
-        let unused = |i| self.unused.iter().find(|(j, _)| *j == i).map(|(_, v)| v.clone()).unwrap_or_default();
-        self.read_arenas(&self.compiled.values, unused)
+    pub fn parameters(&self) -> Result<Tensors> {
+        let learned = self.read_arenas(&self.compiled.places.values)?;
+        Ok(learned.into_iter().chain(self.resting.clone()).collect())
     }
 
-    /// Adam's moments, in the order of [`parameters()`]; zeros for those that take no part.
+    /// Adam's moments; zeros for parameters that have no gradient.
     ///
     /// # Errors
     /// A lost device.
     pub fn moments(&self) -> Result<(Tensors, Tensors)> {
-        let zeros = |i: usize| vec![0.0; self.specs[i].len()];
-        Ok((self.read_arenas(&self.compiled.adam_m, zeros)?, self.read_arenas(&self.compiled.adam_v, zeros)?))
+        let moment = |arenas: &[View]| -> Result<Tensors> {
+            Ok(self.resting.zeros().into_iter().chain(self.read_arenas(arenas)?).collect())
+        };
+        Ok((moment(&self.compiled.places.m)?, moment(&self.compiled.places.v)?))
     }
 
-    /// Gradients of the last step, in the order of [`parameters()`]; empty for those that take no part.
+    /// Gradients of the last pass, or of all passes of the last update where there are several; of the loss times the loss
+    /// scale. Parameters without a gradient are absent.
     ///
     /// # Errors
     /// A lost device.
-    pub fn gradients(&self) -> Result<Vec<Vec<f32>>> {
-        self.read_arenas(&self.compiled.gradients, |_| Vec::new())
+    pub fn gradients(&self) -> Result<Tensors> {
+        self.read_arenas(&self.compiled.places.sums)
     }
 
     /// Uploads a batch.
     pub fn feed(&self, batch: &Batch) {
-        let network = &self.compiled.network;
-        self.recording.write(self.gpu, self.compiled.lowered.view(network.x), &batch.x);
-        self.recording.write(self.gpu, self.compiled.lowered.view(network.labels), &batch.labels);
-    }
-
-    /// Sets Adam's step sizes for the `step`-th step (the first is 1).
-    pub fn set_step(&self, adam: &Adam, step: u64) {
-        if let Some(hyper) = self.compiled.hyper {
-            self.recording.write(self.gpu, hyper, &adam.hyper(step));
+        let feeds = &self.compiled.feeds;
+        self.recording.write(self.gpu, feeds.pictures, &batch.pictures);
+        self.recording.write(self.gpu, feeds.labels, &batch.labels);
+        if let Some(next) = feeds.next {
+            self.recording.write(self.gpu, next, batch.next.as_ref().expect("a schedule with `next` gets them"));
         }
     }
 
-    /// Submits one run of the program: forward, and when training backward and Adam's step.
+    /// Sets the numbers of the `step`-th update (the first is 1). The loss of every image counts 1 / (images of all parts);
+    /// gradients are those of the loss times `loss_scale`, which the update divides by.
+    pub fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) {
+        let feeds = &self.compiled.feeds;
+        if let (Some(numbers), Some(weight)) = (feeds.hyper, feeds.loss_weight) {
+            let images = (self.batch * self.parts) as f64;
+            self.recording.write(self.gpu, numbers, &hyper.numbers(step, loss_scale));
+            self.recording.write(self.gpu, weight, &[(loss_scale / images) as f32]);
+        }
+    }
+
+    /// Submits one pass: forward, and when training backward.
+    pub fn pass(&self) {
+        self.recording.run_range(self.gpu, self.compiled.phases.pass.clone());
+    }
+
+    /// Submits one pass and adds its gradients to those of the earlier parts of its batch (none before the `first`).
+    pub fn pass_part(&self, first: bool) {
+        if let Some(view) = self.compiled.feeds.first {
+            self.recording.write(self.gpu, view, &[f32::from(u8::from(first))]);
+        }
+        self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
+    }
+
+    /// Submits the optimiser's step.
+    pub fn update(&self) {
+        self.recording.run_range(self.gpu, self.compiled.phases.update.clone());
+    }
+
+    /// Submits everything once, in one piece: a whole step where a batch has one part.
     pub fn run(&self) {
         self.recording.run(self.gpu);
     }
@@ -170,12 +216,12 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub fn scores(&self, images: usize) -> Result<Scores> {
-        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores)?, images))
+        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores.view)?, images))
     }
 
     /// Starts to copy back loss and correctness of the last run; the next may be submitted meanwhile.
     pub fn scores_later(&self) -> Reading {
-        self.recording.read_later(self.gpu, self.compiled.scores)
+        self.recording.read_later(self.gpu, self.compiled.scores.view)
     }
 
     /// Loss and correctness of the run that `reading` was started after, of its first `images` images.
@@ -187,16 +233,20 @@ impl<'g> Engine<'g> {
     }
 
     fn summed(&self, raw: &[f32], images: usize) -> Scores {
-        let sum = |t: usize, row: usize| {
-            let start = t * self.compiled.score_step + row * self.batch;
-            raw[start..start + images].iter().map(|&x| f64::from(x)).sum::<f64>()
+        let scores = self.compiled.scores;
+        let sum = |row: usize| {
+            let one = |step: usize| {
+                let start = step * scores.distance + row * self.batch;
+                raw[start..start + images].iter().map(|&x| f64::from(x)).sum::<f64>()
+            };
+            (0..scores.steps).map(one).collect()
         };
-        let steps = self.config.timesteps;
-        Scores {
-            loss: (0..steps).map(|t| sum(t, 0)).collect(),
-            correct: (0..steps).map(|t| sum(t, 1)).collect(),
-            images,
-        }
+        Scores { first: scores.first, loss: sum(0), correct: sum(1), images }
+    }
+
+    /// What was asked for of a quantity.
+    pub fn tapped(&self, of: Quantity) -> Option<&Tapped> {
+        self.compiled.taps.iter().find(|tapped| tapped.of == of)
     }
 
     /// Copies back any view of the program.
@@ -210,5 +260,36 @@ impl<'g> Engine<'g> {
     /// The recording, for kernels that work on this network's outputs.
     pub fn recording(&self) -> &Recording {
         &self.recording
+    }
+}
+
+impl Scores {
+    /// Adds those of another batch of the same network.
+    pub fn add(&mut self, other: &Scores) {
+        let plus = |a: &mut Vec<f64>, b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        plus(&mut self.loss, &other.loss);
+        plus(&mut self.correct, &other.correct);
+        self.images += other.images;
+    }
+
+    /// The loss: mean over images, sum over timesteps.
+    pub fn total_loss(&self) -> f64 {
+        self.loss.iter().sum::<f64>() / self.images as f64
+    }
+
+    /// By timestep, `None` before there are logits.
+    fn means(&self, sums: &[f64]) -> Vec<Option<f64>> {
+        let absent = std::iter::repeat_n(None, self.first);
+        absent.chain(sums.iter().map(|sum| Some(sum / self.images as f64))).collect()
+    }
+
+    /// Mean loss at each timestep; `None` before there are logits.
+    pub fn mean_loss(&self) -> Vec<Option<f64>> {
+        self.means(&self.loss)
+    }
+
+    /// Fraction of pictures classified correctly at each timestep; `None` before there are logits.
+    pub fn accuracy(&self) -> Vec<Option<f64>> {
+        self.means(&self.correct)
     }
 }

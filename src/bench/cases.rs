@@ -5,15 +5,17 @@
 use crate::check::twin::{Operand, prepare, twin_error};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::lower::lower;
-use crate::graph::passes::Passes;
 use crate::graph::{Graph, Node, Origin, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
-use crate::network::Preset;
-use crate::ops::{Norm, Op};
-use crate::reference::adam;
+use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
+use crate::network::{Preset, Schedule};
+use crate::ops::{
+    Add, AvgPool, AvgPoolDInput, ChannelSum, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput,
+    ConvTranspose2dDWeight, MaxPool, MaxPoolDInput, Modulate, ModulateDDrives, Norm, NormDAffine, NormDInput, Op, Relu,
+    ReluDInput, SoftmaxCe, SoftmaxCeDLogits,
+};
 use crate::reference::random::normal;
-use crate::{Error, Result, engine};
+use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// An operation in a shape.
@@ -26,14 +28,8 @@ pub struct Case {
     pub uses: usize,
     /// Arguments of `recurve bench kernels` that give this case among others.
     pub from: String,
-    work: Work,
-}
-
-enum Work {
-    /// A node, alone in its graph.
-    Node(Placed),
-    /// The optimiser's step over so many parameters: no node of a graph.
-    Adam(usize),
+    /// The node, alone in its graph.
+    placed: Placed,
 }
 
 /// A graph of one node; where its operands lie.
@@ -116,6 +112,12 @@ impl Placed {
         &self.graph.values[v.0].shape
     }
 
+    /// Shapes of inputs and outputs.
+    fn shapes(&self) -> (Vec<&[usize]>, Vec<&[usize]>) {
+        let of = |values: &[ValueId]| values.iter().map(|&v| self.shape_of(v)).collect();
+        (of(&self.node().inputs), of(&self.node().outputs))
+    }
+
     /// All that makes this case another than a second one.
     fn key(&self) -> String {
         let node = self.node();
@@ -136,11 +138,13 @@ impl Placed {
         for &(v, buffer, offset) in &self.inputs {
             placed.insert(v, View { buffer: ids[buffer], offset, bytes: bytes(v) });
         }
-        for &v in &self.node().outputs {
+        for &v in &self.node().outputs[self.node().op.in_place().len()..] {
             let buffer = buffer("output", align(bytes(v)), Role::Output);
             placed.insert(v, View { buffer, offset: 0, bytes: bytes(v) });
         }
-        Ok((lower(&self.graph, target, choices, program, &placed)?.program, placed))
+        let lowered = lower(&self.graph, target, choices, program, &placed)?;
+        placed.extend(self.node().outputs.iter().map(|&v| (v, lowered.view(v))));
+        Ok((lowered.program, placed))
     }
 
     fn prepared(&self, target: &Target, choices: &Choices) -> Result<Prepared> {
@@ -182,7 +186,7 @@ impl Placed {
 impl Case {
     fn of(placed: Placed, uses: usize, from: &str) -> Case {
         let (op, shape) = (placed.node().op.name(), describe(&placed));
-        Case { op, shape, uses, from: from.into(), work: Work::Node(placed) }
+        Case { op, shape, uses, from: from.into(), placed }
     }
 
     /// `op/shape`.
@@ -192,13 +196,14 @@ impl Case {
 
     /// The variants that can serve the operation: Winograd's method has none of stride 2.
     pub fn variants(&self, target: &Target) -> Vec<Variant> {
-        let Work::Node(placed) = &self.work else { return Vec::new() };
-        let (op, k, stride) = match placed.node().op {
-            Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } => (ConvOp::Conv2d, k, 1),
-            Op::ConvTranspose2dDInput { k, .. } => (ConvOp::Conv2d, k, 2),
-            Op::ConvTranspose2d { k, .. } => (ConvOp::ConvTranspose2d, k, 1),
-            Op::Conv2dDWeight { k, .. } => (ConvOp::Conv2dDWeight, k, 1),
-            Op::ConvTranspose2dDWeight { k } => (ConvOp::Conv2dDWeight, k, 2),
+        let (op, k, stride) = match self.placed.node().op {
+            Op::Conv2d(Conv2d { k, stride, .. }) => (ConvOp::Conv2d, k, stride),
+            Op::Conv2dDInput(Conv2dDInput { k, stride: 1, .. }) => (ConvOp::Conv2d, k, 1),
+            Op::Conv2dDInput(Conv2dDInput { k, stride, .. }) => (ConvOp::ConvTranspose2d, k, stride),
+            Op::ConvTranspose2dDInput(ConvTranspose2dDInput { k, stride, .. }) => (ConvOp::Conv2d, k, stride),
+            Op::ConvTranspose2d(ConvTranspose2d { k, stride, .. }) => (ConvOp::ConvTranspose2d, k, stride),
+            Op::Conv2dDWeight(Conv2dDWeight { k, stride, .. }) => (ConvOp::Conv2dDWeight, k, stride),
+            Op::ConvTranspose2dDWeight(ConvTranspose2dDWeight { k, stride }) => (ConvOp::Conv2dDWeight, k, stride),
             _ => return Vec::new(),
         };
         let all = variants(target, op, k).into_iter();
@@ -210,10 +215,7 @@ impl Case {
     /// # Errors
     /// When naga refuses a variant.
     pub fn program(&self, target: &Target, choices: &Choices) -> Result<Program> {
-        match &self.work {
-            Work::Node(placed) => Ok(placed.lowered(target, choices)?.0),
-            Work::Adam(count) => Ok(prepared_adam(*count)?.program),
-        }
+        Ok(self.placed.lowered(target, choices)?.0)
     }
 
     /// Launches and contents.
@@ -221,37 +223,26 @@ impl Case {
     /// # Errors
     /// When naga refuses a variant.
     pub fn prepared(&self, target: &Target, choices: &Choices) -> Result<Prepared> {
-        match &self.work {
-            Work::Node(placed) => placed.prepared(target, choices),
-            Work::Adam(count) => prepared_adam(*count),
-        }
+        self.placed.prepared(target, choices)
     }
 
     /// Largest difference between results and twin, relative to the largest result.
     pub fn error(&self, results: &[Vec<f32>]) -> f64 {
-        match &self.work {
-            Work::Node(placed) => placed.error(results),
-            Work::Adam(count) => adam_error(*count, results),
-        }
+        self.placed.error(results)
     }
 
-    /// Bytes of all operands, each counted once.
+    /// Bytes of all operands, each counted once; what is written over an operand counts again.
     pub fn bytes(&self) -> f64 {
-        match &self.work {
-            Work::Node(p) => {
-                let values = p.inputs.iter().map(|i| i.0).chain(p.node().outputs.iter().copied());
-                values.map(|v| 4.0 * p.graph.values[v.0].count() as f64).sum()
-            }
-            Work::Adam(count) => 4.0 * 7.0 * *count as f64, // reads g, p, m, v and writes p, m, v
-        }
+        let values = self.placed.inputs.iter().map(|i| i.0).chain(self.placed.node().outputs.iter().copied());
+        values.map(|v| 4.0 * self.placed.graph.values[v.0].count() as f64).sum()
     }
 
     /// Additions and multiplications: see [`Operation::flops`].
     ///
     /// [`Operation::flops`]: crate::ops::Operation::flops
     pub fn flops(&self) -> f64 {
-        let (inputs, outputs) = self.0.shapes();
-        self.0.node().op.flops(&inputs, &outputs)
+        let (inputs, outputs) = self.placed.shapes();
+        self.placed.node().op.flops(&inputs, &outputs)
     }
 }
 
@@ -271,20 +262,20 @@ fn describe(p: &Placed) -> String {
 /// # Errors
 /// A batch that is too large to index; a variant that naga refuses.
 pub fn preset_cases(target: &Target, preset: Preset, batch: usize) -> Result<Vec<Case>> {
-    let config = preset.network();
-    let (passes, choices) = (Passes::default(), Choices::TABLE);
-    let request =
-        Request { config: &config, batch, target, passes, choices, train: true, inspect: false, trajectory: false };
+    let (network, schedule) = (preset.network().network(), Schedule::plain(preset.network().timesteps));
+    let request = Request::training(&network, &schedule, batch, target);
     Ok(step_cases(&compile(&request)?, &format!("--preset {} --batch {batch}", preset.name())))
 }
 
 /// The distinct operations and shapes of a compiled training step, in the order in which it first runs them, and the
 /// optimiser's. `from` are the arguments that give them again.
 pub fn step_cases(compiled: &Compiled, from: &str) -> Vec<Case> {
-    let graph = &compiled.network.graph;
+    let pass = &compiled.unrolled.graph;
     let (mut cases, mut keys): (Vec<Case>, Vec<String>) = (Vec::new(), Vec::new());
-    for node in &graph.nodes {
-        let placed = Placed::new(graph, node, Some(&compiled.lowered.views));
+    let nodes = pass.nodes.iter().map(|node| (pass, node, Some(&compiled.views[..])));
+    let after = compiled.after.iter().flat_map(|graph| graph.nodes.iter().map(move |node| (graph, node, None)));
+    for (graph, node, views) in nodes.chain(after) {
+        let placed = Placed::new(graph, node, views);
         let key = placed.key();
         match keys.iter().position(|k| *k == key) {
             Some(i) => cases[i].uses += 1,
@@ -293,11 +284,6 @@ pub fn step_cases(compiled: &Compiled, from: &str) -> Vec<Case> {
                 cases.push(Case::of(placed, 1, from));
             }
         }
-    }
-    for arena in &compiled.values {
-        let count = arena.bytes as usize / 4;
-        let (op, shape, work) = ("adam", count.to_string(), Work::Adam(count));
-        cases.push(Case { op, shape, uses: 1, from: from.into(), work });
     }
     // One shape whose timesteps lie differently in memory is another case under the same name: told apart by a number.
     for i in 0..cases.len() {
@@ -353,17 +339,17 @@ fn unchecked_shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
             let (large, turned) = (map(cout, 2), vec![cin, cout, k, k]);
             let (bias, base) = (false, false);
             Ok(vec![
-                case(Op::Conv2d { k, bias, base }, &[x.clone(), weight.clone()]),
-                case(Op::Conv2dDInput { k, base }, &[y.clone(), weight]),
-                case(Op::Conv2dDWeight { k, linear: false }, &[x.clone(), y]),
-                case(Op::ConvTranspose2d { k, bias, base }, &[x.clone(), turned.clone()]),
-                case(Op::ConvTranspose2dDInput { k, base }, &[large.clone(), turned]),
-                case(Op::ConvTranspose2dDWeight { k }, &[x, large]),
+                case(Conv2d { k, stride: 1, bias, base }.into(), &[x.clone(), weight.clone()]),
+                case(Conv2dDInput { k, stride: 1, base }.into(), &[y.clone(), weight]),
+                case(Conv2dDWeight { k, stride: 1, linear: false }.into(), &[x.clone(), y]),
+                case(ConvTranspose2d { k, stride: 2, bias, base }.into(), &[x.clone(), turned.clone()]),
+                case(ConvTranspose2dDInput { k, stride: 2, base }.into(), &[large.clone(), turned]),
+                case(ConvTranspose2dDWeight { k, stride: 2 }.into(), &[x, large]),
             ])
         }
         [m, n, k] => {
             let columns = (1..=128).rev().find(|c| n.is_multiple_of(*c)).unwrap_or(1);
-            let op = Op::Conv2d { k: 1, bias: false, base: false };
+            let op = Conv2d { k: 1, stride: 1, bias: false, base: false }.into();
             Ok(vec![case(op, &[vec![k, n / columns, columns, 1], vec![m, k, 1, 1]])])
         }
         [n, c, h, w] => {
@@ -371,25 +357,25 @@ fn unchecked_shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
             let norm = Norm { groups: 1, per_channel: false, relu: true };
             let twice = || vec![x.clone(), x.clone()];
             let mut cases = vec![
-                case(Op::Norm(norm), &[x.clone(), flat.clone(), flat.clone()]),
-                case(Op::NormDInput(norm), &[x.clone(), stats.clone(), flat, x.clone(), x.clone()]),
-                case(Op::NormDAffine(norm), &[x.clone(), stats, x.clone(), x.clone()]),
-                case(Op::Relu, std::slice::from_ref(&x)),
-                case(Op::ReluDInput, &twice()),
-                case(Op::Add, &twice()),
-                case(Op::Modulate, &twice()),
-                case(Op::ModulateDDrives, &[x.clone(), x.clone(), x.clone()]),
-                case(Op::ChannelSum, std::slice::from_ref(&x)),
-                case(Op::AvgPool, std::slice::from_ref(&x)),
-                case(Op::AvgPoolDInput { h, w }, &[vec![c, 1, 1, n]]),
+                case(norm.into(), &[x.clone(), flat.clone(), flat.clone()]),
+                case(NormDInput(norm).into(), &[x.clone(), stats.clone(), flat, x.clone(), x.clone()]),
+                case(NormDAffine(norm).into(), &[x.clone(), stats, x.clone(), x.clone()]),
+                case(Relu.into(), std::slice::from_ref(&x)),
+                case(ReluDInput.into(), &twice()),
+                case(Add.into(), &twice()),
+                case(Modulate.into(), &twice()),
+                case(ModulateDDrives.into(), &[x.clone(), x.clone(), x.clone()]),
+                case(ChannelSum.into(), std::slice::from_ref(&x)),
+                case(AvgPool.into(), std::slice::from_ref(&x)),
+                case(AvgPoolDInput { h, w }.into(), &[vec![c, 1, 1, n]]),
             ];
             if h > 1 && w > 1 {
                 let pooled = vec![c, h / 2, w / 2, n];
-                cases.push(case(Op::MaxPool, std::slice::from_ref(&x)));
-                cases.push(case(Op::MaxPoolDInput { base: false }, &[x, pooled]));
+                cases.push(case(MaxPool.into(), std::slice::from_ref(&x)));
+                cases.push(case(MaxPoolDInput { base: false }.into(), &[x, pooled]));
             } else if h == 1 && w == 1 && c > 1 {
-                cases.push(case(Op::SoftmaxCe, &[x.clone(), vec![n]]));
-                cases.push(case(Op::SoftmaxCeDLogits, &[x, vec![n]]));
+                cases.push(case(SoftmaxCe.into(), &[x.clone(), vec![n]]));
+                cases.push(case(SoftmaxCeDLogits.into(), &[x, vec![n], vec![1]]));
             }
             Ok(cases)
         }
@@ -398,45 +384,4 @@ fn unchecked_shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
                   (images, channels, rows, columns), three a matrix product (M, N, K)",
         ),
     }
-}
-
-const ADAM: engine::Adam = engine::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-
-/// g, p, m, v.
-fn adam_values(count: usize) -> [Vec<f32>; 4] {
-    let small = |seed: u64, scale: f32| -> Vec<f32> { normal(seed, count).iter().map(|v| v * scale).collect() };
-    [small(1, 0.02), small(2, 1.0), small(3, 0.01), small(4, 0.01).iter().map(|v| v * v).collect()]
-}
-
-fn prepared_adam(count: usize) -> Result<Prepared> {
-    let mut program = Program::default();
-    let mut buffer = |name: &str, count: usize| -> View {
-        let (name, bytes, area) = (name.to_string(), align(4 * count as u64), "bench".to_string());
-        let buffer = program.buffer(BufferSpec { name, bytes, role: Role::Input, area, timestep: None });
-        View { buffer, offset: 0, bytes: 4 * count as u64 }
-    };
-    let hyper = buffer("hyper", 5);
-    let views = ["g", "p", "m", "v"].map(|name| buffer(name, count));
-    let unroll = count.div_ceil(64 * 65_535).max(4);
-    let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", unroll as u32))?;
-    let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
-    let params: &[(&str, Param)] = &[("count", count.into())];
-    program.launch(&kernel, &operands, params, [count.div_ceil(64 * unroll), 1, 1], "adam", "parameters");
-    let inputs = [(hyper, ADAM.hyper(1).to_vec())].into_iter().chain(views.into_iter().zip(adam_values(count)));
-    Ok(Prepared { program, inputs: inputs.collect(), outputs: views[1..].to_vec() })
-}
-
-fn adam_error(count: usize, results: &[Vec<f32>]) -> f64 {
-    let [g, mut p, mut m, mut v] = adam_values(count);
-    adam::adam(&adam::Adam::default(), 0, &mut p, &mut m, &mut v, &g);
-    let twin = [p, m, v];
-    let mut worst = 0.0;
-    for (twin, result) in twin.iter().zip(results) {
-        let largest = twin.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-        for (a, b) in twin.iter().zip(result) {
-            let error = f64::from((a - b).abs() / largest);
-            worst = f64::max(worst, if error.is_nan() { f64::INFINITY } else { error });
-        }
-    }
-    worst
 }

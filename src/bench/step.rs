@@ -4,16 +4,17 @@ use super::cases::{Case, step_cases};
 use super::ceilings::Ceilings;
 use super::measure::{Samples, Source, believed, median, ratio};
 use super::table::{Row, Subject};
-use crate::dataset::Batch;
-use crate::engine::{Adam, Engine};
+use crate::dataset::{Batch, Normaliser, Pictures};
+use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, Timer};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::plan::Plan;
 use crate::kernels::choose::Choices;
 use crate::kernels::{Access, BufferId, Launch, Program};
-use crate::network::{NetworkConfig, initialise, parameters};
-use crate::reference::random::normal;
+use crate::network::{Network, Schedule, initialise};
+use crate::ops::Hyper;
+use crate::reference::random::uniform;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -99,30 +100,17 @@ struct Bench<'g> {
     done: u64,
 }
 
-const ADAM: Adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-
-fn request<'a>(
-    gpu: &'a Gpu,
-    config: &'a NetworkConfig,
-    batch: usize,
-    passes: Passes,
-    choices: &'a Choices,
-) -> Request<'a> {
-    let target = &gpu.target;
-    Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
-}
+const ADAM: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 impl<'g> Bench<'g> {
     fn new(gpu: &'g Gpu, request: &Request) -> Result<Bench<'g>> {
-        let Request { config, batch, .. } = *request;
+        let Request { network, batch, .. } = *request;
         let mut engine = Engine::new(gpu, request, &mut Store::default())?;
-        let specs = parameters(config);
-        let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
-        engine.set_parameters(&initialise(&specs, 1));
-        engine.set_moments(&zeros, &zeros);
-        let x = normal(1, 3 * config.image_size * config.image_size * batch);
-        let labels = (0..batch).map(|i| (i % config.classes) as u32).collect();
-        engine.feed(&Batch { x, labels, n: batch });
+        let values = initialise(&network.parameters, 1);
+        engine.set_parameters(&values)?;
+        engine.set_moments(&values.zeros(), &values.zeros())?;
+        engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
+        engine.feed(&noise(network, batch));
         Ok(Bench { engine, done: 0 })
     }
 
@@ -130,7 +118,7 @@ impl<'g> Bench<'g> {
     fn run(&mut self) -> Result<(f64, f64)> {
         self.done += 1;
         let begin = Instant::now();
-        self.engine.set_step(&ADAM, self.done);
+        self.engine.set_step(&ADAM, self.done, 1.0);
         self.engine.run();
         let host = begin.elapsed().as_secs_f64();
         self.engine.gpu.wait()?;
@@ -147,8 +135,16 @@ impl<'g> Bench<'g> {
     }
 
     fn launches(&self) -> &[Launch] {
-        &self.engine.compiled.lowered.program.launches
+        &self.engine.compiled.program.launches
     }
+}
+
+/// Pictures of random bytes.
+fn noise(network: &Network, n: usize) -> Batch {
+    let side = network.image_size;
+    let data = uniform(1, 3 * side * side * n, 0.0, 256.0).into_iter().map(|x| x as u8).collect();
+    let labels = (0..n).map(|i| (i % network.classes) as u32).collect();
+    Batch::new(Pictures { data, labels, n, side }, n)
 }
 
 /// Measures a training step of a network on random pictures: figures, rows (the whole, then every operation), and the
@@ -158,13 +154,15 @@ impl<'g> Bench<'g> {
 /// What does not fit the adapter, or what the device says.
 pub fn step(
     gpu: &Gpu,
-    (config, batch, passes, choices): (&NetworkConfig, usize, Passes, &Choices),
+    (network, batch, passes, choices): (&Network, usize, Passes, &Choices),
     (name, args): (&str, &str),
     ceilings: Option<&Ceilings>,
     seconds: f64,
 ) -> Result<(Step, Vec<Row>, Vec<Timed>)> {
     let (before, begin) = (gpu.allocated(), Instant::now());
-    let mut bench = Bench::new(gpu, &request(gpu, config, batch, passes, choices))?;
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request::training(network, &schedule, batch, &gpu.target);
+    let mut bench = Bench::new(gpu, &Request { passes, choices, ..request })?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
     let first_run = bench.run()?.0;
@@ -201,7 +199,7 @@ pub fn step(
         rows.push(row);
     };
     let wall = Samples { seconds: times.clone(), repeats: 1, source: Source::Wall, doubt: None };
-    row("step", &compiled.lowered.program, wall);
+    row("step", &compiled.program, wall);
     let mut names: Vec<&str> = Vec::new();
     for launch in launches {
         if !names.contains(&op_of(launch)) {
@@ -245,7 +243,7 @@ pub fn step(
         ms: 1e3 * middle,
         spread: [rows[0].min_ms, rows[0].max_ms],
         dispatches: launches.len(),
-        barriers: barriers(&compiled.lowered.program, &compiled.plan),
+        barriers: barriers(&compiled.program, &compiled.plan),
         peak_bytes: compiled.peak_bytes(),
         allocated_bytes,
         operand_bytes: total(&bytes, None),
@@ -344,7 +342,7 @@ pub struct PassEffect {
 /// What does not fit the adapter, or what the device says.
 pub fn passes(
     gpu: &Gpu,
-    config: &NetworkConfig,
+    network: &Network,
     batch: usize,
     (name, args): (&str, &str),
     seconds: f64,
@@ -352,7 +350,9 @@ pub fn passes(
     let mut variants: Vec<(&str, Bench)> = Vec::new();
     for pass in std::iter::once("").chain(Passes::NAMES) {
         let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
-        let mut bench = Bench::new(gpu, &request(gpu, config, batch, Passes::without(&off)?, Choices::TABLE))?;
+        let (schedule, passes) = (Schedule::plain(network.timesteps), Passes::without(&off)?);
+        let request = Request::training(network, &schedule, batch, &gpu.target);
+        let mut bench = Bench::new(gpu, &Request { passes, ..request })?;
         bench.run()?;
         variants.push((pass, bench));
     }
@@ -371,7 +371,7 @@ pub fn passes(
         effects.push(PassEffect {
             without: without.to_string(),
             dispatches: bench.launches().len(),
-            barriers: barriers(&compiled.lowered.program, &compiled.plan),
+            barriers: barriers(&compiled.program, &compiled.plan),
             peak_bytes: compiled.peak_bytes(),
             ms: 1e3 * median(mine),
             ratio,
@@ -384,7 +384,7 @@ pub fn passes(
         let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
         let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
         let samples = Samples { seconds: mine.clone(), repeats: 1, source: Source::Wall, doubt: None };
-        rows.push(Row::new(subject, &compiled.lowered.program, &samples, (0.0, 0.0), None));
+        rows.push(Row::new(subject, &compiled.program, &samples, (0.0, 0.0), None));
     }
     Ok((effects, rows))
 }

@@ -1,62 +1,72 @@
-//! Runs a golden network on a device: activations, log-probabilities, loss, gradients, and three steps of Adam.
+//! Runs a golden network on a device: what it is shown, activations, log-probabilities, loss, and of a network that is
+//! trained gradients and three steps of Adam.
 
-use super::run::{image_first, image_last};
+use super::run::image_first;
 use crate::Result;
-use crate::dataset::Batch;
-use crate::engine::{Adam, Engine};
+use crate::dataset::{Batch, Normaliser, Pictures};
+use crate::engine::Engine;
 use crate::gpu::{Gpu, Store};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
+use crate::graph::taps::{Quantity, Tap};
 use crate::kernels::choose::Choices;
-use crate::network::{NetworkConfig, parameters};
+use crate::network::{Description, Network, Protocol, Schedule};
+use crate::ops::Hyper;
 use crate::reference::golden::{NetworkGolden, Results};
-use crate::reference::normalise::normalise;
+use crate::tensors::{Tensor, Tensors};
 
 /// Results of a network under the names of the golden files.
 ///
 /// # Errors
 /// What the device says.
 pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &Choices) -> Result<Results> {
-    let config = NetworkConfig::from_golden_json(&golden.config_json.to_string())?;
+    let texts = [("config", &golden.config_json), ("architecture", &golden.architecture_json)];
+    let texts = texts.into_iter().filter_map(|(key, json)| Some((key.to_string(), json.as_ref()?.to_string())));
+    let network = Description::from_golden_metadata(&texts.collect())?.network()?;
+    let protocol = golden.protocol_json.as_ref().map(|json| Protocol::from_golden_json(&json.to_string())).transpose()?;
+    if let Some(protocol) = &protocol {
+        protocol.validate(&network)?;
+    }
+    let schedule = Schedule::new(&network, protocol.as_ref());
     let n = golden.labels.len();
-    let request = Request {
-        config: &config,
-        batch: n,
-        target: &gpu.target,
-        passes,
-        choices,
-        train: true,
-        inspect: true,
-        trajectory: false,
-    };
+    let mut taps = vec![Tap::all(Quantity::Input), Tap::all(Quantity::Logits), Tap::all(Quantity::LogProbs)];
+    taps.extend((0..network.areas.len()).map(|area| Tap::all(Quantity::Activation(area))));
+    let train = protocol.is_none();
+    let plain = Request::training(&network, &schedule, n, &gpu.target);
+    let request = Request { passes, choices, train, taps: &taps, ..plain };
     let mut engine = Engine::new(gpu, &request, &mut Store::default())?;
-    engine.compiled.plan.verify(&engine.compiled.lowered.program);
-    engine.recording().poison(gpu, &engine.compiled.lowered.program);
-    let specs = parameters(&config);
-    let values: Vec<Vec<f32>> = specs.iter().map(|s| golden.params[&s.name].values.clone()).collect();
-    let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
-    engine.set_parameters(&values);
-    engine.set_moments(&zeros, &zeros);
-    let x = normalise(&golden.images, config.image_size, golden.mean, golden.std);
-    let labels = golden.labels.iter().map(|&l| l as u32).collect();
-    engine.feed(&Batch { x: image_last(&x, n), labels, n });
+    engine.compiled.plan.verify(&engine.compiled.program);
+    engine.recording().poison(gpu, &engine.compiled.program);
+    let parameters: Tensors =
+        golden.params.iter().map(|(name, p)| (name.clone(), Tensor::new(&p.shape, p.values.clone()))).collect();
+    engine.set_parameters(&parameters)?;
+    engine.set_normaliser(&Normaliser::new(golden.mean, golden.std));
+    engine.feed(&batch(golden, &network));
 
     let mut results = Results::new();
-    results.insert("x".into(), x);
-    let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    if !train {
+        engine.run();
+        results.insert("loss".into(), vec![loss(&engine, n)?]);
+        tapped(&engine, &network, golden, n, &mut results)?;
+        return Ok(results);
+    }
+    engine.set_moments(&parameters.zeros(), &parameters.zeros())?;
     let mut losses = Vec::new();
     for step in 1..=4 {
-        engine.set_step(&adam, step);
+        engine.set_step(&hyper, step, 1.0);
         if step == 4 {
-            for (spec, values) in specs.iter().zip(engine.parameters()?) {
-                results.insert(format!("adam3/{}", spec.name), values);
+            for (name, tensor) in engine.parameters()? {
+                results.insert(format!("adam3/{name}"), tensor.values);
             }
         }
         engine.run();
-        let scores = engine.scores(n)?;
-        losses.push((scores.loss.iter().sum::<f64>() / n as f64) as f32);
+        losses.push(loss(&engine, n)?);
         if step == 1 {
-            first_step(&engine, n, &mut results)?;
+            tapped(&engine, &network, golden, n, &mut results)?;
+            for (name, gradient) in engine.gradients()? {
+                results.insert(format!("grad/{name}"), gradient.values);
+            }
         }
     }
     results.insert("loss".into(), vec![losses[0]]);
@@ -64,29 +74,47 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     Ok(results)
 }
 
-fn first_step(engine: &Engine, n: usize, results: &mut Results) -> Result<()> {
-    let network = &engine.compiled.network;
-    let mut read = |name: String, value| -> Result<()> {
-        let values = engine.read(engine.compiled.lowered.view(value))?;
-        results.insert(name, image_first(&values, n));
-        Ok(())
-    };
-    for (area, values) in &network.activations {
-        if area == "retina" {
-            read("act/retina".into(), values[0])?;
-            continue;
-        }
-        for (t, &value) in values.iter().enumerate() {
-            read(format!("act/{area}/{t}"), value)?;
-        }
-    }
-    for t in 0..network.logits.len() {
-        read(format!("logits/{t}"), network.logits[t])?;
-        read(format!("logprob/{t}"), network.logprobs[t])?;
-    }
-    for (spec, gradient) in engine.specs.iter().zip(engine.gradients()?) {
-        if !gradient.is_empty() {
-            results.insert(format!("grad/{}", spec.name), gradient);
+/// The pictures of a golden file; each is followed by the next of the batch, the last by the first.
+fn batch(golden: &NetworkGolden, network: &Network) -> Batch {
+    let (n, side) = (golden.labels.len(), network.image_size);
+    let labels: Vec<u32> = golden.labels.iter().map(|&l| l as u32).collect();
+    let pictures = Pictures { data: golden.images.clone(), labels: labels.clone(), n, side };
+    let mut data = golden.images.clone();
+    data.rotate_left(3 * side * side);
+    Batch::new(pictures, n).with_next(Pictures { data, labels, n, side })
+}
+
+fn loss(engine: &Engine, n: usize) -> Result<f32> {
+    Ok(engine.scores(n)?.total_loss() as f32)
+}
+
+/// What the taps read, under the names of the golden files: the first area of the published family has its activation once
+/// where it is the same at all steps.
+fn tapped(
+    engine: &Engine,
+    network: &Network,
+    golden: &NetworkGolden,
+    n: usize,
+    results: &mut Results,
+) -> Result<()> {
+    for tapped in &engine.compiled.taps {
+        let once = match tapped.of {
+            Quantity::Input => Some("x".to_string()),
+            Quantity::Activation(area) => Some(format!("act/{}", network.areas[area].name)),
+            _ => None,
+        };
+        let once = once.filter(|name| golden.expected.contains_key(name));
+        for (t, view) in tapped.views.iter().enumerate() {
+            let Some(view) = *view else { continue };
+            let name = match (&once, tapped.of) {
+                (Some(name), _) if t == 0 => name.clone(),
+                (Some(_), _) | (_, Quantity::Input) => continue,
+                (None, Quantity::Activation(area)) => format!("act/{}/{t}", network.areas[area].name),
+                (None, Quantity::Logits) => format!("logits/{t}"),
+                (None, Quantity::LogProbs) => format!("logprob/{t}"),
+                (None, Quantity::Drive(_)) => continue,
+            };
+            results.insert(name, image_first(&engine.read(view)?, n));
         }
     }
     Ok(())

@@ -7,8 +7,10 @@ use crate::graph::passes::Passes;
 use crate::graph::{Graph, Origin};
 use crate::kernels::choose::{Choices, ConvOp, variants};
 use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
-use crate::network::{Interaction, NetworkConfig, Normalisation, Preset};
-use crate::ops::Op;
+use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
+use crate::ops::{
+    Add, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, Op,
+};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,7 +40,7 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         }
     }
     for terms in 1..=7 {
-        take(&operation(target, Choices::TABLE, Op::Add, &vec![vec![4, 4, 4, 2]; terms])?);
+        take(&operation(target, Choices::TABLE, Add.into(), &vec![vec![4, 4, 4, 2]; terms])?);
     }
     for k in [1, 3, 5, 7] {
         convolutions(target, k, &mut take)?;
@@ -53,9 +55,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
 
 /// The launches of a training step.
 fn network(target: &Target, config: &NetworkConfig, batch: usize, passes: Passes) -> Result<Program> {
-    let choices = Choices::TABLE;
-    let request = Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false };
-    Ok(compile(&request)?.lowered.program)
+    let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
+    Ok(compile(&Request { passes, ..Request::training(&network, &schedule, batch, target) })?.program)
 }
 
 /// The launches of one operation on inputs of the given shapes.
@@ -70,22 +71,22 @@ fn operation(target: &Target, choices: &Choices, op: Op, inputs: &[Vec<usize>]) 
 fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> Result<()> {
     let (small, large, weight) = (vec![8, 4, 4, 64], vec![8, 8, 8, 64], vec![8, 8, k, k]);
     let with_weight = |map: &Vec<usize>| [map.clone(), weight.clone()];
-    let mut add = |variant, op, inputs: &[Vec<usize>]| -> Result<()> {
+    let mut add = |variant, op: Op, inputs: &[Vec<usize>]| -> Result<()> {
         take(&operation(target, &Choices::force(variant), op, inputs)?);
         Ok(())
     };
-    let base = false;
+    let (bias, base) = (false, false);
     for variant in variants(target, ConvOp::Conv2d, k) {
-        add(variant, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
-        add(variant, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
-        add(variant, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
+        add(variant, Conv2d { k, stride: 1, bias, base }.into(), &with_weight(&small))?;
+        add(variant, Conv2dDInput { k, stride: 1, base }.into(), &with_weight(&small))?;
+        add(variant, ConvTranspose2dDInput { k, stride: 2, base }.into(), &with_weight(&large))?;
     }
     for variant in variants(target, ConvOp::ConvTranspose2d, k) {
-        add(variant, Op::ConvTranspose2d { k, bias: false, base }, &with_weight(&small))?;
+        add(variant, ConvTranspose2d { k, stride: 2, bias, base }.into(), &with_weight(&small))?;
     }
     for variant in variants(target, ConvOp::Conv2dDWeight, k) {
-        add(variant, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
-        add(variant, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
+        add(variant, Conv2dDWeight { k, stride: 1, linear: false }.into(), &[small.clone(), small.clone()])?;
+        add(variant, ConvTranspose2dDWeight { k, stride: 2 }.into(), &[small.clone(), large.clone()])?;
     }
     Ok(())
 }

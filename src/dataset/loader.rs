@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::random::Random;
-use super::{Batch, Dataset, Normaliser};
+use super::{Batch, Dataset};
 use crate::{Error, Result};
 
 /// An iterator over `(step, batch)`. Worker threads stay about one batch each ahead of the caller; what goes wrong on
@@ -80,10 +80,9 @@ fn work(
     steps: impl Iterator<Item = u64>,
     queue: &SyncSender<Result<Batch>>,
 ) {
-    let normaliser = Normaliser::new(dataset.mean(), dataset.std());
     for step in steps {
         let pictures = dataset.read(split, &order.indices(step));
-        let batch = pictures.map(|pictures| normaliser.batch(&pictures, order.batch));
+        let batch = pictures.map(|pictures| Batch::new(pictures, order.batch));
         let failed = batch.is_err();
         if queue.send(batch).is_err() || failed {
             return;

@@ -2,7 +2,7 @@
 //! training thread.
 //!
 //! [`open`] turns what the user wrote after `--data` into a [`Dataset`]; a [`Loader`] turns a split of it into
-//! normalised [`Batch`]es in the engine's layout; [`inspect`](inspect::inspect) reads and verifies all of it.
+//! [`Batch`]es; [`inspect`](inspect::inspect) reads and verifies all of it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,15 +73,60 @@ pub struct Pictures {
     pub side: usize,
 }
 
-/// A batch as the network takes it.
+/// A batch as the network takes it: bytes, which the device normalises.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[3][side][side][labels.len()]` ("CHWN": the image is innermost), normalised.
-    pub x: Vec<f32>,
+    /// `[labels.len()][side][side][3]`, filled up with zeros to whole words of four bytes.
+    pub pictures: Vec<u8>,
+    /// The picture that follows each of them in its split (the last is followed by the first), likewise; for protocols that
+    /// show it.
+    pub next: Option<Vec<u8>>,
     /// One label per picture, padding included.
     pub labels: Vec<u32>,
     /// How many pictures are real; those after them repeat the last one.
     pub n: usize,
+}
+
+impl Batch {
+    /// Pictures as a batch of `size`, the last repeated until there are so many.
+    pub fn new(pictures: Pictures, size: usize) -> Batch {
+        let Pictures { data, mut labels, n, side } = pictures;
+        labels.resize(size, labels[n - 1]);
+        Batch { pictures: padded(data, 3 * side * side, size), next: None, labels, n: n.min(size) }
+    }
+
+    /// Adds the pictures that follow.
+    pub fn with_next(self, next: Pictures) -> Batch {
+        let next = padded(next.data, 3 * next.side * next.side, self.labels.len());
+        Batch { next: Some(next), ..self }
+    }
+}
+
+impl Batch {
+    /// The batch cut into `parts` batches of equal length, which must divide it.
+    pub fn parts(&self, parts: usize) -> Vec<Batch> {
+        let (size, bytes) = (self.labels.len() / parts, self.pictures.len() / self.labels.len());
+        assert_eq!(size * parts, self.labels.len(), "parts of a batch");
+        let cut = |all: &[u8], part: usize| padded(all[part * size * bytes..][..size * bytes].to_vec(), bytes, size);
+        let one = |part: usize| Batch {
+            pictures: cut(&self.pictures, part),
+            next: self.next.as_ref().map(|next| cut(next, part)),
+            labels: self.labels[part * size..][..size].to_vec(),
+            n: self.n.saturating_sub(part * size).min(size),
+        };
+        (0..parts).map(one).collect()
+    }
+}
+
+/// Pictures of `bytes` bytes each, the last repeated until there are `size`, in whole words.
+fn padded(mut data: Vec<u8>, bytes: usize, size: usize) -> Vec<u8> {
+    data.truncate(size * bytes);
+    data.reserve_exact((size * bytes).next_multiple_of(4) - data.len());
+    while data.len() < size * bytes {
+        data.extend_from_within(data.len() - bytes..);
+    }
+    data.resize((size * bytes).next_multiple_of(4), 0);
+    data
 }
 
 /// Opens what the user named: an HDF5 file, a folder of images, or `glyphs` (also `glyphs:key=value,...`).
@@ -150,21 +195,9 @@ impl Normaliser {
         self.table[c][byte as usize]
     }
 
-    /// Normalises, turns NHWC into CHWN and repeats the last picture until there are `batch`.
-    pub fn batch(&self, pictures: &Pictures, batch: usize) -> Batch {
-        let pixels = pictures.side * pictures.side;
-        let source: Vec<usize> = (0..batch).map(|i| i.min(pictures.n - 1)).collect();
-        let mut x = vec![0.0; 3 * pixels * batch];
-        // Sixteen images at a time: as many values as a cache line holds.
-        for (group, images) in source.chunks(16).enumerate() {
-            for (p, c) in (0..3 * pixels).map(|k| (k / 3, k % 3)) {
-                let row = &mut x[(c * pixels + p) * batch + group * 16..];
-                for (value, i) in row.iter_mut().zip(images) {
-                    *value = self.value(c, pictures.data[(i * pixels + p) * 3 + c]);
-                }
-            }
-        }
-        Batch { x, labels: source.iter().map(|&i| pictures.labels[i]).collect(), n: pictures.n.min(batch) }
+    /// All values, [3, 256]: what the device gets.
+    pub fn table(&self) -> &[f32] {
+        self.table.as_flattened()
     }
 }
 

@@ -53,6 +53,10 @@ impl Recording {
             buffers.push(match slot {
                 Some(slot) => slots[*slot].clone(),
                 None => match store.0.get(&spec.name) {
+                    Some(buffer) if buffer.size() < spec.bytes => {
+                        let (name, found, asked) = (&spec.name, buffer.size(), spec.bytes);
+                        return Err(Error::Gpu(format!("buffer `{name}` is shared with {found} bytes, {asked} are needed")));
+                    }
                     Some(buffer) => buffer.clone(),
                     None => {
                         let buffer = gpu.buffer(&spec.name, spec.bytes, STORAGE)?;
@@ -131,6 +135,16 @@ impl Recording {
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
         self.run_from(gpu, 0, 1);
+    }
+
+    /// Submits some of the launches once, in order.
+    pub fn run_range(&self, gpu: &Gpu, range: std::ops::Range<usize>) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            self.steps[range].iter().for_each(|step| step.encode(&mut pass));
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
 
     /// Submits the launches from number `first` on, `times` over, in one pass.

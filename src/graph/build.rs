@@ -16,6 +16,8 @@ pub struct Unrolled {
     pub inputs: Inputs,
     /// Parameters that the graph reads, by name.
     pub parameters: BTreeMap<String, ValueId>,
+    /// What is shown: normalised pictures [3, rows, columns, images].
+    pub shown: Vec<Option<ValueId>>,
     /// By area: the sum or product of its drives after the norm, before the activation.
     pub drives: Vec<Vec<Option<ValueId>>>,
     /// By area: its activation.
@@ -39,8 +41,6 @@ pub struct Inputs {
     pub blank: Option<ValueId>,
     /// What bytes become: [3, 256].
     pub table: ValueId,
-    /// The normalised pictures [3, rows, columns, images].
-    pub x: ValueId,
     /// Labels \[images\], `u32`.
     pub labels: ValueId,
     /// Gains, one for each step of each connection that has them, if any has.
@@ -52,8 +52,7 @@ impl Unrolled {
     pub fn rename(&mut self, of: impl Fn(ValueId) -> ValueId) {
         let areas = self.drives.iter_mut().chain(&mut self.activations).flatten();
         let readout = self.logits.iter_mut().chain(&mut self.logprobs).chain(&mut self.scores);
-        areas.chain(readout).flatten().for_each(|v| *v = of(*v));
-        self.inputs.x = of(self.inputs.x);
+        areas.chain(readout).chain(&mut self.shown).flatten().for_each(|v| *v = of(*v));
     }
 
     /// Names of the parameters on which the scores depend: those that have a gradient.
@@ -201,12 +200,14 @@ pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled 
     let mut drives: Vec<Vec<Option<ValueId>>> = vec![Vec::new(); areas];
     let mut activations = drives.clone();
     let (mut logits, mut logprobs, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    let mut shown = Vec::new();
     for t in 0..schedule.timesteps {
         let picture = match schedule.shown[t] {
             Shown::Picture => x,
             Shown::Next => x_next.expect("made with the schedule"),
             Shown::Blank => blank.expect("made with the schedule"),
         };
+        shown.push(Some(picture));
         for (a, area) in network.areas.iter().enumerate() {
             let (mut bottom_up, mut recurrent) = (Vec::new(), Vec::new());
             for (index, connection) in network.connections.iter().enumerate().filter(|(_, c)| c.to == a) {
@@ -244,6 +245,6 @@ pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled 
         logprobs.push(judged.as_ref().map(|outputs| outputs[0]));
         scores.push(judged.map(|outputs| outputs[1]));
     }
-    let inputs = Inputs { pictures, next, blank, table, x, labels, gains: b.gains };
-    Unrolled { graph: b.graph, inputs, parameters: b.parameters, drives, activations, logits, logprobs, scores }
+    let inputs = Inputs { pictures, next, blank, table, labels, gains: b.gains };
+    Unrolled { graph: b.graph, inputs, parameters: b.parameters, shown, drives, activations, logits, logprobs, scores }
 }

@@ -40,6 +40,19 @@ pub struct Request<'a> {
     pub taps: &'a [Tap],
 }
 
+impl<'a> Request<'a> {
+    /// A training step in one part, with all passes and the table's variants.
+    pub fn training(network: &'a Network, schedule: &'a Schedule, batch: usize, target: &'a Target) -> Request<'a> {
+        let (passes, choices) = (Passes::default(), Choices::TABLE);
+        Request { network, schedule, batch, target, passes, choices, train: true, parts: 1, taps: &[] }
+    }
+
+    /// A forward pass, with all passes and the table's variants.
+    pub fn forward(network: &'a Network, schedule: &'a Schedule, batch: usize, target: &'a Target) -> Request<'a> {
+        Request { train: false, ..Request::training(network, schedule, batch, target) }
+    }
+}
+
 /// The launches of each phase. They run in this order; the pass and its accumulation as often as there are parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
@@ -302,6 +315,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// A quantity at every timestep.
 fn quantity(unrolled: &Unrolled, of: Quantity) -> &[Option<ValueId>] {
     match of {
+        Quantity::Input => &unrolled.shown,
         Quantity::Activation(area) => &unrolled.activations[area],
         Quantity::Drive(area) => &unrolled.drives[area],
         Quantity::Logits => &unrolled.logits,

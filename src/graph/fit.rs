@@ -65,9 +65,7 @@ pub fn largest_batch(request: &Request) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::passes::Passes;
     use crate::kernels::Target;
-    use crate::kernels::choose::Choices;
     use crate::network::{NetworkConfig, Preset, Schedule};
 
     /// The search for the largest batch takes for granted that smaller ones fit: no kernel may need more memory where it
@@ -84,18 +82,7 @@ mod tests {
         };
         let network = config.network();
         let schedule = Schedule::plain(10);
-        let (passes, choices) = (Passes::default(), Choices::TABLE);
-        let request = |batch| Request {
-            network: &network,
-            schedule: &schedule,
-            batch,
-            target: &target,
-            passes,
-            choices,
-            train: true,
-            parts: 1,
-            taps: &[],
-        };
+        let request = |batch| Request::training(&network, &schedule, batch, &target);
         let largest = largest_batch(&request(1)).unwrap();
         assert!(largest > 1000, "{largest}");
         for batch in [1, 2, 3, 7, 19, 32, 75, 76, 100, 200, 300, 1000, 1001, largest] {

@@ -88,6 +88,9 @@ pub fn lower(
         node.inputs.iter().chain(&node.outputs).for_each(|v| used[v.0] = true);
     }
     graph.outputs.iter().for_each(|v| used[v.0] = true);
+    for node in graph.nodes.iter().filter(|n| !n.op.in_place().is_empty()) {
+        node.outputs.iter().for_each(|v| used[v.0] = false); // they lie where inputs lie
+    }
     let is_output = |v: ValueId| graph.outputs.contains(&v);
 
     // Series: name -> members in order of time.
@@ -134,10 +137,21 @@ pub fn lower(
             views[i] = Some(View { buffer, offset: 0, bytes });
         }
     }
+    for node in &graph.nodes {
+        for (&output, &input) in node.outputs.iter().zip(node.op.in_place()) {
+            views[output.0] = views[node.inputs[input].0];
+        }
+    }
     let mut uses = Uses::new();
     let shapes: Vec<&[usize]> = graph.values.iter().map(|value| &value.shape[..]).collect();
-    let (program_, views_, uses_) = (&mut program, &views, &mut uses);
-    let mut context = ops::Context { program: program_, target, shapes: &shapes, views: views_, choices, uses: uses_ };
+    let mut context = ops::Context {
+        program: &mut program,
+        target,
+        shapes: &shapes,
+        views: &views,
+        choices,
+        uses: &mut uses,
+    };
     for node in &graph.nodes {
         let label = format!("{} {} t={}", node.op.name(), graph.values[node.outputs[0].0].name, node.timestep);
         let (call, site) = (Call { inputs: &node.inputs, outputs: &node.outputs }, Site { label: &label, area: &node.area });

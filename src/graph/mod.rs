@@ -8,9 +8,11 @@ pub mod autodiff;
 pub mod build;
 pub mod compile;
 pub mod dot;
+pub mod fit;
 pub mod lower;
 pub mod passes;
 pub mod plan;
+pub mod taps;
 
 use crate::ops::Op;
 pub use crate::ops::ValueId;

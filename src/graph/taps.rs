@@ -5,6 +5,8 @@ use crate::kernels::View;
 /// A quantity that a network has at every timestep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Quantity {
+    /// What is shown: normalised pictures [3, rows, columns, images].
+    Input,
     /// Activation of an area (index into [`crate::network::Network::areas`]).
     Activation(usize),
     /// What an area's activation is made of: its drives, mixed and normalised.

@@ -1,5 +1,6 @@
 //! What a network learns: names and shapes as in the published state dict, and the published initialisation.
 
+use crate::tensors::{Tensor, Tensors};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -39,23 +40,21 @@ pub enum Init {
     Constant(f32),
 }
 
-/// Draws every parameter, in the order of `specs`.
+/// Draws every parameter.
 ///
 /// Each has its own ChaCha8 stream, keyed by `seed` and its name: the values do not depend on the platform, nor on
 /// which other parameters there are.
-pub fn initialise(specs: &[ParameterSpec], seed: u64) -> Vec<Vec<f32>> {
-    specs
-        .iter()
-        .map(|spec| match spec.init {
-            Init::Constant(value) => vec![value; spec.len()],
-            Init::Uniform { limit } => {
-                let mut words = stream(seed, &spec.name);
-                // 24 random bits fill an f32 on [0, 1) exactly.
-                let unit = |word: u32| f64::from(word >> 8) / f64::from(1 << 24);
-                (0..spec.len()).map(|_| ((2.0 * unit(words.next_u32()) - 1.0) * limit) as f32).collect()
-            }
-        })
-        .collect()
+pub fn initialise(specs: &[ParameterSpec], seed: u64) -> Tensors {
+    let drawn = |spec: &ParameterSpec| match spec.init {
+        Init::Constant(value) => vec![value; spec.len()],
+        Init::Uniform { limit } => {
+            let mut words = stream(seed, &spec.name);
+            // 24 random bits fill an f32 on [0, 1) exactly.
+            let unit = |word: u32| f64::from(word >> 8) / f64::from(1 << 24);
+            (0..spec.len()).map(|_| ((2.0 * unit(words.next_u32()) - 1.0) * limit) as f32).collect()
+        }
+    };
+    specs.iter().map(|spec| (spec.name.clone(), Tensor::new(&spec.shape, drawn(spec)))).collect()
 }
 
 /// The random words of one parameter: the key holds the seed, the name's hash (FNV-1a, 64 bits) and a constant.

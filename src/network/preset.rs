@@ -68,6 +68,7 @@ impl Preset {
     pub fn training(self) -> TrainingConfig {
         let tiny = TrainingConfig {
             batch: 32,
+            accumulate: 1,
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,

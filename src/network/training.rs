@@ -23,6 +23,10 @@ pub struct DataConfig {
 pub struct TrainingConfig {
     /// Pictures per step.
     pub batch: usize,
+    /// Parts in which a step's pictures are computed one after the other, so that they need less memory; their gradients
+    /// add up. It must divide the batch.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
     /// Length in passes over the training split. Exactly one of `epochs` and `steps` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -44,6 +48,14 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// Steps between checkpoints; 0: only the first and the last.
     pub checkpoint_every: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(parts: &usize) -> bool {
+    *parts == 1
 }
 
 impl TrainingConfig {
@@ -72,6 +84,12 @@ impl TrainingConfig {
     pub fn validate(&self) -> Result<()> {
         if !(1..=1 << 24).contains(&self.batch) {
             return wrong("batch", self.batch, "1 to 16777216");
+        }
+        if self.accumulate == 0 || !self.batch.is_multiple_of(self.accumulate) {
+            let divisors: Vec<String> =
+                (1..=64.min(self.batch)).filter(|p| self.batch.is_multiple_of(*p)).map(|p| p.to_string()).collect();
+            let allowed = format!("a number that divides the batch of {} ({}, ...)", self.batch, divisors.join(", "));
+            return wrong("accumulate", self.accumulate, &allowed);
         }
         match (self.epochs, self.steps) {
             (Some(epochs), Some(steps)) => {

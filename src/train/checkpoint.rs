@@ -9,6 +9,7 @@
 
 use crate::error::{Error, Result};
 use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
+use crate::tensors::{Tensor, Tensors};
 use atomic_write_file::AtomicWriteFile;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -96,11 +97,11 @@ pub struct Checkpoint {
     /// Where the run stands.
     pub state: CheckpointState,
     /// The network's parameters.
-    pub parameters: Vec<Vec<f32>>,
-    /// Adam's running means of the gradients.
-    pub adam_m: Vec<Vec<f32>>,
-    /// Adam's running means of the squared gradients.
-    pub adam_v: Vec<Vec<f32>>,
+    pub parameters: Tensors,
+    /// Adam's running means of the gradients, by the names of the parameters.
+    pub adam_m: Tensors,
+    /// Adam's running means of the squared gradients, likewise.
+    pub adam_v: Tensors,
 }
 
 /// The JSON of the metadata key.
@@ -121,8 +122,8 @@ struct AnyHeader {
 impl Checkpoint {
     /// The run before its first step: parameters as `config`, which must be valid, and its seed draw them, no moments.
     pub fn initial(config: &RunConfig, data: DataState) -> Checkpoint {
-        let specs = specs(&config.network);
-        let zeros: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        let parameters = initialise(&specs(&config.network), config.training.seed);
+        let zeros = parameters.zeros();
         Checkpoint {
             state: CheckpointState {
                 step: 0,
@@ -133,7 +134,7 @@ impl Checkpoint {
                 network: config.network.clone(),
                 training: config.training.clone(),
             },
-            parameters: initialise(&specs, config.training.seed),
+            parameters,
             adam_m: zeros.clone(),
             adam_v: zeros,
         }
@@ -146,8 +147,7 @@ impl Checkpoint {
 
     /// One parameter by its name in the state dict.
     pub fn parameter(&self, name: &str) -> Option<&[f32]> {
-        let at = self.specs().iter().position(|s| s.name == name)?;
-        Some(&self.parameters[at])
+        self.parameters.get(name).map(|tensor| &tensor.values[..])
     }
 
     /// The file's bytes. Refuses values that are not finite, so that a run gone wrong keeps its last good checkpoint.
@@ -156,11 +156,11 @@ impl Checkpoint {
         self.verify(&specs)
             .map_err(|what| Error::Checkpoint(format!("checkpoint of step {} not written: {what}", self.state.step)))?;
         let header =
-            Header { format: FORMAT, checksum: format!("{:016x}", self.checksum()), state: self.state.clone() };
+            Header { format: FORMAT, checksum: format!("{:016x}", self.checksum(&specs)), state: self.state.clone() };
         let json = serde_json::to_string(&header).expect("the state has only plain fields");
         let views = KINDS.iter().zip(self.tensors()).flat_map(|(kind, tensors)| {
-            specs.iter().zip(tensors).map(move |(spec, values)| {
-                let bytes = bytemuck::cast_slice(values);
+            specs.iter().map(move |spec| {
+                let bytes = bytemuck::cast_slice(tensors.values(&spec.name).expect("verified"));
                 let view = TensorView::new(Dtype::F32, spec.shape.clone(), bytes).expect("sizes were verified");
                 (tensor_name(kind, spec), view)
             })
@@ -212,7 +212,7 @@ impl Checkpoint {
             KINDS.map(|kind| specs.iter().map(|spec| read_tensor(&file, kind, spec)).collect::<Result<_, String>>());
         let checkpoint = Checkpoint { state, parameters: parameters?, adam_m: adam_m?, adam_v: adam_v? };
 
-        let found = format!("{:016x}", checkpoint.checksum());
+        let found = format!("{:016x}", checkpoint.checksum(&specs));
         if found != checksum {
             return Err(format!("damaged: checksum {found} of the content, {checksum} expected"));
         }
@@ -221,24 +221,25 @@ impl Checkpoint {
     }
 
     /// The tensors in the order of [`KINDS`].
-    fn tensors(&self) -> [&Vec<Vec<f32>>; 3] {
+    fn tensors(&self) -> [&Tensors; 3] {
         [&self.parameters, &self.adam_m, &self.adam_v]
     }
 
-    /// Each parameter must have its number of values, and all must be finite.
+    /// Each parameter must be there in its shape, and all values must be finite.
     fn verify(&self, specs: &[ParameterSpec]) -> Result<(), String> {
         for (kind, tensors) in KINDS.iter().zip(self.tensors()) {
             if tensors.len() != specs.len() {
                 return Err(format!("{} tensors {kind}/..., {} expected", tensors.len(), specs.len()));
             }
-            for (spec, values) in specs.iter().zip(tensors) {
+            for spec in specs {
                 let name = tensor_name(kind, spec);
-                if values.len() != spec.len() {
-                    return Err(format!("{name} has {} values, {} expected", values.len(), spec.len()));
+                let tensor = tensors.get(&spec.name).ok_or_else(|| format!("{name} is missing"))?;
+                if tensor.values.len() != spec.len() {
+                    return Err(format!("{name} has {} values, {} expected", tensor.values.len(), spec.len()));
                 }
-                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                    return Err(format!("{name} holds {} at index {at}, finite numbers expected", values[at]));
-                }
+            }
+            if let Some((name, at, value)) = tensors.not_finite() {
+                return Err(format!("{kind}/{name} holds {value} at index {at}, finite numbers expected"));
             }
         }
         Ok(())
@@ -246,9 +247,13 @@ impl Checkpoint {
 
     /// FNV-1a (64 bits), over the bytes of the state's JSON and then over the tensors' values as 32-bit words, in the
     /// order of the parameters. Any single changed value changes it.
-    fn checksum(&self) -> u64 {
+    fn checksum(&self, specs: &[ParameterSpec]) -> u64 {
         let state = serde_json::to_string(&self.state).expect("the state has only plain fields");
-        let values = self.tensors().into_iter().flatten().flatten().map(|v| v.to_bits());
+        let of = |tensors: &'_ Tensors| -> Vec<u32> {
+            let values = specs.iter().filter_map(|spec| tensors.get(&spec.name)).flat_map(|tensor| &tensor.values);
+            values.map(|v| v.to_bits()).collect()
+        };
+        let values = self.tensors().into_iter().flat_map(of);
         state
             .bytes()
             .map(u32::from)
@@ -266,14 +271,15 @@ fn tensor_name(kind: &str, spec: &ParameterSpec) -> String {
     format!("{kind}/{}", spec.name)
 }
 
-fn read_tensor(file: &SafeTensors, kind: &str, spec: &ParameterSpec) -> Result<Vec<f32>, String> {
+fn read_tensor(file: &SafeTensors, kind: &str, spec: &ParameterSpec) -> Result<(String, Tensor), String> {
     let name = tensor_name(kind, spec);
     let tensor = file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
     if tensor.dtype() != Dtype::F32 || tensor.shape() != spec.shape {
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
         return Err(format!("tensor {name}: expected F32 {:?}, found {dtype} {shape:?}", spec.shape));
     }
-    Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok((spec.name.clone(), Tensor::new(&spec.shape, values)))
 }
 
 /// Writes a checkpoint's bytes at once or not at all; the error says that nothing is lost.

@@ -44,10 +44,10 @@ pub enum Event {
         step: u64,
         /// The split.
         split: String,
-        /// Mean loss at each timestep.
-        loss: Vec<f64>,
-        /// Fraction of pictures classified correctly at each timestep.
-        accuracy: Vec<f64>,
+        /// Mean loss at each timestep; `null` before there are logits.
+        loss: Vec<Option<f64>>,
+        /// Fraction of pictures classified correctly at each timestep; `null` before there are logits.
+        accuracy: Vec<Option<f64>>,
         /// Pictures counted: those of the split; of `train`, those trained on since the epoch or the process began.
         images: u64,
     },
@@ -78,7 +78,7 @@ impl Event {
         let finite = match self {
             Event::Start { .. } => true,
             Event::Step { loss, images_per_s, .. } => loss.is_finite() && images_per_s.is_finite(),
-            Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).all(|v| v.is_finite()),
+            Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).flatten().all(|v| v.is_finite()),
             Event::End { seconds, .. } => seconds.is_finite(),
         };
         if !finite {

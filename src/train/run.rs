@@ -9,13 +9,15 @@ use super::checkpoint::{Checkpoint, CheckpointState, DataState};
 use super::metrics::Event;
 use super::progress::Progress;
 use super::run_folder::{Resumed, RunFolder, choices_path};
-use crate::dataset::{self, Batch, Dataset, Loader};
-use crate::engine::{Adam, Engine, Scores, fits};
+use crate::dataset::{self, Batch, Dataset, Loader, Normaliser};
+use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Reading, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
+use crate::graph::fit::fits;
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
-use crate::network::{RunConfig, TrainingConfig};
+use crate::network::{RunConfig, Schedule, TrainingConfig};
+use crate::ops::Hyper;
 use crate::tune::{self, Tuning};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -143,22 +145,17 @@ impl Run {
     pub fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<Outcome> {
         let (first, total) = (self.step(), self.total_steps());
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
-        let request = Request {
-            config: config.network.family()?,
-            batch: config.training.batch,
-            target: &gpu.target,
-            passes,
-            choices: Choices::TABLE,
-            train: true,
-            inspect: false,
-            trajectory: false,
-        };
-        let forward = Request { train: false, ..request.clone() };
+        let network = config.network.network()?;
+        let schedule = Schedule::plain(network.timesteps);
+        let parts = config.training.accumulate;
+        let batch = config.training.batch / parts;
+        let request = Request { passes, parts, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let forward = Request { train: false, parts: 1, ..request.clone() };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
         fits(&training, &request)?;
         fits(&evaluation, &forward)?;
-        let mut uses = training.lowered.uses.clone();
-        evaluation.lowered.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
+        let mut uses = training.uses.clone();
+        evaluation.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
         let tuning = if first > 0 { &Tuning::Off } else { tuning }; // where a run without choices goes on
         let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first)?;
         let request = Request { choices: &choices, ..request };
@@ -170,8 +167,9 @@ impl Run {
         let mut store = Store::default();
         let mut engine = Engine::of(gpu, &request, training, &mut store)?;
         let evaluator = Engine::of(gpu, &forward, evaluation, &mut store)?;
-        engine.set_parameters(&start.parameters);
-        engine.set_moments(&start.adam_m, &start.adam_v);
+        engine.set_parameters(&start.parameters)?;
+        engine.set_moments(&start.adam_m, &start.adam_v)?;
+        engine.set_normaliser(&Normaliser::new(dataset.mean(), dataset.std()));
 
         let last_good = folder.root().join("checkpoint.safetensors");
         let data = start.state.data.clone();
@@ -197,21 +195,22 @@ impl Run {
         let mut epoch_scores: Option<Scores> = None;
         let mut evaluation = None;
         // Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
-        let mut pending: VecDeque<(u64, usize, Reading)> = VecDeque::new();
+        let mut pending: VecDeque<(u64, Vec<(usize, Reading)>)> = VecDeque::new();
         for step in first + 1..=total {
             let (_, batch) = loader.next().expect("training batches never end")?;
-            session.engine.feed(&batch);
-            session.engine.set_step(&adam(&config.training, step, total), step);
-            session.engine.run();
-            pending.push_back((step, batch.n, session.engine.scores_later()));
+            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step)));
 
             let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
             let every = config.training.checkpoint_every;
             let saves = run_ends || (every > 0 && step % every == 0);
             let logs = step == first + 1 || step % LOG_EVERY == 0 || saves;
             while pending.len() > if logs || epoch_ends { 0 } else { IN_FLIGHT } {
-                let (step, images, reading) = pending.pop_front().expect("not empty");
-                let scores = session.engine.finish_scores(reading, images)?;
+                let (step, readings) = pending.pop_front().expect("not empty");
+                let mut scores = None;
+                for (images, reading) in readings {
+                    add(&mut scores, session.engine.finish_scores(reading, images)?);
+                }
+                let scores = scores.expect("one part at least");
                 let loss = session.finite(&scores, step)?;
                 add(&mut epoch_scores, scores);
                 let images_per_s = progress.step(step, loss);
@@ -260,9 +259,28 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Submits a step; gives what its scores will come from, part by part.
+    fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Vec<(usize, Reading)> {
+        let engine = &self.engine;
+        engine.set_step(hyper, step, 1.0);
+        if engine.parts == 1 {
+            engine.feed(batch);
+            engine.run();
+            return vec![(batch.n, engine.scores_later())];
+        }
+        let mut readings = Vec::new();
+        for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
+            engine.feed(batch);
+            engine.pass_part(part == 0);
+            readings.push((batch.n, engine.scores_later()));
+        }
+        engine.update();
+        readings
+    }
+
     /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
     fn finite(&self, scores: &Scores, step: u64) -> Result<f64> {
-        let loss = scores.loss.iter().sum::<f64>() / scores.images as f64;
+        let loss = scores.total_loss();
         if loss.is_finite() { Ok(loss) } else { Err(self.diverged(step, &format!("the loss is {loss}"))) }
     }
 
@@ -279,7 +297,7 @@ impl Session<'_> {
     /// Scores on the whole evaluation split.
     fn evaluate(&self, dataset: &Arc<dyn Dataset>, step: u64) -> Result<Scores> {
         let mut sums = None;
-        for item in Loader::eval(dataset, &self.config.data.eval_split, self.config.training.batch)? {
+        for item in Loader::eval(dataset, &self.config.data.eval_split, self.evaluator.batch)? {
             let scores = self.forward(&item?.1)?;
             self.finite(&scores, step)?;
             add(&mut sums, scores);
@@ -307,16 +325,16 @@ impl Session<'_> {
     /// Saves the run after `step` steps. The loss of a step is that before its update, so the updated network is tried
     /// once more on the step's `batch`: a checkpoint is always one with which training can go on.
     fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
-        self.finite(&self.forward(batch)?, step)?;
+        for part in batch.parts(self.engine.parts) {
+            self.finite(&self.forward(&part)?, step)?;
+        }
         let parameters = self.engine.parameters()?;
         let (adam_m, adam_v) = self.engine.moments()?;
         for (what, tensors) in
             [("", &parameters), ("Adam's mean gradient of ", &adam_m), ("Adam's mean square of ", &adam_v)]
         {
-            for (spec, values) in self.engine.specs.iter().zip(tensors) {
-                if let Some(value) = values.iter().find(|v| !v.is_finite()) {
-                    return Err(self.diverged(step, &format!("{what}{} holds {value}", spec.name)));
-                }
+            if let Some((name, _, value)) = tensors.not_finite() {
+                return Err(self.diverged(step, &format!("{what}{name} holds {value}")));
             }
         }
         let state = CheckpointState {
@@ -398,7 +416,7 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
     eprintln!(
         "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}",
         gpu.describe(),
-        training.lowered.program.launches.len(),
+        training.program.launches.len(),
         mib(planned),
         mib(training.peak_bytes()),
         mib(evaluation.peak_bytes() - shared)
@@ -406,36 +424,21 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
     (planned, learned)
 }
 
-fn adam(training: &TrainingConfig, step: u64, total: u64) -> Adam {
+fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {
     let TrainingConfig { beta1, beta2, epsilon, .. } = *training;
-    Adam { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
+    Hyper { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
 }
 
 fn add(sums: &mut Option<Scores>, scores: Scores) {
-    let Some(sums) = sums else {
-        *sums = Some(scores);
-        return;
-    };
-    let plus = |a: &mut Vec<f64>, b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-    plus(&mut sums.loss, &scores.loss);
-    plus(&mut sums.correct, &scores.correct);
-    sums.images += scores.images;
-}
-
-impl Scores {
-    /// Mean loss at each timestep.
-    pub fn mean_loss(&self) -> Vec<f64> {
-        self.loss.iter().map(|sum| sum / self.images as f64).collect()
-    }
-
-    /// Fraction of pictures classified correctly at each timestep.
-    pub fn accuracy(&self) -> Vec<f64> {
-        self.correct.iter().map(|count| count / self.images as f64).collect()
+    match sums {
+        Some(sums) => sums.add(&scores),
+        None => *sums = Some(scores),
     }
 }
 
 /// Loss and accuracy over the timesteps, for people.
 pub fn describe(scores: &Scores) -> String {
-    let list = |values: &[f64]| values.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(" ");
+    let one = |value: &Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.3}"));
+    let list = |values: &[Option<f64>]| values.iter().map(one).collect::<Vec<_>>().join(" ");
     format!("loss {}  accuracy {}", list(&scores.mean_loss()), list(&scores.accuracy()))
 }
