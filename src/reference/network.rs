@@ -124,7 +124,7 @@ impl Network<'_> {
 
     /// A convolution that ends in maps of shape `to`.
     fn convolution(&self, c_in: usize, to: ImageShape) -> Conv2d {
-        Conv2d { n: self.n, c_in, c_out: to.c, h: to.h, w: to.w, k: self.config.kernel_size }
+        Conv2d { n: self.n, c_in, c_out: to.c, h: to.h, w: to.w, k: self.config.kernel_size, stride: 1 }
     }
 
     fn retina(&self) -> Conv2d {
@@ -143,7 +143,15 @@ impl Network<'_> {
     /// From the area above into `area`.
     fn top_down(&self, area: usize) -> ConvTranspose2d {
         let (from, to) = (self.maps(area + 1), self.maps(area));
-        ConvTranspose2d { n: self.n, c_in: from.c, c_out: to.c, h: from.h, w: from.w, k: self.config.kernel_size }
+        ConvTranspose2d {
+            n: self.n,
+            c_in: from.c,
+            c_out: to.c,
+            h: from.h,
+            w: from.w,
+            k: self.config.kernel_size,
+            stride: 2,
+        }
     }
 
     fn gap_lateral(&self) -> Linear {
