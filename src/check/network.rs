@@ -1,7 +1,6 @@
 //! Runs a golden network on a device: activations, log-probabilities, loss, gradients, and three steps of Adam.
 
 use super::run::{image_first, image_last};
-use crate::Result;
 use crate::dataset::Batch;
 use crate::engine::{Adam, Engine};
 use crate::gpu::{Gpu, Store};
@@ -11,13 +10,20 @@ use crate::kernels::choose::Choices;
 use crate::network::{NetworkConfig, parameters};
 use crate::reference::golden::{NetworkGolden, Results};
 use crate::reference::normalise::normalise;
+use crate::{Error, Result};
 
 /// Results of a network under the names of the golden files.
 ///
 /// # Errors
-/// What the device says.
+/// A golden with an `architecture` or a `protocol`; what the device says.
 pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &Choices) -> Result<Results> {
-    let config = NetworkConfig::from_golden_json(&golden.config_json.to_string())?;
+    let (Some(config_json), None) = (&golden.config_json, &golden.protocol_json) else {
+        return Err(Error::Config(
+            "networks of one's own and protocols are not yet run on a device, only by the plain loops of the tests"
+                .into(),
+        ));
+    };
+    let config = NetworkConfig::from_golden_json(&config_json.to_string())?;
     let n = golden.labels.len();
     let request = Request {
         config: &config,

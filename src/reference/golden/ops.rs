@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Comparison, File, Results, compare, max_abs};
+use super::comparison::{Comparison, Results, compare, max_abs};
+use super::file::File;
 use crate::Result;
 use crate::reference::adam::{Adam, adam};
 use crate::reference::avg_pool::*;
