@@ -42,9 +42,10 @@ fn run(gpu: &Gpu, op: &Op, names: &Inputs, values: &[Vec<f32>], labels: &[usize]
 
 fn output_shape(op: &Op, inputs: &Inputs) -> Vec<usize> {
     let x = &inputs[0].1;
+    let four = |s: ImageShape| vec![s.n, s.c, s.h, s.w];
     match op {
-        Op::Conv2d(s) => vec![s.n, s.c_out, s.h, s.w],
-        Op::ConvTranspose2d(s) => vec![s.n, s.c_out, 2 * s.h, 2 * s.w],
+        Op::Conv2d(s) => four(s.output()),
+        Op::ConvTranspose2d(s) => four(s.output()),
         Op::Linear(s) => vec![s.n, s.outputs],
         Op::MaxPool(s) => vec![s.n, s.c, s.h / 2, s.w / 2],
         Op::AvgPool(s) => vec![s.n, s.c],
@@ -63,7 +64,7 @@ fn gradients_belong_to_their_forward_pass() {
     let distinct: Vec<f32> = (0..count).map(|i| (i * 7919 % count) as f32 * 0.0625 - 5.0).collect();
     let mut cases: Vec<(&str, Op, Inputs)> = Vec::new();
     for k in [1, 3, 5] {
-        let s = Conv2d { n: 3, c_in: 4, c_out: 5, h: 5, w: 6, k };
+        let s = Conv2d { n: 3, c_in: 4, c_out: 5, h: 5, w: 6, k, stride: 1 };
         let (w, scale) = (vec![5, 4, k, k], 0.5 / k as f32);
         let inputs = vec![
             ("x", four.clone(), random(2, &four, 1.0)),
@@ -71,7 +72,7 @@ fn gradients_belong_to_their_forward_pass() {
             ("b", vec![5], random(4, &[5], 1.0)),
         ];
         cases.push(("conv2d", Op::Conv2d(s), inputs));
-        let s = ConvTranspose2d { n: 3, c_in: 4, c_out: 5, h: 5, w: 6, k };
+        let s = ConvTranspose2d { n: 3, c_in: 4, c_out: 5, h: 5, w: 6, k, stride: 2 };
         let w = vec![4, 5, k, k];
         let inputs = vec![
             ("x", four.clone(), random(5, &four, 1.0)),

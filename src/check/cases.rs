@@ -89,8 +89,8 @@ pub fn table(target: &Target) -> Vec<Case> {
             (5, 17, 3, 7, 5, false),
             (33, 3, 6, 16, 8, true),
         ] {
-            chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k }, bias));
-            let s = ConvTranspose2d { n, c_in, c_out, h: h.div_ceil(2), w: w.div_ceil(2), k };
+            chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k, stride: 1 }, bias));
+            let s = ConvTranspose2d { n, c_in, c_out, h: h.div_ceil(2), w: w.div_ceil(2), k, stride: 2 };
             chosen("conv_transpose2d", transposed(s, bias));
         }
     }
@@ -101,7 +101,7 @@ pub fn table(target: &Target) -> Vec<Case> {
         (33, 32, 40, 3, 2, 3, false),
         (2, 64, 32, 17, 5, 5, true),
     ] {
-        chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k }, bias));
+        chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k, stride: 1 }, bias));
     }
     for (n, inputs, outputs, bias) in [(1, 7, 5, false), (5, 33, 10, true), (33, 64, 3, false)] {
         chosen("linear", linear(Linear { n, inputs, outputs }, bias));
@@ -146,8 +146,8 @@ pub fn table(target: &Target) -> Vec<Case> {
 /// Every tile, on one shape each that fills no tile, with a batch that vectors of images divide.
 fn variants(target: &Target, list: &mut Vec<Case>) {
     for k in [1, 3, 5, 7] {
-        let conv = convolution(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k }, false);
-        let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k }, false);
+        let conv = convolution(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k, stride: 1 }, false);
+        let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k, stride: 2 }, false);
         let mut add = |op, case: &OpCase, name: &str| {
             for variant in choose::variants(target, op, k) {
                 let choices = Choices::force(variant);
@@ -358,11 +358,11 @@ fn fused() -> Vec<Fused> {
         list.push(f);
     }
     for (name, x_steps) in FOLDS {
-        list.push(folded_conv(name, Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3 }, x_steps));
+        list.push(folded_conv(name, Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3, stride: 1 }, x_steps));
         list.push(folded_transposed(name, x_steps));
     }
     // Winograd's method transforms so many timesteps at a time that this takes two parts.
-    let large = Conv2d { n: 64, c_in: 32, c_out: 32, h: 16, w: 16, k: 3 };
+    let large = Conv2d { n: 64, c_in: 32, c_out: 32, h: 16, w: 16, k: 3, stride: 1 };
     list.push(folded_conv("1 stretch of large maps", large, &[0, 1, 2, 3]));
     list.push(folded_bias());
     list.push(long_sum());
@@ -372,8 +372,8 @@ fn fused() -> Vec<Fused> {
 /// Sums of a convolution that start from a map, with and without a bias.
 fn started_sums(k: usize, h: usize, w: usize) -> Vec<Fused> {
     let mut list = Vec::new();
-    let s = Conv2d { n: 3, c_in: 5, c_out: 9, h, w, k };
-    let t = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: h.div_ceil(2), w: w.div_ceil(2), k };
+    let s = Conv2d { n: 3, c_in: 5, c_out: 9, h, w, k, stride: 1 };
+    let t = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: h.div_ceil(2), w: w.div_ceil(2), k, stride: 2 };
     for biased in [false, true] {
         let mut f = Fused::new(&format!("conv2d base{} k{k}", bias_name(biased)));
         let ((x, xs), (w, ws), (base, bases)) = (f.map(s.input()), f.parameter(&[9, 5, k, k]), f.map(s.output()));
@@ -474,7 +474,7 @@ fn folded_conv(name: &str, s: Conv2d, steps: &[usize]) -> Fused {
 }
 
 fn folded_transposed(name: &str, steps: &[usize]) -> Fused {
-    let s = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: 3, w: 5, k: 3 };
+    let s = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: 3, w: 5, k: 3, stride: 2 };
     let mut f = Fused::new(&format!("conv_transpose2d_d_weight over {} steps in {name}", steps.len()));
     let ((x, xs), (dy, dys)) = (f.series("x", s.input(), 3), f.series("dy", s.output(), steps.len()));
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
@@ -486,7 +486,7 @@ fn folded_transposed(name: &str, steps: &[usize]) -> Fused {
 }
 
 fn folded_bias() -> Fused {
-    let s = Conv2d { n: 33, c_in: 1, c_out: 5, h: 5, w: 7, k: 1 };
+    let s = Conv2d { n: 33, c_in: 1, c_out: 5, h: 5, w: 7, k: 1, stride: 1 };
     let mut f = Fused::new("channel_sum over 3 steps");
     let (dy, dys) = f.series("dy", s.output(), 3);
     let db = f.node(ops::ChannelSum, &dy)[0];

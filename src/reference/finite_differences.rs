@@ -116,8 +116,10 @@ mod tests {
 
     #[test]
     fn conv2d_gradients() {
-        for (k, h, w) in [(1, 4, 3), (3, 5, 7), (5, 4, 4), (5, 2, 1)] {
-            let s = Conv2d { n: 2, c_in: 3, c_out: 4, h, w, k };
+        let sizes = [(1, 4, 3, 1), (3, 5, 7, 1), (5, 4, 4, 1), (5, 2, 1, 1)];
+        let strided = [(1, 4, 6, 2), (3, 8, 5, 2), (5, 6, 4, 2), (3, 8, 4, 4), (7, 4, 8, 4), (1, 8, 8, 4)];
+        for (k, h, w, stride) in sizes.into_iter().chain(strided) {
+            let s = Conv2d { n: 2, c_in: 3, c_out: 4, h, w, k, stride };
             let inputs = [normal(1, s.input().len()), normal(2, s.weight_len()), normal(3, s.c_out)];
             assert_gradients(
                 &format!("{s:?}"),
@@ -130,8 +132,10 @@ mod tests {
 
     #[test]
     fn conv_transpose2d_gradients() {
-        for (k, h, w) in [(1, 2, 3), (3, 3, 4), (5, 2, 2), (5, 1, 1)] {
-            let s = ConvTranspose2d { n: 2, c_in: 4, c_out: 3, h, w, k };
+        let doubled = [(1, 2, 3, 2), (3, 3, 4, 2), (5, 2, 2, 2), (5, 1, 1, 2)];
+        let others = [(3, 2, 3, 1), (1, 2, 2, 4), (3, 2, 3, 4), (5, 1, 2, 4), (7, 2, 1, 4)];
+        for (k, h, w, stride) in doubled.into_iter().chain(others) {
+            let s = ConvTranspose2d { n: 2, c_in: 4, c_out: 3, h, w, k, stride };
             let inputs = [normal(1, s.input().len()), normal(2, s.weight_len()), normal(3, s.c_out)];
             let gradient = |v: &[Vec<f32>], d: &[f32]| {
                 let d_weight = conv_transpose2d_d_weight(&s, &v[0], d);

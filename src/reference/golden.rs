@@ -1,28 +1,28 @@
 //! Golden files: reference numbers that an independent PyTorch implementation computed in f64 from f32 inputs.
 //!
 //! Two kinds of `.safetensors` file are read, told apart by their metadata alone: single operations (key `op`,
-//! [`read_op_cases`]) and whole networks with their gradients and training steps (key `config`, [`read_network`]).
+//! [`read_op_cases`]) and whole networks (key `config` or `architecture`, [`read_network`]) with their gradients and
+//! training steps or, with the key `protocol`, in a forward run under it.
 //! Both give named inputs and named expected results. A twin or a kernel produces results under the same names, and
 //! `compare` holds them against the expected ones, each element with the error that is allowed for it. Files are read
 //! strictly: a tensor that is missing, of the wrong shape, not finite or not understood is an error, so that no
 //! number in a file goes unchecked.
 
+mod comparison;
+mod file;
+mod made_up;
 mod network;
 mod ops;
 
-pub use network::{NetworkGolden, read_network};
+pub use comparison::{Comparison, Results, worst};
+pub use made_up::made_up;
+pub use network::{ADAM_STEPS, NetworkGolden, read_network};
 pub use ops::{Op, OpCase, read_op_cases, run_twin};
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
-
-use super::Tensor;
-use crate::{Error, Result};
-
-/// Results by name, as a twin or a kernel produces them.
-pub type Results = BTreeMap<String, Vec<f32>>;
+use crate::Result;
+use file::File;
 
 /// The content of a golden file.
 #[derive(Debug)]
@@ -42,190 +42,19 @@ pub fn read(path: &Path) -> Result<Option<Golden>> {
     if file.metadata.contains_key("op") {
         let (op, cases) = ops::from_file(file)?;
         Ok(Some(Golden::Ops(op, cases)))
-    } else if file.metadata.contains_key("config") {
+    } else if ["config", "architecture"].iter().any(|key| file.metadata.contains_key(*key)) {
         Ok(Some(Golden::Network(Box::new(network::from_file(file)?))))
     } else {
         Ok(None)
     }
 }
 
-/// How far one result is from the expected one, at the element where the error is largest relative to what is allowed.
-#[derive(Clone, Debug)]
-pub struct Comparison {
-    /// Name of the result.
-    pub tensor: String,
-    /// Position of that element, row-major.
-    pub position: usize,
-    /// The expected value there.
-    pub expected: f64,
-    /// The value found there; NaN when the result is missing, unexpected or of the wrong length.
-    pub found: f64,
-    /// `|found - expected|`; infinite when `found` is NaN.
-    pub error: f64,
-    /// The largest error allowed there.
-    pub allowed: f64,
-}
-
-impl Comparison {
-    /// Error relative to what is allowed: at most 1 when the result passes. 0 when there is no error.
-    pub fn ratio(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { self.error / self.allowed }
-    }
-
-    /// Whether the error is within what is allowed.
-    pub fn passes(&self) -> bool {
-        self.error <= self.allowed
-    }
-
-    /// The comparison of a result that cannot be compared.
-    fn failed(tensor: &str) -> Self {
-        let (expected, found, error, allowed) = (f64::NAN, f64::NAN, f64::INFINITY, 0.0);
-        Self { tensor: tensor.to_owned(), position: 0, expected, found, error, allowed }
-    }
-
-    /// Finds the worst element. All three have the same length.
-    pub(crate) fn of(tensor: &str, expected: &[f32], found: &[f32], allowed: &[f64]) -> Self {
-        let at = |position: usize| {
-            let (expected, found) = (expected[position] as f64, found[position] as f64);
-            let error = if found.is_finite() { (found - expected).abs() } else { f64::INFINITY };
-            Self { tensor: tensor.to_owned(), position, expected, found, error, allowed: allowed[position] }
-        };
-        (0..expected.len())
-            .map(at)
-            .reduce(|worst, next| if next.ratio() > worst.ratio() { next } else { worst })
-            .unwrap_or(Self::failed(tensor))
-    }
-}
-
-/// Compares each expected tensor with the result of that name. `allowed` gives the largest error allowed for each
-/// element of a tensor. A missing or unexpected result fails.
-fn compare(
-    expected: &BTreeMap<String, Tensor>,
-    found: &Results,
-    allowed: impl Fn(&str) -> Vec<f64>,
-) -> Vec<Comparison> {
-    let unexpected = found.keys().filter(|name| !expected.contains_key(*name)).map(|name| Comparison::failed(name));
-    let compared = expected.iter().map(|(name, tensor)| match found.get(name) {
-        Some(values) if values.len() == tensor.values.len() => {
-            Comparison::of(name, &tensor.values, values, &allowed(name))
-        }
-        _ => Comparison::failed(name),
-    });
-    compared.chain(unexpected).collect()
-}
-
-/// The comparison whose error is largest relative to what is allowed; `None` of none.
-pub fn worst(comparisons: &[Comparison]) -> Option<&Comparison> {
-    comparisons.iter().reduce(|worst, next| if next.ratio() > worst.ratio() { next } else { worst })
-}
-
-/// Largest absolute value of a tensor.
-fn max_abs(values: &[f32]) -> f64 {
-    values.iter().fold(0.0, |max: f64, &v| max.max(v.abs() as f64))
-}
-
-/// A safetensors file, taken apart tensor by tensor.
-struct File {
-    path: PathBuf,
-    metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, RawTensor>,
-}
-
-/// A tensor as it lies in the file: little-endian bytes.
-struct RawTensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let not_safetensors = |e| Error::Data(format!("{}: not a safetensors file, or damaged: {e}", path.display()));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_safetensors)?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(not_safetensors)?;
-        let raw = |view: safetensors::tensor::TensorView<'_>| RawTensor {
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            bytes: view.data().to_vec(),
-        };
-        Ok(Self {
-            path: path.to_path_buf(),
-            metadata: header.metadata().clone().unwrap_or_default(),
-            tensors: tensors.iter().map(|(name, view)| (name.to_owned(), raw(view))).collect(),
-        })
-    }
-
-    /// An error about this file.
-    fn error(&self, what: impl std::fmt::Display) -> Error {
-        Error::Data(format!("{}: {what}", self.path.display()))
-    }
-
-    /// The metadata value of `key`, parsed as JSON.
-    fn json(&self, key: &str) -> Result<serde_json::Value> {
-        let text = self.metadata.get(key).ok_or_else(|| self.error(format!("no metadata key `{key}`")))?;
-        serde_json::from_str(text).map_err(|e| self.error(format!("metadata key `{key}` is not JSON: {e}")))
-    }
-
-    /// Takes out the tensor `name` as values of `N` bytes each, of any shape.
-    fn take<T, const N: usize>(
-        &mut self,
-        name: &str,
-        dtype: Dtype,
-        parse: impl Fn([u8; N]) -> T,
-    ) -> Result<(Vec<usize>, Vec<T>)> {
-        let raw = self.tensors.remove(name).ok_or_else(|| self.error(format!("tensor `{name}` is missing")))?;
-        if raw.dtype != dtype {
-            return Err(self.error(format!("tensor `{name}`: expected {dtype:?} values, found {:?}", raw.dtype)));
-        }
-        Ok((raw.shape, raw.bytes.as_chunks::<N>().0.iter().map(|&bytes| parse(bytes)).collect()))
-    }
-
-    /// Takes out the f32 tensor `name`, of any shape, all values finite.
-    fn f32(&mut self, name: &str) -> Result<Tensor> {
-        let (shape, values) = self.take(name, Dtype::F32, f32::from_le_bytes)?;
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(self.error(format!("tensor `{name}`: {} at position {i} is not finite", values[i]))),
-            None => Ok(Tensor { shape, values }),
-        }
-    }
-
-    /// Takes out the f32 tensor `name`, which must have the given shape.
-    fn f32_of(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.f32(name)?;
-        self.check_shape(name, &tensor.shape, shape)?;
-        Ok(tensor)
-    }
-
-    /// Takes out the i64 tensor `name`: `n` class numbers, each below `classes`.
-    fn labels(&mut self, name: &str, n: usize, classes: usize) -> Result<Vec<usize>> {
-        let (shape, values) = self.take(name, Dtype::I64, i64::from_le_bytes)?;
-        self.check_shape(name, &shape, &[n])?;
-        let label = |label: i64| usize::try_from(label).ok().filter(|&label| label < classes);
-        let wrong = |v: i64| self.error(format!("tensor `{name}`: label {v}, expected 0 to {}", classes - 1));
-        values.into_iter().map(|v| label(v).ok_or_else(|| wrong(v))).collect()
-    }
-
-    fn check_shape(&self, name: &str, found: &[usize], expected: &[usize]) -> Result<()> {
-        if found == expected {
-            return Ok(());
-        }
-        Err(self.error(format!("tensor `{name}`: expected shape {expected:?}, found {found:?}")))
-    }
-
-    /// Fails when a tensor was not taken out: it would go unchecked.
-    fn finish(&self) -> Result<()> {
-        match self.tensors.keys().next() {
-            Some(name) => Err(self.error(format!("tensor `{name}` does not belong into this kind of golden file"))),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
+    use std::collections::{BTreeMap, HashMap};
 
     /// A ReLU file of one case: shapes and values of its tensors, and its metadata, changed by the caller.
     struct Parts {

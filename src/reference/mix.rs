@@ -4,10 +4,11 @@
 use super::{check_len, rounded};
 
 /// The published networks' two interactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interaction {
     /// `b + l + t`
+    #[default]
     Additive,
     /// `b * (1 + l + t)`
     Multiplicative,

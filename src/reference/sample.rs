@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Forward, input gradient and weight gradient are the three sums of that product. The transposed convolution is the same
-//! with stride 2 and x and y exchanged: its forward pass is [`Product::DInput`], its input gradient [`Product::Forward`],
+//! with x and y exchanged: its forward pass is [`Product::DInput`], its input gradient [`Product::Forward`],
 //! its weight gradient [`Product::DWeight`], with the large map as x and its weight `[in][out][k][k]` as `[co][ci][k][k]`.
 
 use super::{check_len, tap};
@@ -156,10 +156,13 @@ mod tests {
 
     #[test]
     fn the_twins_agree() {
-        for k in [1, 3, 5] {
+        for (k, stride, upwards) in
+            [(1, 1, 2), (3, 1, 2), (5, 1, 2), (1, 2, 1), (3, 2, 4), (5, 4, 4), (3, 4, 1), (1, 4, 4)]
+        {
             let (n, c_in, c_out, h, w) = (2, 3, 4, 5, 3);
-            let c = Conv2d { n, c_in, c_out, h, w, k };
-            let s = Sampled { n, cin: c_in, cout: c_out, in_h: h, in_w: w, out_h: h, out_w: w, k, stride: 1 };
+            let c = Conv2d { n, c_in, c_out, h, w, k, stride };
+            let (out_h, out_w) = (c.output().h, c.output().w);
+            let s = Sampled { n, cin: c_in, cout: c_out, in_h: h, in_w: w, out_h, out_w, k, stride };
             let (x, weight, y) = (normal(1, c.input().len()), normal(2, c.weight_len()), normal(3, c.output().len()));
             let (xs, ys) = (image_last(&x, n), image_last(&y, n));
             let operands = (&xs[..], &weight[..], &ys[..]);
@@ -168,8 +171,9 @@ mod tests {
             agrees(&s, Product::DWeight, operands, &conv2d_d_weight(&c, &x, &y));
 
             // x of the transposed convolution is y of the sample, the small map.
-            let t = ConvTranspose2d { n, c_in, c_out, h, w, k };
-            let s = Sampled { n, cin: c_out, cout: c_in, in_h: 2 * h, in_w: 2 * w, out_h: h, out_w: w, k, stride: 2 };
+            let t = ConvTranspose2d { n, c_in, c_out, h, w, k, stride: upwards };
+            let (in_h, in_w) = (t.output().h, t.output().w);
+            let s = Sampled { n, cin: c_out, cout: c_in, in_h, in_w, out_h: h, out_w: w, k, stride: upwards };
             let (small, large) = (normal(4, t.input().len()), normal(5, t.output().len()));
             let (smalls, larges) = (image_last(&small, n), image_last(&large, n));
             let operands = (&larges[..], &weight[..], &smalls[..]);

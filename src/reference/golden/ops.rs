@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Comparison, File, Results, compare, max_abs};
+use super::comparison::{Comparison, Results, compare, max_abs};
+use super::file::File;
 use crate::Result;
 use crate::reference::adam::{Adam, adam};
 use crate::reference::avg_pool::*;
@@ -164,13 +165,13 @@ fn parse(op: &str, a: &Attributes, elementwise: Option<Vec<usize>>) -> Result<(O
     let (op, (inputs, outputs)) = match op {
         "conv2d" => {
             let (ImageShape { n, c, h, w }, c_out, k) = (image()?, need("co", &a.co)?, kernel()?);
-            let s = Conv2d { n, c_in: c, c_out, h, w, k };
+            let s = Conv2d { n, c_in: c, c_out, h, w, k, stride: 1 };
             let bias = need("bias", &a.bias)?.then(|| vec![c_out]);
             (Op::Conv2d(s), weighted(four(s.input()), vec![c_out, c, k, k], bias, four(s.output())))
         }
         "conv_transpose2d" => {
             let (ImageShape { n, c, h, w }, c_out, k) = (image()?, need("co", &a.co)?, kernel()?);
-            let s = ConvTranspose2d { n, c_in: c, c_out, h, w, k };
+            let s = ConvTranspose2d { n, c_in: c, c_out, h, w, k, stride: 2 };
             let bias = need("bias", &a.bias)?.then(|| vec![c_out]);
             (Op::ConvTranspose2d(s), weighted(four(s.input()), vec![c, c_out, k, k], bias, four(s.output())))
         }
@@ -286,7 +287,8 @@ impl OpCase {
             },
             (Op::SoftmaxCe(_), "gz") => vec![1e-6; reference.len()],
             (Op::SoftmaxCe(_), _) => reference.iter().map(|&r| 1e-5 * (1.0 + r.abs() as f64)).collect(),
-            (Op::Adam { .. }, "p1") => vec![1e-6; reference.len()],
+            // Two units in the last place of f32.
+            (Op::Adam { .. }, "p1") => reference.iter().map(|&r| 1e-6 * f64::from(r.abs()).max(1.0)).collect(),
             // Relative to the terms of the sum, which may cancel: 0.9 m + 0.1 g.
             (Op::Adam { settings, .. }, "m1") => {
                 let terms = self.input("m").iter().zip(self.input("g"));
