@@ -35,7 +35,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             parts[j] = 0.0;
         }
         for (var d = block; d < end; d++) {
-            let r = representations[(t * p.features + d) * p.width + n];
+            let r = representations[t * p.features_step + d * p.width + n];
             for (var j = 0u; j < TILE; j++) {
                 parts[j] += r * readout[vectors[j] + d];
             }

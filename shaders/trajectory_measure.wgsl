@@ -19,10 +19,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 
     var class_now = 0u;
-    var largest = logits[t * p.classes * p.width + n];
+    var largest = logits[t * p.logits_step + n];
     var all_finite = finite(largest);
     for (var k = 1u; k < p.classes; k++) {
-        let logit = logits[(t * p.classes + k) * p.width + n];
+        let logit = logits[t * p.logits_step + k * p.width + n];
         all_finite = all_finite && finite(logit);
         if logit > largest {
             largest = logit;
@@ -39,8 +39,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         var norm_part = 0.0;
         var change_part = 0.0;
         for (var d = block; d < end; d++) {
-            let r = representations[(t * p.features + d) * p.width + n];
-            let difference = representations[(next * p.features + d) * p.width + n] - r;
+            let r = representations[t * p.features_step + d * p.width + n];
+            let difference = representations[next * p.features_step + d * p.width + n] - r;
             all_finite = all_finite && finite(r);
             norm_part += r * r;
             change_part += difference * difference;

@@ -167,6 +167,16 @@ impl<'g> Engine<'g> {
         self.read_arenas(&self.compiled.places.sums)
     }
 
+    /// Lets engines that are made with `store` afterwards read this one's pictures, labels and gains: what is fed to this one
+    /// is fed to them.
+    pub fn share_inputs(&self, store: &mut Store) {
+        let feeds = &self.compiled.feeds;
+        let inputs = [Some(feeds.pictures), feeds.next, Some(feeds.table), Some(feeds.labels), feeds.gains];
+        for view in inputs.into_iter().flatten() {
+            store.share(&self.compiled.program.buffers[view.buffer.0].name, &self.recording, view);
+        }
+    }
+
     /// Uploads a batch.
     pub fn feed(&self, batch: &Batch) {
         let feeds = &self.compiled.feeds;

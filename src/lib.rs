@@ -28,6 +28,8 @@ pub mod gpu;
 
 pub mod engine;
 
+pub mod stream;
+
 pub mod check;
 
 pub mod tune;

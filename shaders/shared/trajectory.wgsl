@@ -6,6 +6,8 @@ struct Params {
     classes: u32,   // K
     features: u32,  // D
     width: u32,     // images for which the batch has room
+    logits_step: u32,   // words from one timestep's logits to the next
+    features_step: u32, // words from one timestep's representations to the next
     samples: u32,   // all samples
     measures: u32,  // number of tables of a tally
     all_ones: u32,  // 0xffffffff, unknown to the compiler: see `opaque`

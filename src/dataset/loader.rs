@@ -28,18 +28,23 @@ impl Loader {
     pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
         Loader::steps_per_epoch(&**dataset, split, batch)?;
         let len = dataset.len(split)?;
-        let order = Order { len, batch, seed: Some(seed), endless: dataset.endless(split), epoch: 0, shuffled: vec![] };
+        let order = Order { len, batch, seed: Some(seed), endless: dataset.endless(split), next: false, epoch: 0, shuffled: vec![] };
         Ok(Loader::start(dataset, split, order, start_step, None))
     }
 
     /// All pictures of a split once, in order. The last batch is padded to `batch` by repeating the last picture;
     /// [`Batch::n`] says how many are real. The step counts the batches from 0.
     pub fn eval(dataset: &Arc<dyn Dataset>, split: &str, batch: usize) -> Result<Loader> {
+        Loader::in_order(dataset, split, batch, false)
+    }
+
+    /// As [`Loader::eval`]; where `next` says so, each batch also holds the pictures that follow its own.
+    pub fn in_order(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, next: bool) -> Result<Loader> {
         let len = dataset.len(split)?;
         if batch == 0 {
             return Err(Error::Config("batch: expected at least 1, found 0".into()));
         }
-        let order = Order { len, batch, seed: None, endless: false, epoch: 0, shuffled: vec![] };
+        let order = Order { len, batch, seed: None, endless: false, next, epoch: 0, shuffled: vec![] };
         Ok(Loader::start(dataset, split, order, 0, Some(len.div_ceil(batch) as u64)))
     }
 
@@ -81,8 +86,12 @@ fn work(
     queue: &SyncSender<Result<Batch>>,
 ) {
     for step in steps {
-        let pictures = dataset.read(split, &order.indices(step));
-        let batch = pictures.map(|pictures| Batch::new(pictures, order.batch));
+        let indices = order.indices(step);
+        let mut batch = dataset.read(split, &indices).map(|pictures| Batch::new(pictures, order.batch));
+        if order.next {
+            let following: Vec<usize> = indices.iter().map(|i| (i + 1) % order.len).collect();
+            batch = batch.and_then(|batch| Ok(batch.with_next(dataset.read(split, &following)?)));
+        }
         let failed = batch.is_err();
         if queue.send(batch).is_err() || failed {
             return;
@@ -125,6 +134,8 @@ struct Order {
     /// Seed of the shuffling; none: in order.
     seed: Option<u64>,
     endless: bool,
+    /// Whether batches hold the pictures that follow their own too.
+    next: bool,
     /// The epoch that `shuffled` holds, if it is not empty.
     epoch: u64,
     shuffled: Vec<usize>,

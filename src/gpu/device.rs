@@ -259,8 +259,16 @@ impl Gpu {
         self.poll(wgpu::PollType::wait_indefinitely())
     }
 
+    /// A mark behind everything that was submitted so far, for [`Gpu::wait_for`].
+    pub fn mark(&self) -> wgpu::SubmissionIndex {
+        self.queue.submit([])
+    }
+
     /// Waits until one submission is done, whatever was submitted after it.
-    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+    ///
+    /// # Errors
+    /// A lost device, or an error reported meanwhile.
+    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
     }
 

@@ -121,17 +121,6 @@ impl Recording {
         gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, bytes);
     }
 
-    /// Copies a view of another recording into one of the same size here, on the device. Takes effect after what was
-    /// submitted before.
-    pub fn copy(&self, gpu: &Gpu, from: (&Recording, View), to: View) {
-        let (source, view) = from;
-        assert!(view.bytes == to.bytes, "copy of {} bytes into a view of {}", view.bytes, to.bytes);
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let (source, target) = (&source.buffers[view.buffer.0], &self.buffers[to.buffer.0]);
-        encoder.copy_buffer_to_buffer(source, view.offset, target, to.offset, to.bytes);
-        gpu.queue.submit([encoder.finish()]);
-    }
-
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
         self.run_from(gpu, 0, 1);
@@ -182,6 +171,11 @@ impl Recording {
 }
 
 impl Store {
+    /// Lets programs made with this store use the buffer of another recording's view under a name of their own.
+    pub fn share(&mut self, name: &str, recording: &Recording, view: View) {
+        self.0.insert(name.to_string(), recording.buffers[view.buffer.0].clone());
+    }
+
     /// The buffer of this name, if a program has made it.
     pub fn get(&self, name: &str) -> Option<&wgpu::Buffer> {
         self.0.get(name)

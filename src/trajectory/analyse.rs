@@ -3,14 +3,16 @@
 use super::Statistics;
 use super::gpu::GpuStream;
 use super::readout::Readout;
-use crate::dataset::{self, Normaliser};
+use crate::dataset::{self, Loader, Normaliser};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
-use crate::graph::passes::Passes;
+use crate::graph::fit::largest_batch;
+use crate::graph::taps::{Quantity, Tap};
 use crate::kernels::fnv1a;
-use crate::network::initialise;
+use crate::network::{Protocol, Schedule, initialise};
 use crate::report::{self, Epoch, Meta, Report, Training};
+use crate::stream::stream;
 use crate::train::run_folder::{checkpoints, choices_path, latest, read_config, read_metrics};
 use crate::train::{Checkpoint, Event};
 use crate::tune::cache;
@@ -31,6 +33,8 @@ pub struct Options<'a> {
     pub out: &'a Path,
     /// The checkpoint after so many steps; else the newest.
     pub checkpoint: Option<u64>,
+    /// What is shown and disturbed when: a protocol's file.
+    pub protocol: Option<&'a Path>,
 }
 
 /// What came of it.
@@ -42,7 +46,7 @@ pub struct Analysis {
     pub page: PathBuf,
 }
 
-/// Images per batch: bindings of one timestep's logits then start at multiples of 256 bytes.
+/// Images per batch, where so many fit.
 const BATCH: usize = 64;
 
 /// Streams a split through the trained and the untrained network and writes the report.
@@ -52,16 +56,20 @@ const BATCH: usize = 64;
 pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
     let config = read_config(options.run)?;
     let (trained, path) = load(options)?;
-    let network = trained.state.network.family()?.clone();
-    let described = network.network();
-    let specs = &described.parameters;
+    let description = trained.state.network.clone();
+    let network = description.network()?;
+    let protocol = options.protocol.map(Protocol::read).transpose()?;
+    if let Some(protocol) = &protocol {
+        protocol.validate(&network)?;
+    }
+    let schedule = Schedule::new(&network, protocol.as_ref());
     let mut notes = Vec::new();
     let initial_path = options.run.join("checkpoints").join("00000000.safetensors");
     let (untrained, init_checkpoint) = match Checkpoint::read(&initial_path) {
         Ok(checkpoint) => (checkpoint.parameters, Some("00000000.safetensors".to_string())),
         Err(error) => {
             notes.push(format!("The untrained network was drawn again from the seed ({error})."));
-            (initialise(specs, trained.state.training.seed), None)
+            (initialise(&network.parameters, trained.state.training.seed), None)
         }
     };
 
@@ -94,48 +102,47 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
         None
     });
     let choices = choices.unwrap_or_default();
-    let request = Request {
-        config: &network,
-        batch: BATCH,
-        target: &gpu.target,
-        passes: Passes::default(),
-        choices: &choices,
-        train: false,
-        inspect: false,
-        trajectory: true,
-    };
-    let mut after = Engine::new(gpu, &request, &mut Store::default())?;
-    let mut before = Engine::new(gpu, &request, &mut Store::default())?;
-    after.set_parameters(&trained.parameters);
-    before.set_parameters(&untrained);
-    let weight = trained.parameter("readout.weight").expect("every network has a readout");
-    let weight = weight.iter().map(|&w| f64::from(w)).collect();
-    let readout = Readout::new(weight, network.classes, network.gap_channels())?;
-    let mut stream = GpuStream::new(gpu, readout, images, network.timesteps, BATCH)?;
+    let taps = [Quantity::Logits, Quantity::Activation(network.readout.area)].map(Tap::series);
+    let plain = Request::forward(&network, &schedule, BATCH, &gpu.target);
+    let request = Request { choices: &choices, taps: &taps, ..plain };
+    let request = Request { batch: BATCH.min(largest_batch(&request)?.max(1)), ..request };
+    let after = Engine::new(gpu, &request, &mut Store::default())?;
+    let mut store = Store::default();
+    after.share_inputs(&mut store);
+    let mut engines = [after, Engine::new(gpu, &request, &mut store)?];
+    engines[0].set_normaliser(&normaliser);
+    engines[0].set_parameters(&trained.parameters)?;
+    engines[1].set_parameters(&untrained)?;
+    let weight = trained.parameters.values(&network.readout.weight)?.iter().map(|&w| f64::from(w)).collect();
+    let readout = Readout::new(weight, network.classes, network.features())?;
+    let mut store = Store::default();
+    let layout = GpuStream::share(&mut store, &engines);
+    let first = schedule.timesteps - layout.timesteps;
+    if first > 0 {
+        notes.push(format!("The readout exists from step {first} on: step 0 of the statistics is step {first} of the run."));
+    }
+    let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut store)?;
+    let loader = Loader::in_order(&data, options.split, request.batch, schedule.shows_next())?;
     let (begun, mut said) = (Instant::now(), Instant::now());
-    for start in (0..images).step_by(BATCH) {
-        let indices: Vec<usize> = (start..images.min(start + BATCH)).collect();
-        let batch = normaliser.batch(&data.read(options.split, &indices)?, BATCH);
-        for engine in [&after, &before] {
-            engine.feed(&batch);
-            engine.run();
-        }
-        stream.add_run(&after, &before, &batch.labels, batch.n)?;
-        let done = start + batch.n;
+    stream(&engines, loader, &mut [&mut statistics], |done| {
         if said.elapsed().as_secs_f64() > 5.0 || done == images {
             let rate = done as f64 / begun.elapsed().as_secs_f64();
             eprintln!("{done}/{images} pictures, {:.0} s left", (images - done) as f64 / rate);
             said = Instant::now();
         }
-    }
-    let statistics = stream.finish()?;
+    })?;
+    let statistics = statistics.finish()?;
+
 
     let json = |e: serde_json::Error| Error::Config(format!("the report: {e}"));
     let meta = Meta {
         name: options.run.file_name().map(|n| n.to_string_lossy().into_owned()),
-        network: serde_json::to_value(&network).map_err(json)?,
+        network: match description.sections() {
+            (Some(family), _) => serde_json::to_value(family).map_err(json)?,
+            (_, own) => serde_json::to_value(own).map_err(json)?,
+        },
         configuration: Some(config.to_toml()),
-        parameters: Some(described.learned()),
+        parameters: Some(network.learned()),
         dataset: Some(data.name()),
         split: Some(options.split.into()),
         images: Some(images as u64),
@@ -190,8 +197,8 @@ fn curves(run: &Path, split: &str) -> Result<Option<Training>> {
             Event::Epoch { epoch, split: s, loss, accuracy, .. } if s == split => Some(Epoch {
                 epoch,
                 train_loss: None,
-                loss: loss.into_iter().map(Some).collect(),
-                accuracy: accuracy.into_iter().map(Some).collect(),
+                loss,
+                accuracy,
             }),
             _ => None,
         })

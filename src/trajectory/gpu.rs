@@ -10,10 +10,14 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
+use crate::graph::taps::Quantity;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, View, align};
+use crate::stream::{Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
+/// The two networks: the analysed one, and the same before training.
+const NETWORKS: [&str; 2] = ["trained", "untrained"];
 /// Classes that a thread of `trajectory_cosine` serves.
 const CLASSES_PER_THREAD: usize = 4;
 
@@ -24,6 +28,27 @@ struct Inputs {
     logits: View,
     /// \[T\]\[D\]\[width\]
     representations: View,
+}
+
+/// How batches lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Timesteps.
+    pub timesteps: usize,
+    /// Images for which a batch has room.
+    pub width: usize,
+    /// Words from the logits of one timestep to those of the next; at least classes x width.
+    pub logits_step: usize,
+    /// Words from the representations of one timestep to those of the next; at least features x width.
+    pub features_step: usize,
+}
+
+impl Layout {
+    /// Timesteps without gaps.
+    pub fn dense(readout: &Readout, timesteps: usize, width: usize) -> Layout {
+        let (logits_step, features_step) = (readout.classes() * width, readout.features() * width);
+        Layout { timesteps, width, logits_step, features_step }
+    }
 }
 
 /// What is kept from batch to batch: the tables of [`Accumulator`], in its order.
@@ -47,8 +72,7 @@ pub struct GpuStream<'g> {
     recording: Recording,
     readout: Readout,
     samples: usize,
-    timesteps: usize,
-    width: usize,
+    layout: Layout,
     /// Number of the next batch's first image.
     first: usize,
     batch: View,
@@ -61,6 +85,7 @@ pub struct GpuStream<'g> {
 /// A program under construction.
 struct Builder {
     program: Program,
+    layout: Layout,
     /// T, K, D, width, samples.
     sizes: [usize; 5],
     batch: View,
@@ -84,11 +109,13 @@ impl Builder {
     ) -> Result<()> {
         let variant = Kernel::new(kernel, &Settings::new())?;
         let [timesteps, classes, features, width, samples] = self.sizes;
-        let params: [(&str, Param); 7] = [
+        let params: [(&str, Param); 9] = [
             ("timesteps", timesteps.into()),
             ("classes", classes.into()),
             ("features", features.into()),
             ("width", width.into()),
+            ("logits_step", self.layout.logits_step.into()),
+            ("features_step", self.layout.features_step.into()),
             ("samples", samples.into()),
             ("measures", Tally::MEASURES.into()),
             ("all_ones", u32::MAX.into()),
@@ -128,7 +155,8 @@ impl Builder {
 }
 
 impl<'g> GpuStream<'g> {
-    /// For so many samples and timesteps of a network with this readout, in batches with room for `width` images.
+    /// For so many samples of a network with this readout. `store` may hold buffers that networks leave their logits and
+    /// representations in, under the names [`GpuStream::share`] gives them.
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
@@ -136,20 +164,22 @@ impl<'g> GpuStream<'g> {
         gpu: &'g Gpu,
         readout: Readout,
         samples: usize,
-        timesteps: usize,
-        width: usize,
+        layout: Layout,
+        store: &mut Store,
     ) -> Result<GpuStream<'g>> {
+        let Layout { timesteps, width, logits_step, features_step } = layout;
         let (classes, features) = (readout.classes(), readout.features());
         let mut program = Program::default();
         let mut make = |name: &str, words: usize, role: Role| Builder::buffer(&mut program, name, words, role);
         let batch = make("batch", 2, Role::Input);
-        let labels = make("labels", width, Role::Input);
+        let labels = make("labels", width, Role::Persistent);
         let unit = make("readout", classes * features, Role::Input);
-        let mut inputs = |network: &str| Inputs {
-            logits: make(&format!("logits {network}"), timesteps * classes * width, Role::Input),
-            representations: make(&format!("representations {network}"), timesteps * features * width, Role::Input),
+        let mut inputs = |network: &str| {
+            let mut kept = |what: &str, words: usize| make(&format!("{what} {network}"), words, Role::Persistent);
+            let logits = kept("logits", timesteps * logits_step);
+            Inputs { logits, representations: kept("representations", timesteps * features_step) }
         };
-        let (trained, untrained) = (inputs("trained"), inputs("untrained"));
+        let [trained, untrained] = NETWORKS.map(&mut inputs);
         let mut kept = |name: &str, words: usize| make(name, words, Role::Persistent);
         let entries = Tally::MEASURES * timesteps * timesteps;
         let mut tally =
@@ -169,7 +199,7 @@ impl<'g> GpuStream<'g> {
             own: kept("own", 2 * cells),
         };
 
-        let mut b = Builder { program, sizes: [timesteps, classes, features, width, samples], batch, labels };
+        let mut b = Builder { program, layout, sizes: [timesteps, classes, features, width, samples], batch, labels };
         let records = tables.records;
         let (class_at, values) = b.measure(trained, "trained")?;
         let cosines = Builder::buffer(&mut b.program, "cosines", timesteps * classes * width, Role::Temporary);
@@ -202,8 +232,8 @@ impl<'g> GpuStream<'g> {
 
         let plan = Plan::new(&b.program, true);
         plan.fits(&b.program, &gpu.target)?;
-        // A store of its own: its buffers start at zero, as the accumulation does.
-        let recording = Recording::new(gpu, &b.program, &plan, &mut Store::default())?;
+        // The tables start at zero, as new buffers do.
+        let recording = Recording::new(gpu, &b.program, &plan, store)?;
         if gpu.checked() {
             recording.poison(gpu, &b.program);
         }
@@ -214,8 +244,7 @@ impl<'g> GpuStream<'g> {
             recording,
             readout,
             samples,
-            timesteps,
-            width,
+            layout,
             first,
             batch,
             labels,
@@ -225,40 +254,49 @@ impl<'g> GpuStream<'g> {
         })
     }
 
-    /// Takes a batch whose arrays lie on the host.
+    /// Lets a stream that is made with `store` read labels, logits and representations where two networks leave them; gives
+    /// their layout. Both were compiled with series of the logits and of the activation of the area that is read out.
+    pub fn share(store: &mut Store, engines: &[Engine; 2]) -> Layout {
+        let series = |engine: &Engine, of: Quantity| {
+            let tapped = engine.tapped(of).expect("the network was compiled with this tap");
+            tapped.series.expect("as a series")
+        };
+        let of = |engine: &Engine| {
+            let read_out = engine.network.readout.area;
+            (series(engine, Quantity::Logits), series(engine, Quantity::Activation(read_out)))
+        };
+        for (engine, network) in engines.iter().zip(NETWORKS) {
+            let (logits, representations) = of(engine);
+            store.share(&format!("trajectory.logits {network}"), engine.recording(), logits.view);
+            store.share(&format!("trajectory.representations {network}"), engine.recording(), representations.view);
+        }
+        store.share("trajectory.labels", engines[0].recording(), engines[0].compiled.feeds.labels);
+        let (logits, representations) = of(&engines[0]);
+        let (timesteps, width) = (logits.steps, engines[0].batch);
+        Layout { timesteps, width, logits_step: logits.distance, features_step: representations.distance }
+    }
+
+    /// Takes a batch whose arrays lie on the host, without gaps.
     ///
     /// # Errors
     /// A lost device.
     pub fn add(&mut self, batch: &Batch) -> Result<()> {
-        assert_eq!(batch.width, self.width, "all batches of a stream have the same width");
+        assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
         for (to, of) in [(self.trained, batch.trained), (self.untrained, batch.untrained)] {
             self.recording.write(self.gpu, to.logits, of.logits);
             self.recording.write(self.gpu, to.representations, of.representations);
         }
-        self.run(batch.labels, batch.images)
-    }
-
-    /// Takes the last run of two engines, compiled with `trajectory` for batches of this width. What they computed stays
-    /// on the device.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn add_run(&mut self, trained: &Engine, untrained: &Engine, labels: &[u32], images: usize) -> Result<()> {
-        for (to, engine) in [(self.trained, trained), (self.untrained, untrained)] {
-            let (logits, representations) = engine.compiled.trajectory.expect("compiled for it");
-            self.recording.copy(self.gpu, (engine.recording(), logits), to.logits);
-            self.recording.copy(self.gpu, (engine.recording(), representations), to.representations);
-        }
-        self.run(labels, images)
-    }
-
-    fn run(&mut self, labels: &[u32], images: usize) -> Result<()> {
-        assert!(self.first + images <= self.samples, "more images than the {} announced", self.samples);
-        self.recording.write(self.gpu, self.batch, &[self.first as u32, images as u32]);
-        self.recording.write(self.gpu, self.labels, labels);
-        self.recording.run(self.gpu);
-        self.first += images;
+        self.recording.write(self.gpu, self.labels, batch.labels);
+        self.run(self.first, batch.images);
         self.gpu.wait()
+    }
+
+    /// Submits the kernels for a batch of which all is on the device.
+    fn run(&mut self, first: usize, images: usize) {
+        assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
+        self.recording.write(self.gpu, self.batch, &[first as u32, images as u32]);
+        self.recording.run(self.gpu);
+        self.first = first + images;
     }
 
     /// Copies the tables back.
@@ -270,7 +308,7 @@ impl<'g> GpuStream<'g> {
         let sums = |view: View| self.recording.read::<[f32; 2]>(self.gpu, view);
         let tally =
             |[values, counts]: [View; 2]| -> Result<Tally> { Ok(Tally { sums: sums(values)?, counts: read(counts)? }) };
-        let mut accumulator = Accumulator::new(self.samples, self.timesteps, self.readout.classes());
+        let mut accumulator = Accumulator::new(self.samples, self.layout.timesteps, self.readout.classes());
         let of = &self.tables;
         accumulator.records = read(of.records)?;
         accumulator.counts = read(of.counts)?;
@@ -294,6 +332,13 @@ impl<'g> GpuStream<'g> {
     }
 }
 
+impl Sink for GpuStream<'_> {
+    fn take(&mut self, portion: &Portion) -> Result<()> {
+        self.run(portion.first, portion.batch.n);
+        Ok(())
+    }
+}
+
 /// The tables that the kernels leave of a golden analysis, in batches of `width`.
 ///
 /// # Errors
@@ -304,7 +349,9 @@ pub fn accumulate(gpu: &Gpu, golden: &Golden, width: usize) -> Result<Accumulato
 
 fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'g>> {
     let (samples, timesteps) = golden.extent();
-    let mut stream = GpuStream::new(gpu, golden.readout()?, samples, timesteps, width)?;
+    let readout = golden.readout()?;
+    let layout = Layout::dense(&readout, timesteps, width);
+    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut Store::default())?;
     golden.batches(width, |batch| stream.add(batch))?;
     Ok(stream)
 }

@@ -1,0 +1,140 @@
+//! One stream of batches through networks on a device, from which any number of sinks take what they asked for.
+//!
+//! Reading and preparing of pictures goes on on other threads, and the host prepares the next batch while the device works
+//! on this one; nothing is copied back that no sink asks for.
+
+use crate::Result;
+use crate::dataset::{Batch, Loader};
+use crate::engine::Engine;
+use crate::gpu::{Gpu, Reading};
+use crate::graph::taps::Quantity;
+use std::collections::VecDeque;
+
+/// Batches that the device may still be working on while the host prepares the next.
+const IN_FLIGHT: usize = 2;
+
+/// One batch, submitted to all networks of a stream.
+#[derive(Clone, Copy)]
+pub struct Portion<'a, 'g> {
+    /// The networks, in the order of the stream.
+    pub engines: &'a [Engine<'g>],
+    /// What they are shown.
+    pub batch: &'a Batch,
+    /// Number of the batch's first picture in its split.
+    pub first: usize,
+}
+
+/// Whatever takes something from each batch: statistics on the device, a file, a test.
+pub trait Sink {
+    /// Takes what it wants of a batch that has been submitted: launches kernels on what the networks leave, or starts to
+    /// read it back.
+    ///
+    /// # Errors
+    /// A lost device; whatever the sink itself meets.
+    fn take(&mut self, portion: &Portion) -> Result<()>;
+
+    /// Completes what is still under way after the last batch.
+    ///
+    /// # Errors
+    /// As [`Sink::take`].
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs batches of a loader through networks that share their inputs (see [`Engine::share_inputs`]), and each batch through
+/// all sinks. `done` is told the number of pictures so far.
+///
+/// # Errors
+/// Data that cannot be read; a lost device; what a sink meets.
+pub fn stream(
+    engines: &[Engine],
+    loader: Loader,
+    sinks: &mut [&mut dyn Sink],
+    mut done: impl FnMut(usize),
+) -> Result<()> {
+    let (mut first, mut running) = (0, VecDeque::new());
+    for item in loader {
+        let (_, batch) = item?;
+        engines[0].feed(&batch);
+        for engine in engines {
+            engine.run();
+        }
+        let portion = Portion { engines, batch: &batch, first };
+        for sink in sinks.iter_mut() {
+            sink.take(&portion)?;
+        }
+        running.push_back(engines[0].gpu.mark());
+        if running.len() >= IN_FLIGHT {
+            engines[0].gpu.wait_for(running.pop_front().expect("not empty"))?;
+        }
+        first += batch.n;
+        done(first);
+    }
+    for sink in sinks {
+        sink.finish()?;
+    }
+    engines[0].gpu.wait()
+}
+
+/// What a reading sink is handed of each batch and timestep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    /// Number of the first picture in its split.
+    pub first: usize,
+    /// Pictures that are real; the arrays have room for the whole batch.
+    pub images: usize,
+    /// Timestep.
+    pub timestep: usize,
+    /// Extents, images innermost.
+    pub shape: Vec<usize>,
+    /// The values.
+    pub values: Vec<f32>,
+}
+
+/// Copies a tapped quantity of one network back to the host and hands it to `to`, one batch later than it was computed, so
+/// that nothing waits.
+pub struct Collect<'g, F> {
+    gpu: &'g Gpu,
+    network: usize,
+    of: Quantity,
+    to: F,
+    pending: VecDeque<(Values, Reading)>,
+}
+
+impl<'g, F: FnMut(Values) -> Result<()>> Collect<'g, F> {
+    /// Of the network with this number in the stream, which must have been compiled with a tap on the quantity.
+    pub fn new(gpu: &'g Gpu, network: usize, of: Quantity, to: F) -> Self {
+        Collect { gpu, network, of, to, pending: VecDeque::new() }
+    }
+
+    /// Waits for the oldest values and hands them over, until so many are left under way.
+    fn hand_over(&mut self, left: usize) -> Result<()> {
+        while self.pending.len() > left {
+            let (mut of, reading) = self.pending.pop_front().expect("not empty");
+            of.values = reading.finish(self.gpu)?;
+            (self.to)(of)?;
+        }
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Values) -> Result<()>> Sink for Collect<'_, F> {
+    fn take(&mut self, portion: &Portion) -> Result<()> {
+        let engine = &portion.engines[self.network];
+        let earlier = self.pending.len();
+        let tapped = engine.tapped(self.of).expect("the network was compiled with this tap");
+        for (timestep, view) in tapped.views.iter().enumerate() {
+            let Some(view) = *view else { continue };
+            let (shape, values) = (tapped.shape.clone(), Vec::new());
+            let of = Values { first: portion.first, images: portion.batch.n, timestep, shape, values };
+            self.pending.push_back((of, engine.recording().read_later(engine.gpu, view)));
+        }
+        let started = self.pending.len() - earlier;
+        self.hand_over(started)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.hand_over(0)
+    }
+}
