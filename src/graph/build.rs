@@ -119,7 +119,6 @@ pub fn unroll(config: &NetworkConfig, batch: usize) -> Network {
         let before = |a: &BTreeMap<String, Vec<ValueId>>, area: &str| a.get(area).filter(|_| t > 0).map(|r| r[t - 1]);
         let drive = b.map("retina", Some(x), "retina.z", "retina", t).expect("every network has a retina");
         let mut signal = b.graph.node(Op::Relu, &[drive], "retina.r", "retina", t)[0];
-        let previous = activations.clone();
         activations.entry("retina".into()).or_default().push(signal);
         for (a, area) in AREAS.iter().enumerate() {
             if a > 0 {
@@ -127,15 +126,15 @@ pub fn unroll(config: &NetworkConfig, batch: usize) -> Network {
             }
             let name = |map: &str| format!("{area}.{map}");
             let bottom_up = b.map(&name("bottom_up"), Some(signal), &name("b"), area, t).expect("every area has one");
-            let lateral = b.map(&name("lateral"), before(&previous, area), &name("l"), area, t);
-            let above = AREAS.get(a + 1).and_then(|above| before(&previous, above));
+            let lateral = b.map(&name("lateral"), before(&activations, area), &name("l"), area, t);
+            let above = AREAS.get(a + 1).and_then(|above| before(&activations, above));
             let top_down = b.map(&name("top_down"), above, &name("u"), area, t);
             let z = b.mix(bottom_up, &[lateral, top_down], area, t);
             signal = b.rectify(z, area, t);
             activations.entry(area.to_string()).or_default().push(signal);
         }
         let pooled = b.graph.node(Op::AvgPool, &[signal], "gap.b", "gap", t)[0];
-        let lateral = b.map("gap.lateral", before(&previous, "gap"), "gap.l", "gap", t);
+        let lateral = b.map("gap.lateral", before(&activations, "gap"), "gap.l", "gap", t);
         let z = b.mix(pooled, &[lateral], "gap", t);
         let gap = b.rectify(z, "gap", t);
         activations.entry("gap".into()).or_default().push(gap);

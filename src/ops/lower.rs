@@ -280,12 +280,15 @@ fn folded(
     let mut runs: Vec<Vec<Run>> = Vec::new();
     let mut i = 0;
     while i < total {
-        let mut length = 1;
-        while i + length < total && lists.iter().all(|list| c.stretch(&list[i..=i + length]).is_some()) {
-            length += 1;
+        let mut run: Vec<Run> = lists.iter().map(|list| (c.view(list[i]), 0, 1)).collect();
+        i += 1;
+        while i < total {
+            let longer = run.iter().zip(lists).map(|(run, list)| c.longer(run, list[i])).collect::<Option<Vec<Run>>>();
+            let Some(longer) = longer else { break };
+            run = longer;
+            i += 1;
         }
-        runs.push(lists.iter().map(|list| c.stretch(&list[i..i + length]).expect("checked")).collect());
-        i += length;
+        runs.push(run);
     }
     let outs: Vec<View> = outputs.iter().map(|&v| c.view(v)).collect();
     if runs.len() == 1 {
@@ -305,36 +308,37 @@ fn folded(
 }
 
 impl Context<'_> {
-    /// The values as one run, if they lie at equal distances in one buffer and one binding may cover them.
-    fn stretch(&self, values: &[ValueId]) -> Option<Run> {
-        let views: Vec<View> = values.iter().map(|&v| self.view(v)).collect();
-        let step = if views.len() > 1 { views[1].offset.checked_sub(views[0].offset)? } else { 0 };
-        for pair in views.windows(2) {
-            if pair[0].buffer != pair[1].buffer || pair[0].offset + step != pair[1].offset || step == 0 {
-                return None;
-            }
-        }
-        let (first, last) = (views[0], views[views.len() - 1]);
-        let bytes = last.offset + last.bytes - first.offset;
-        let whole = View { bytes, ..first };
-        (bytes <= self.target.max_binding || views.len() == 1).then_some((whole, step as usize / 4, views.len()))
+    /// The run with `next` behind it, if that lies in the same buffer, as far behind the last timestep as those from each
+    /// other, and one binding may cover all.
+    fn longer(&self, &(whole, step, steps): &Run, next: ValueId) -> Option<Run> {
+        let next = self.view(next);
+        let behind = next.offset.checked_sub(whole.offset)?;
+        let step = if steps == 1 { behind as usize / 4 } else { step };
+        let equal = step > 0 && behind == 4 * (step * steps) as u64;
+        let bytes = behind + next.bytes;
+        let fits = next.buffer == whole.buffer && bytes <= self.target.max_binding;
+        (equal && fits).then_some((View { bytes, ..whole }, step, steps + 1))
     }
 }
 
 /// y = the sum of `terms`, in order; more than fit into one launch are added in several.
 fn add(c: &mut Context, terms: &[View], count: usize, y: View, site: Site) -> Result<()> {
     const NAMES: [&str; MOST_TERMS] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6"];
-    let mut terms = terms.to_vec();
-    while terms.len() > MOST_TERMS {
-        let partial = c.program.scratch("sum", site.area, count);
-        let rest = terms.split_off(MOST_TERMS);
-        add(c, &terms, count, partial, site)?;
-        terms = [vec![partial], rest].concat();
+    let mut sum: Option<View> = None; // of the terms before
+    let mut rest = terms;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(MOST_TERMS - usize::from(sum.is_some())));
+        let to = if later.is_empty() { y } else { c.program.scratch("sum", site.area, count) };
+        let mut operands: Vec<(&'static str, View)> =
+            NAMES.into_iter().zip(sum.into_iter().chain(now.iter().copied())).collect();
+        let settings = Settings::new().set("TERMS", operands.len() as u32);
+        operands.push(("y", to));
+        c.each("add", settings, &operands, count, site)?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        (sum, rest) = (Some(to), later);
     }
-    let mut operands: Vec<(&'static str, View)> = NAMES.into_iter().zip(terms).collect();
-    let settings = Settings::new().set("TERMS", operands.len() as u32);
-    operands.push(("y", y));
-    c.each("add", settings, &operands, count, site)
 }
 
 fn channel_sum(
