@@ -28,7 +28,12 @@ fn stderr(output: &Output) -> String {
 
 /// What the command printed, which must be one JSON value and nothing else.
 fn json(output: &Output) -> Value {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    json_with(0, output)
+}
+
+/// The same of a command that ends with another exit code.
+fn json_with(code: i32, output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stdout(output)))
 }
 
@@ -110,6 +115,11 @@ fn a_plan_for_people_and_as_a_graph() {
     for piece in ["372416 parameters", "without", "hoist", "Largest buffers", "Batch 32 fits WebGPU defaults"] {
         assert!(stdout(&output).contains(piece), "`{piece}` is not in: {}", stdout(&output));
     }
+    // Areas stand in the order in which the network has them.
+    let text = stdout(&output);
+    let places: Vec<_> =
+        ["retina", "v1", "v2", "v4", "it", "gap", "readout"].map(|area| text.find(&format!("\n {area} "))).to_vec();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in: {text}");
     let graph = std::fs::read_to_string(dot).unwrap();
     assert!(graph.starts_with("digraph") && graph.contains("t = 4") && graph.contains("conv2d"));
     assert_refused(&run_without_adapter(&["plan", "--preset", "tiny", "--no-pass", "x"]), &["`x`", "hoist"]);
@@ -117,18 +127,35 @@ fn a_plan_for_people_and_as_a_graph() {
 
 #[test]
 fn what_does_not_fit_is_said_with_the_largest_that_does() {
-    let plan = |batch: &str| json(&run_without_adapter(&["plan", "--preset", "blt128", "--json", "--batch", batch]));
-    let large = plan("1024");
+    let run_plan = |batch: &str| run_without_adapter(&["plan", "--preset", "blt128", "--json", "--batch", batch]);
+    let large = json_with(1, &run_plan("1024"));
     assert_eq!(large["fits"], false);
     assert!(large["why_not"].as_str().unwrap().contains("MiB"), "{large}");
     let largest = large["largest_batch"].as_u64().unwrap();
     assert!(largest > 0, "{large}");
-    assert_eq!(plan(&largest.to_string())["fits"], true);
-    assert_eq!(plan(&(largest + 1).to_string())["fits"], false);
+    assert_eq!(json(&run_plan(&largest.to_string()))["fits"], true);
+    assert_eq!(json_with(1, &run_plan(&(largest + 1).to_string()))["fits"], false);
+    let text = run_without_adapter(&["plan", "--preset", "blt128", "--batch", "1024"]);
+    assert_eq!(text.status.code(), Some(1), "{}", stderr(&text));
+    for piece in ["Batch 1024 does not fit: ", &format!("within the adapter's limits is {largest}\n")] {
+        assert!(stdout(&text).contains(piece), "`{piece}` is not in: {}", stdout(&text));
+    }
     assert_refused(
         &run(&["plan", "--preset", "tiny", "--batch", "16777216"]),
         &["batch 16777216", "32-bit", "the largest batch that fits is "],
     );
+}
+
+/// Thousands of timesteps are planned as readily as five, and the table of bytes does not grow as wide.
+#[test]
+fn a_plan_of_many_timesteps() {
+    let output =
+        run_without_adapter(&["plan", "--preset", "tiny", "--timesteps", "3000", "--batch", "1", "--inference"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(text.contains("3000 timesteps") && text.contains("the other 2988"), "{text}");
+    let widest = text.lines().map(|line| line.chars().count()).max();
+    assert!(widest < Some(300), "{widest:?} characters in a line");
 }
 
 #[test]

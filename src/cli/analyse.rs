@@ -23,6 +23,9 @@ pub struct Arguments {
     /// The checkpoint after so many steps [default: the newest].
     #[arg(long, value_name = "STEP")]
     checkpoint: Option<u64>,
+    /// What is shown and disturbed when: a file with [protocol], see docs/networks.md
+    #[arg(long, value_name = "FILE")]
+    protocol: Option<PathBuf>,
     /// Print the statistics as one JSON object and nothing else.
     #[arg(long)]
     json: bool,
@@ -39,6 +42,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         split: &arguments.split,
         out: &out,
         checkpoint: arguments.checkpoint,
+        protocol: arguments.protocol.as_deref(),
     };
     let analysis = analyse(&gpu, &options)?;
     if arguments.json {

@@ -304,7 +304,7 @@ impl Bench<'_> {
         let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
         let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
         let mut document = self.document("step")?;
-        let config = network.preset.network();
+        let config = network.preset.network().network();
         let chosen = variants.choose(self.gpu, &config, network.batch, passes)?;
         self.say(&chosen.origin);
         let what = (&config, network.batch, passes, &chosen.choices);
@@ -332,7 +332,7 @@ impl Bench<'_> {
         let name = format!("{}-b{}", network.preset.name(), network.batch);
         let arguments = format!("recurve bench passes {}", network.arguments());
         let names = (name.as_str(), arguments.as_str());
-        let (effects, rows) = passes(self.gpu, &network.preset.network(), network.batch, names, self.seconds)?;
+        let (effects, rows) = passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds)?;
         document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))

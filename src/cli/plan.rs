@@ -4,16 +4,18 @@ use super::Adapter;
 use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::gpu::{adapters, target};
-use recurve::graph::compile::{Compiled, Request, compile, largest_batch};
+use recurve::graph::compile::{Compiled, Request, compile};
+use recurve::graph::fit::largest_batch;
 use recurve::graph::dot::dot;
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::Choices;
 use recurve::kernels::{Role, Target};
-use recurve::network::{Preset, RunConfig};
+use recurve::network::{Preset, RunConfig, Schedule};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 /// Arguments of `recurve plan`.
 #[derive(clap::Args)]
@@ -28,6 +30,9 @@ pub struct Arguments {
     /// Images per batch.
     #[arg(long)]
     batch: Option<usize>,
+    /// Parts in which a batch is computed [default: the configuration's].
+    #[arg(long, value_name = "PARTS")]
+    accumulate: Option<usize>,
     /// Timesteps.
     #[arg(long)]
     timesteps: Option<usize>,
@@ -55,6 +60,9 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     if let Some(batch) = arguments.batch {
         config.training.batch = batch;
     }
+    if let Some(parts) = arguments.accumulate {
+        config.training.accumulate = parts;
+    }
     if let Some(timesteps) = arguments.timesteps {
         config.network = config.network.with_timesteps(timesteps);
     }
@@ -64,47 +72,42 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         None if adapter.0.is_none() => Target::minimum(),
         _ => adapter.open(false)?.target.clone(),
     };
-    let network = config.network.family()?;
-    let request = |passes: Passes| Request {
-        config: network,
-        batch: config.training.batch,
-        target: &target,
-        passes,
-        choices: Choices::TABLE,
-        train: !arguments.inference,
-        inspect: false,
-        trajectory: false,
+    let network = config.network.network()?;
+    let schedule = Schedule::plain(network.timesteps);
+    let parts = config.training.accumulate;
+    let request = |passes: Passes| {
+        let training = Request::training(&network, &schedule, config.training.batch / parts, &target);
+        let train = !arguments.inference;
+        Request { passes, train, parts: if train { parts } else { 1 }, ..training }
     };
     let passes = Passes::without(&arguments.no_pass)?;
+    let progress = Progress::start();
+    progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));
     let compiled = compile(&request(passes))?;
-    let fits = compiled.plan.fits(&compiled.lowered.program, &target);
+    let fits = compiled.plan.fits(&compiled.program, &target);
     let mut effects = Vec::new();
     for name in Passes::NAMES.iter().filter(|name| !arguments.no_pass.iter().any(|n| n == *name)) {
+        progress.say(format!("the same without {name}, to show what it does"));
         let mut off = arguments.no_pass.clone();
         off.push(name.to_string());
-        effects.push((*name, compile(&request(Passes::without(&off)?))?));
+        effects.push((*name, Figures::of(&compile(&request(Passes::without(&off)?))?)));
     }
     if let Some(path) = &arguments.dot {
-        std::fs::write(path, dot(&compiled.network.graph)).with_context(|| path.display().to_string())?;
+        std::fs::write(path, dot(&compiled.unrolled.graph)).with_context(|| path.display().to_string())?;
     }
-    let parameters: usize = compiled.arenas.ranges.iter().map(|r| r.2 as usize / 4).sum();
-    let dispatches = compiled.lowered.program.launches.len();
-    let nodes = compiled.network.graph.nodes.len();
+    let parameters: usize = compiled.places.arenas.ranges.iter().map(|r| r.2 as usize / 4).sum();
+    let Figures { nodes, dispatches, peak_bytes } = Figures::of(&compiled);
     let why_not = fits.err().map(|error| error.to_string());
+    progress.say("searching the largest batch that fits".into());
     let largest = largest_batch(&request(passes))?;
     let memory = memory(&compiled);
+    let code = if why_not.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if arguments.json {
-        let effects: BTreeMap<&str, _> = effects
-            .iter()
-            .map(|(name, c)| {
-                let (nodes, dispatches) = (c.network.graph.nodes.len(), c.lowered.program.launches.len());
-                (*name, json!({ "nodes": nodes, "dispatches": dispatches, "peak_bytes": c.peak_bytes() }))
-            })
-            .collect();
+        let effects: BTreeMap<&str, Figures> = effects.into_iter().collect();
         let rows: Vec<_> =
             memory.iter().map(|((area, t), bytes)| json!({ "area": area, "timestep": t, "bytes": bytes })).collect();
         let plan = json!({
-            "peak_bytes": compiled.peak_bytes(),
+            "peak_bytes": peak_bytes,
             "parameters": parameters,
             "dispatches": dispatches,
             "nodes": nodes,
@@ -121,7 +124,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             "slots": compiled.plan.slots,
         });
         println!("{plan}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let what = if arguments.inference { "forward" } else { "training step" };
     println!(
@@ -129,21 +132,16 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         config.training.batch,
         config.network.timesteps(),
         target.name,
-        mib(compiled.peak_bytes())
+        mib(peak_bytes)
     );
     nodes_table(&compiled);
     println!(
         "\nWhat each pass does: the figures without it, against {nodes} nodes, {dispatches} dispatches with all asked for"
     );
     let mut table = table(&["without", "nodes", "dispatches", "peak MiB"]);
-    for (name, c) in &effects {
-        let (nodes, dispatches) = (c.network.graph.nodes.len(), c.lowered.program.launches.len());
-        table.add_row([
-            name.to_string(),
-            nodes.to_string(),
-            dispatches.to_string(),
-            format!("{:.1}", mib(c.peak_bytes())),
-        ]);
+    for (name, Figures { nodes, dispatches, peak_bytes }) in effects {
+        let peak = format!("{:.1}", mib(peak_bytes));
+        table.add_row([name.to_string(), nodes.to_string(), dispatches.to_string(), peak]);
     }
     println!("{table}");
     memory_tables(&compiled, &memory);
@@ -156,7 +154,51 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         0 => println!("Not even a batch of 1 fits: use a smaller network"),
         _ => println!("The largest batch whose buffers and bindings are within the adapter's limits is {largest}"),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// How large a compiled network is.
+#[derive(serde::Serialize)]
+struct Figures {
+    nodes: usize,
+    dispatches: usize,
+    peak_bytes: u64,
+}
+
+impl Figures {
+    fn of(compiled: &Compiled) -> Figures {
+        let (nodes, dispatches) = (compiled.unrolled.graph.nodes.len(), compiled.program.launches.len());
+        Figures { nodes, dispatches, peak_bytes: compiled.peak_bytes() }
+    }
+}
+
+/// Says on stderr what is being done, once it has taken so long that the user may wonder.
+struct Progress(mpsc::Sender<String>);
+
+impl Progress {
+    /// What takes longer is announced.
+    const SILENCE: Duration = Duration::from_secs(2);
+
+    fn start() -> Progress {
+        let (sender, receiver) = mpsc::channel::<String>();
+        let start = Instant::now();
+        std::thread::spawn(move || {
+            let mut doing = String::new();
+            loop {
+                match receiver.recv_timeout(Progress::SILENCE.saturating_sub(start.elapsed())) {
+                    Ok(next) => doing = next,
+                    Err(mpsc::RecvTimeoutError::Timeout) => break eprintln!("plan: {doing} …"),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            receiver.iter().for_each(|next| eprintln!("plan: {next} …"));
+        });
+        Progress(sender)
+    }
+
+    fn say(&self, what: String) {
+        let _ = self.0.send(what); // the thread lives as long as this
+    }
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -171,20 +213,23 @@ fn table(header: &[&str]) -> Table {
 
 /// The graph: operations by area, with how often each stands in it.
 fn nodes_table(compiled: &Compiled) {
-    let mut rows: BTreeMap<(String, &str), usize> = BTreeMap::new();
-    for node in &compiled.network.graph.nodes {
-        *rows.entry((node.area.clone(), node.op.name())).or_default() += 1;
+    let mut areas: Vec<&str> = Vec::new(); // in the order in which they first take part
+    let mut rows: HashMap<&str, BTreeMap<&str, usize>> = HashMap::new();
+    for node in &compiled.unrolled.graph.nodes {
+        let operations = rows.entry(&node.area).or_insert_with(|| {
+            areas.push(&node.area);
+            BTreeMap::new()
+        });
+        *operations.entry(node.op.name()).or_default() += 1;
     }
-    let order = ["retina", "v1", "v2", "v4", "it", "gap", "readout"];
     println!(
         "Operations by area ({} nodes unrolled, {} after all passes)",
         compiled.nodes_unrolled,
-        compiled.network.graph.nodes.len()
+        compiled.unrolled.graph.nodes.len()
     );
     let mut table = table(&["area", "operations"]);
-    for area in order {
-        let list: Vec<String> =
-            rows.iter().filter(|((a, _), _)| a == area).map(|((_, op), n)| format!("{n} x {op}")).collect();
+    for area in areas {
+        let list: Vec<String> = rows[area].iter().map(|(op, n)| format!("{n} x {op}")).collect();
         table.add_row([area.to_string(), list.join(", ")]);
     }
     println!("{table}");
@@ -193,7 +238,7 @@ fn nodes_table(compiled: &Compiled) {
 /// Bytes that values ask for by area and timestep, before slots are shared; stacks of timesteps count at `None`.
 fn memory(compiled: &Compiled) -> BTreeMap<(String, Option<usize>), u64> {
     let mut rows: BTreeMap<(String, Option<usize>), u64> = BTreeMap::new();
-    for (spec, life) in compiled.lowered.program.buffers.iter().zip(&compiled.plan.lifetime) {
+    for (spec, life) in compiled.program.buffers.iter().zip(&compiled.plan.lifetime) {
         if life.0 != usize::MAX {
             *rows.entry((spec.area.clone(), spec.timestep)).or_default() += spec.bytes;
         }
@@ -202,21 +247,26 @@ fn memory(compiled: &Compiled) -> BTreeMap<(String, Option<usize>), u64> {
 }
 
 fn memory_tables(compiled: &Compiled, memory: &BTreeMap<(String, Option<usize>), u64>) {
-    let steps: Vec<usize> = (0..compiled.network.scores.len()).collect();
+    /// Most timesteps that have a column of their own.
+    const COLUMNS: usize = 12;
+    let steps = compiled.unrolled.scores.len();
+    let (shown, rest) = (steps.min(COLUMNS), COLUMNS.min(steps)..steps);
     println!("\nBytes asked for by area and timestep, MiB (\"all\": kept for all timesteps together, or timeless)");
     let mut header = vec!["area".to_string(), "all".to_string()];
-    header.extend(steps.iter().map(|t| format!("t={t}")));
+    header.extend((0..shown).map(|t| format!("t={t}")));
+    header.extend((!rest.is_empty()).then(|| format!("the other {}", rest.len())));
     let mut areas: Vec<&String> = memory.keys().map(|k| &k.0).collect();
     areas.dedup();
     let mut by_area = Table::new();
     by_area.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
     let mut total = 0;
     for area in areas {
-        let cell = |t: Option<usize>| memory.get(&(area.clone(), t)).copied().unwrap_or(0);
-        total += cell(None) + steps.iter().map(|&t| cell(Some(t))).sum::<u64>();
-        let mut row = vec![area.clone(), format!("{:.2}", mib(cell(None)))];
-        row.extend(steps.iter().map(|&t| format!("{:.2}", mib(cell(Some(t))))));
-        by_area.add_row(row);
+        let bytes = |t: Option<usize>| memory.get(&(area.clone(), t)).copied().unwrap_or(0);
+        let mut cells = vec![bytes(None)];
+        cells.extend((0..shown).map(|t| bytes(Some(t))));
+        cells.extend((!rest.is_empty()).then(|| rest.clone().map(|t| bytes(Some(t))).sum::<u64>()));
+        total += cells.iter().sum::<u64>();
+        by_area.add_row(std::iter::once(area.clone()).chain(cells.iter().map(|&cell| format!("{:.2}", mib(cell)))));
     }
     println!("{by_area}");
     let plan = &compiled.plan;
@@ -229,7 +279,7 @@ fn memory_tables(compiled: &Compiled, memory: &BTreeMap<(String, Option<usize>),
         mib(plan.params_bytes + plan.staging_bytes)
     );
     println!("\nLargest buffers");
-    let mut largest: Vec<_> = compiled.lowered.program.buffers.iter().collect();
+    let mut largest: Vec<_> = compiled.program.buffers.iter().collect();
     largest.sort_by_key(|b| std::cmp::Reverse(b.bytes));
     let mut list = table(&["buffer", "area", "kept", "MiB"]);
     for spec in largest.iter().take(10) {

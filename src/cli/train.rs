@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Pictures per step
     #[arg(long, value_name = "B")]
     batch: Option<usize>,
+    /// Parts in which a step's pictures are computed one after the other, to need less memory; must divide the batch
+    #[arg(long, value_name = "PARTS")]
+    accumulate: Option<usize>,
     /// Seed of initialisation and of the order of the pictures
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -63,6 +66,7 @@ impl Arguments {
         self.epochs.inspect(|&n| training.set_epochs(n));
         self.steps.inspect(|&n| training.set_steps(n));
         training.batch = self.batch.unwrap_or(training.batch);
+        training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);

@@ -1,12 +1,11 @@
 //! `recurve tune`, and the flags that say where other commands' kernel variants come from.
 
 use super::Adapter;
-use recurve::engine::fits;
 use recurve::gpu::Gpu;
 use recurve::graph::compile::{Request, compile};
+use recurve::graph::fit::fits;
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::Choices;
-use recurve::network::{NetworkConfig, Preset, RunConfig};
+use recurve::network::{Network, Preset, RunConfig, Schedule};
 use recurve::tune::{Chosen, Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, choose, tune};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,16 +47,12 @@ impl Flags {
     }
 
     /// The kernel variants for training steps of a network.
-    pub fn choose(&self, gpu: &Gpu, config: &NetworkConfig, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
-        let uses = compile(&request(gpu, config, batch, passes))?.lowered.uses;
+    pub fn choose(&self, gpu: &Gpu, network: &Network, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
+        let schedule = Schedule::plain(network.timesteps);
+        let request = Request { passes, ..Request::training(network, &schedule, batch, &gpu.target) };
+        let uses = compile(&request)?.uses;
         Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref())?)
     }
-}
-
-/// A training step, with the variants of the table.
-fn request<'a>(gpu: &'a Gpu, config: &'a NetworkConfig, batch: usize, passes: Passes) -> Request<'a> {
-    let (target, choices) = (&gpu.target, Choices::TABLE);
-    Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
 }
 
 fn positive(seconds: f64) -> anyhow::Result<f64> {
@@ -99,7 +94,10 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let seconds = positive(arguments.seconds)?;
     let gpu = adapter.open(false)?;
     let passes = Passes::without(&arguments.no_pass)?;
-    let request = request(&gpu, config.network.family()?, config.training.batch, passes);
+    let network = config.network.network()?;
+    let (schedule, parts) = (Schedule::plain(network.timesteps), config.training.accumulate);
+    let plain = Request::training(&network, &schedule, config.training.batch / parts, &gpu.target);
+    let request = Request { passes, parts, ..plain };
     let compiled = compile(&request)?;
     fits(&compiled, &request)?;
     let mut show = |trial: &Trial| {
@@ -107,7 +105,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         eprintln!("{}: {} {ms}", trial.key, trial.variant);
     };
     let mut options = Options { seconds, progress: &mut show, alter: &|_, _, _| () };
-    let tuned = tune(&gpu, &compiled.lowered.uses, &mut options)?;
+    let tuned = tune(&gpu, &compiled.uses, &mut options)?;
     let folder = cache::folder();
     cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);
     if arguments.json {

@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation of an unrolled graph: backpropagation through time is ordinary reverse traversal.
 
-use super::{Graph, Node, ValueId};
+use super::{Graph, ValueId};
 use crate::ops::{Add, Call, Op};
 use std::collections::{BTreeMap, HashMap};
 

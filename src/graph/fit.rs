@@ -50,11 +50,25 @@ pub fn does_not_fit(request: &Request, why: &str) -> Result<Error> {
 /// # Errors
 /// When a kernel variant is refused.
 pub fn largest_batch(request: &Request) -> Result<usize> {
-    let mut high = 1; // does not fit, once the loop is done
-    while would_fit(request, high)? {
-        high *= 2;
+    let most = indexable_batch(request.network);
+    // Often it is the largest map that limits the batch: the search starts where that just fits, in steps that double.
+    let words = request.target.max_binding.min(request.target.max_buffer) / 4;
+    let start = (most as u64).saturating_mul(words) / u64::from(u32::MAX);
+    let mut low = most.min(start as usize); // fits, once the loops are done
+    let mut high = low + 1; // does not fit, once the loops are done
+    let mut step = 1;
+    while low > 0 && !would_fit(request, low)? {
+        high = low;
+        low = low.saturating_sub(step);
+        step *= 2;
     }
-    let mut low = high / 2; // fits
+    if step == 1 {
+        while would_fit(request, high)? {
+            low = high;
+            high = low + step;
+            step *= 2;
+        }
+    }
     while low + 1 < high {
         let middle = (low + high) / 2;
         if would_fit(request, middle)? { low = middle } else { high = middle }

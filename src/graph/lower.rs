@@ -91,7 +91,7 @@ pub fn lower(
     for node in graph.nodes.iter().filter(|n| !n.op.in_place().is_empty()) {
         node.outputs.iter().for_each(|v| used[v.0] = false); // they lie where inputs lie
     }
-    let is_output = |v: ValueId| graph.outputs.contains(&v);
+    let is_output = graph.is_output();
 
     // Series: name -> members in order of time.
     let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
@@ -115,7 +115,7 @@ pub fn lower(
         if members.len() < 2 || !same || !distinct || total > target.max_buffer {
             continue;
         }
-        let role = if members.iter().any(|&v| is_output(v)) { Role::Output } else { Role::Temporary };
+        let role = if members.iter().any(|v| is_output[v.0]) { Role::Output } else { Role::Temporary };
         let spec = BufferSpec { name: name.into(), bytes: total, role, area: first.area.clone(), timestep: None };
         let buffer = program.buffer(spec);
         for (i, v) in members.iter().enumerate() {
@@ -127,7 +127,7 @@ pub fn lower(
             views[i] = Some(*view);
         } else if used[i] && views[i].is_none() {
             let role = match value.origin {
-                Origin::Node if is_output(ValueId(i)) => Role::Output,
+                Origin::Node if is_output[i] => Role::Output,
                 Origin::Node => Role::Temporary,
                 _ => Role::Input,
             };

@@ -117,6 +117,13 @@ impl Graph {
         uses
     }
 
+    /// Whether the host reads each value after a run.
+    pub fn is_output(&self) -> Vec<bool> {
+        let mut is_output = vec![false; self.values.len()];
+        self.outputs.iter().for_each(|v| is_output[v.0] = true);
+        is_output
+    }
+
     /// The index of the node that writes each value.
     pub fn producers(&self) -> Vec<Option<usize>> {
         let mut producers = vec![None; self.values.len()];

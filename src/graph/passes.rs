@@ -54,10 +54,11 @@ impl Passes {
 pub fn hoist(graph: &mut Graph) -> impl Fn(ValueId) -> ValueId + use<> {
     let mut now: Vec<ValueId> = (0..graph.values.len()).map(ValueId).collect();
     let mut seen: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
+    let is_output = graph.is_output();
     let nodes = std::mem::take(&mut graph.nodes);
     for mut node in nodes {
         node.inputs.iter_mut().for_each(|v| *v = now[v.0]);
-        if node.outputs.iter().any(|v| graph.outputs.contains(v)) {
+        if node.outputs.iter().any(|v| is_output[v.0]) {
             graph.nodes.push(node);
             continue;
         }
@@ -65,7 +66,9 @@ pub fn hoist(graph: &mut Graph) -> impl Fn(ValueId) -> ValueId + use<> {
             Some(outputs) => {
                 for (old, new) in node.outputs.iter().zip(outputs) {
                     now[old.0] = *new;
-                    graph.values[new.0].timestep = None; // it serves several
+                    if graph.values[old.0].timestep != graph.values[new.0].timestep {
+                        graph.values[new.0].timestep = None; // it serves several
+                    }
                 }
             }
             None => {
@@ -107,14 +110,15 @@ pub fn fuse_add(graph: &mut Graph) {
     for i in 0..slots.len() {
         let Some(sum) = slots[i].as_ref().filter(|n| n.op == Op::Add(Add)).cloned() else { continue };
         // Terms that can be started from a map. Nothing but this sum reads them, so they may run here.
-        let mut fused: Vec<usize> = Vec::new();
+        let mut fused: Vec<usize> = Vec::new(); // places of the nodes
         let mut rest: Vec<ValueId> = Vec::new();
         for &term in &sum.inputs {
             let producer = producers[term.0]
                 .filter(|&p| uses[term.0] == 1 && slots[p].as_ref().is_some_and(|n| n.op.with_base().is_some()));
+            // Such a node has one output, and a term that is read once stands in the sum once: no node comes twice.
             match producer {
-                Some(p) if !fused.contains(&p) => fused.push(p),
-                _ => rest.push(term),
+                Some(p) => fused.push(p),
+                None => rest.push(term),
             }
         }
         if fused.is_empty() {

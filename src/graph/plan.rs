@@ -2,6 +2,8 @@
 
 use crate::kernels::{Access, Program, Role, Target, align};
 use crate::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
 /// Where every buffer of a program lives.
 #[derive(Clone, Debug)]
@@ -45,8 +47,10 @@ impl Plan {
             }
         }
         let mut order: Vec<usize> = (0..program.buffers.len()).collect();
-        order.sort_by_key(|&i| (lifetime[i].0, std::cmp::Reverse(program.buffers[i].bytes)));
-        let mut slots: Vec<(u64, usize)> = Vec::new(); // bytes, last launch of the present tenant
+        order.sort_by_key(|&i| (lifetime[i].0, Reverse(program.buffers[i].bytes)));
+        let mut slots: Vec<u64> = Vec::new(); // bytes
+        let mut occupied: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new(); // last launch of the tenant, slot
+        let mut free: BTreeSet<(u64, usize)> = BTreeSet::new(); // bytes, slot
         let mut slot_of = vec![None; program.buffers.len()];
         let mut persistent_bytes = 0;
         for i in order {
@@ -58,17 +62,25 @@ impl Plan {
             if first == usize::MAX {
                 continue; // nothing touches it
             }
-            let free = slots.iter().enumerate().filter(|(_, slot)| reuse && slot.1 < first);
-            let chosen =
-                free.min_by_key(|(_, slot)| if slot.0 >= bytes { (0, slot.0 - bytes) } else { (1, bytes - slot.0) });
-            let slot = match chosen.map(|(s, _)| s) {
-                Some(s) => s,
+            while let Some(&Reverse((_, slot))) = occupied.peek().filter(|tenant| reuse && tenant.0.0 < first) {
+                occupied.pop();
+                free.insert((slots[slot], slot));
+            }
+            // The smallest that is large enough, else the largest; the first of equals.
+            let large_enough = free.range((bytes, 0)..).next();
+            let largest = || free.last().and_then(|&(most, _)| free.range((most, 0)..).next());
+            let slot = match large_enough.or_else(largest).copied() {
+                Some(chosen) => {
+                    free.remove(&chosen);
+                    chosen.1
+                }
                 None => {
-                    slots.push((0, 0));
+                    slots.push(0);
                     slots.len() - 1
                 }
             };
-            slots[slot] = (slots[slot].0.max(bytes), last);
+            slots[slot] = slots[slot].max(bytes);
+            occupied.push(Reverse((last, slot)));
             slot_of[i] = Some(slot);
         }
         let mut params_bytes = 0;
@@ -79,7 +91,7 @@ impl Plan {
         }
         let outputs = program.buffers.iter().filter(|b| b.role == Role::Output).map(|b| b.bytes);
         Plan {
-            slots: slots.iter().map(|s| s.0).collect(),
+            slots,
             slot_of,
             lifetime,
             persistent_bytes,

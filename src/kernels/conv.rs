@@ -161,7 +161,7 @@ impl Start {
 
 /// How the weights of a convolution lie in the parameter: `w[co * out_step + ci * in_step + ky * k + kx]`, turned by
 /// 180 degrees if `flip`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightOrder {
     /// Distance between output channels.
     pub out_step: usize,
@@ -181,7 +181,7 @@ pub struct Site<'a> {
 }
 
 /// How a weight is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packing {
     /// The weight.
     w: View,
@@ -204,7 +204,7 @@ fn pack(
     site: Site,
 ) -> Result<View> {
     let packing = Packing { w, order, r, m: cut.map(|cut| cut.m) };
-    if let Some((_, packed)) = p.packed.iter().find(|(other, _)| *other == packing) {
+    if let Some(packed) = p.packed.get(&packing) {
         return Ok(*packed);
     }
     let ConvShape { cin, cout, k, .. } = *shape;
@@ -228,7 +228,7 @@ fn pack(
         ("out_step", order.out_step.into()),
     ];
     p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
-    p.packed.push((packing, packed));
+    p.packed.insert(packing, packed);
     Ok(packed)
 }
 

@@ -2,6 +2,7 @@
 
 use super::conv::Packing;
 use super::kernel::{Access, Kernel, Param};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bindings start at multiples of this many bytes (WebGPU's default `minStorageBufferOffsetAlignment`).
@@ -46,7 +47,7 @@ pub struct BufferSpec {
 }
 
 /// A range of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The buffer.
     pub buffer: BufferId,
@@ -80,8 +81,8 @@ pub struct Program {
     pub buffers: Vec<BufferSpec>,
     /// All launches, in order.
     pub launches: Vec<Launch>,
-    /// Weights that a launch has packed.
-    pub packed: Vec<(Packing, View)>,
+    /// Where a launch has put each packed weight.
+    pub packed: HashMap<Packing, View>,
 }
 
 impl Program {
