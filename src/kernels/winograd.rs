@@ -9,6 +9,7 @@
 //! Summed over channels (or tiles and images, for dw), each of the N x N elementwise products is a product of matrices.
 
 use super::conv::{ConvShape, Site, Start, Tile};
+use super::meetings::Marks;
 use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
 
@@ -104,7 +105,13 @@ impl Winograd {
 
     pub(super) fn settings(&self) -> Settings {
         let n = self.m + self.k - 1;
-        Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32).set("K", self.k as u32)
+        let settings = Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32);
+        settings.set("K", self.k as u32).flag("TALL", self.tall())
+    }
+
+    /// Whether the N x N pixels under a tile are more than a word has bits.
+    pub(super) fn tall(&self) -> bool {
+        self.positions() > 32
     }
 
     /// Words of a transformed map.
@@ -178,32 +185,43 @@ pub(super) fn output(
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
-/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
+/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width]; and the marks of the maps.
 pub(super) fn panels(
     p: &mut Program,
     cut: &Winograd,
     (name, [read, written]): (&'static str, [&'static str; 2]),
     (map, channels, step, steps): (View, usize, usize, usize),
     width: usize,
+    marks: &Marks,
     site: Site,
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
-    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
-    each_tile(p, name, true, cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
+    let (marks, slots, first_slot) = marks.part(read == "dy");
+    let more = [
+        ("steps", steps.into()),
+        ("step", (step / cut.vector()).into()),
+        ("width", width.into()),
+        ("slots", slots.into()),
+        ("first_slot", first_slot.into()),
+    ];
+    let operands = [(read, map), (written, result), ("marks", marks)];
+    each_tile(p, name, true, cut, (channels, steps), &operands, &more, site)?;
     Ok(result)
 }
 
-/// dw = G^T u G, where u is the sum of `parts` gradients [positions, pairs], `part_step` words apart.
+/// dw = G^T u G, where u is the sum of `parts` gradients [positions, pairs], `part_step` words apart; 0 where [`Marks::meet`]
+/// found no meeting.
 pub(super) fn d_weight(
     p: &mut Program,
     cut: &Winograd,
     pairs: usize,
-    (partial, parts, part_step, dw): (View, usize, usize, View),
+    (partial, parts, part_step): (View, usize, usize),
+    (met, dw): (View, View),
     site: Site,
 ) -> Result<()> {
     let kernel = Kernel::new("winograd_d_weight", &cut.settings())?;
     let params: &[(&str, Param)] = &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
-    let operands = [("partial", partial), ("dw", dw)];
+    let operands = [("partial", partial), ("met", met), ("dw", dw)];
     p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], &format!("{} sum", site.label), site.area);
     Ok(())
 }
