@@ -1,5 +1,6 @@
 // met[co, ci]: bit ky * K + kx says whether x[ci] and dy[co] are both other than zero anywhere under that tap. A pair of
-// channels is done as soon as all taps that the map is large enough for (`possible`) have met.
+// channels is done as soon as all taps that the map is large enough for (`possible`) have met. marks[tile, slot]: a bit for
+// each pixel that is not zero, row * N + column, of x's N x N (in two words, if need be) and of dy's M x M.
 struct Params { cin: u32, count: u32, slots: u32, blocks: u32, possible: u32, first: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> marks: array<u32>;

@@ -2,7 +2,7 @@
 //! convolution, weight gradients. Linear layers are 1x1 convolutions on 1x1 maps; a matrix product is a 1x1
 //! convolution whose pixels and images are the columns.
 
-use super::meetings::Marks;
+use super::meetings::{Marks, live};
 use super::winograd::{self, Winograd};
 use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
@@ -286,7 +286,8 @@ pub fn conv2d(
         let (columns, batch) = (cut.tiles(), cut.positions());
         let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
-        return winograd::output(p, &cut, shape.cout, (m, start, y), site);
+        let live = live(p, &cut, (x, shape.cin), site)?;
+        return winograd::output(p, &cut, shape.cout, (m, live, start, y), site);
     }
     let packed = pack(p, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {

@@ -3,13 +3,23 @@
 //! A weight gradient is a sum of products x dy. Where x or dy is 0 in every one of them it is exactly 0, and so it is by plain
 //! loops; by Winograd's method, whose sums go over transformed maps, what should cancel leaves rounding errors of about 1e-9.
 //! Adam divides by the gradient's own size, so that it makes whole steps of them. Therefore the transforms of x and dy leave a
-//! bit for every pixel that is not 0 (`shaders/shared/winograd_marks.wgsl`); for each pair of channels tiles are searched until
-//! every tap has met (the first few, where activity is usual); and `winograd_d_weight` writes 0 for the taps that never do.
+//! bit for every pixel that is not 0; for each pair of channels tiles are searched until every tap has met (the first few,
+//! where activity is usual); and `winograd_d_weight` writes 0 for the taps that never do.
+//!
+//! In the same way an output has nothing to sum where no channel has a value under it. What rounding leaves there opens a
+//! ReLU, or reaches weights as an error; [`live`] finds such outputs, and `winograd_output` leaves them what they start from.
 
 use super::conv::Site;
-use super::winograd::{LANES, Winograd};
+use super::winograd::{LANES, Winograd, each_tile};
 use super::{Kernel, Param, Program, View};
 use crate::Result;
+
+/// A bit for each output of a tile: whether x is other than 0 anywhere under it. A word for each tile and image.
+pub(super) fn live(p: &mut Program, cut: &Winograd, (x, cin): (View, usize), site: Site) -> Result<View> {
+    let live = p.scratch("live", site.area, cut.tiles());
+    each_tile(p, "winograd_live", false, cut, (1, 1), &[("x", x), ("live", live)], &[("cin", cin.into())], site)?;
+    Ok(live)
+}
 
 /// The bits of the maps of some timesteps: `slots` words for each tile and image, [x's first word of each input channel,
 /// x's second word if it has one, dy's word of each output channel].
@@ -25,13 +35,7 @@ pub(super) struct Marks {
 
 impl Marks {
     /// Words for `steps` maps of x and dy, which [`super::winograd::panels`] fills.
-    pub(super) fn new(
-        p: &mut Program,
-        cut: &Winograd,
-        (cin, cout): (usize, usize),
-        steps: usize,
-        area: &str,
-    ) -> Marks {
+    pub(super) fn new(p: &mut Program, cut: &Winograd, (cin, cout): (usize, usize), steps: usize, area: &str) -> Marks {
         let x_words = if cut.tall() { 2 } else { 1 };
         let columns = steps * cut.tiles();
         let words = p.scratch("marks", area, columns * (x_words * cin + cout));

@@ -59,6 +59,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_d_output",
     "winograd_d_weight",
     "winograd_input",
+    "winograd_live",
     "winograd_meetings",
     "winograd_output",
     "winograd_weight",

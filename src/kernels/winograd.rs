@@ -134,7 +134,7 @@ pub(super) const MARGIN: usize = 64;
 pub(super) const LANES: usize = 64;
 
 /// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
-fn each_tile(
+pub(super) fn each_tile(
     p: &mut Program,
     name: &'static str,
     panels: bool,
@@ -172,15 +172,16 @@ pub(super) fn input(p: &mut Program, cut: &Winograd, (x, channels): (View, usize
     Ok(v)
 }
 
-/// y = start + A^T m A, where m are the products [positions, channels, tiles].
+/// y = start + A^T m A, where m are the products [positions, channels, tiles]; start alone where [`super::meetings::live`] found
+/// nothing to sum.
 pub(super) fn output(
     p: &mut Program,
     cut: &Winograd,
     channels: usize,
-    (m, start, y): (View, Start, View),
+    (m, live, start, y): (View, View, Start, View),
     site: Site,
 ) -> Result<()> {
-    let operands = [vec![("m", m), ("y", y)], start.operands(m).to_vec()].concat();
+    let operands = [vec![("m", m), ("live", live), ("y", y)], start.operands(m).to_vec()].concat();
     each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &start.params(), site)
 }
 
