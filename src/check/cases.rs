@@ -103,6 +103,9 @@ pub fn table(target: &Target) -> Vec<Case> {
     ] {
         chosen("conv2d", convolution(Conv2d { n, c_in, c_out, h, w, k, stride: 1 }, bias));
     }
+    for s in SPARSE {
+        chosen("conv2d", sparse(s));
+    }
     for (n, inputs, outputs, bias) in [(1, 7, 5, false), (5, 33, 10, true), (33, 64, 3, false)] {
         chosen("linear", linear(Linear { n, inputs, outputs }, bias));
     }
@@ -158,7 +161,46 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
             add(op, if op == ConvOp::ConvTranspose2d { &deconv } else { &conv }, op.name());
         }
         add(ConvOp::Conv2dDWeight, &deconv, "conv_transpose2d_d_weight");
+        // One of each method.
+        let few = sparse(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k, stride: 1 });
+        let mut methods = Vec::new();
+        for variant in choose::variants(target, ConvOp::Conv2d, k) {
+            let choose::Variant::Conv(tile) = variant else { continue };
+            if !methods.contains(&tile.winograd) {
+                methods.push(tile.winograd);
+                let choices = Choices::force(variant);
+                list.push(Case { case: few.clone(), choices, kind: format!("conv2d {variant}") });
+            }
+        }
     }
+}
+
+/// Shapes in which exact zeros are checked, of which the table computes all by Winograd's method on lavapipe.
+const SPARSE: [Conv2d; 5] = [
+    Conv2d { n: 33, c_in: 32, c_out: 32, h: 1, w: 1, k: 3, stride: 1 },
+    Conv2d { n: 6, c_in: 40, c_out: 40, h: 3, w: 3, k: 3, stride: 1 },
+    Conv2d { n: 33, c_in: 32, c_out: 33, h: 3, w: 2, k: 3, stride: 1 },
+    Conv2d { n: 5, c_in: 33, c_out: 32, h: 9, w: 6, k: 3, stride: 1 },
+    Conv2d { n: 2, c_in: 40, c_out: 32, h: 7, w: 5, k: 5, stride: 1 },
+];
+
+/// A convolution of maps and gradients with few values other than 0, a pixel being 0 in all channels more often than not:
+/// many sums of the forward pass and of both gradients have no product other than 0. They must be exactly 0.
+fn sparse(s: Conv2d) -> OpCase {
+    let OpCase { name, op, mut inputs, .. } = convolution(s, false);
+    for (seed, tensor, maps) in [(15, "x", s.input()), (16, "gy", s.output())] {
+        let (pixels, values) =
+            (uniform(seed, maps.n * maps.h * maps.w, 0.0, 1.0), uniform(seed + 2, maps.len(), 0.0, 1.0));
+        let size = maps.h * maps.w;
+        for (i, v) in inputs.get_mut(tensor).expect("a convolution has both").values.iter_mut().enumerate() {
+            let (image, channel, pixel) = (i / (size * maps.c), i / size % maps.c, i % size);
+            if channel == 1 || pixels[image * size + pixel] > 0.3 || values[i] > 0.3 {
+                *v = 0.0;
+            }
+        }
+    }
+    let inputs = inputs.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), t.values.clone())).collect();
+    case_of(format!("{name} sparse"), op, inputs, Vec::new())
 }
 
 fn shape(s: ImageShape) -> String {
@@ -273,11 +315,14 @@ struct Fused {
     inputs: Vec<(ValueId, Vec<u32>)>,
     /// Name, value, expected.
     outputs: Vec<(String, ValueId, Vec<f32>)>,
+    /// Whether what is expected to be 0 must be exactly so: sums without a product other than 0.
+    exact_zeros: bool,
 }
 
 impl Fused {
     fn new(name: &str) -> Fused {
-        Fused { name: name.to_string(), graph: Graph::default(), inputs: Vec::new(), outputs: Vec::new() }
+        let (inputs, outputs) = (Vec::new(), Vec::new());
+        Fused { name: name.to_string(), graph: Graph::default(), inputs, outputs, exact_zeros: false }
     }
 
     fn input(&mut self, shape: &[usize], values: &[f32]) -> ValueId {
@@ -299,10 +344,11 @@ impl Fused {
         (self.input(&[s.c, s.h, s.w, s.n], &image_last(&values, s.n)), values)
     }
 
-    /// Rectified random maps, one a timestep, that lie behind each other in one buffer.
-    fn series(&mut self, name: &str, s: ImageShape, steps: usize) -> (Vec<ValueId>, Vec<Vec<f32>>) {
+    /// Rectified random maps, one a timestep, that lie behind each other in one buffer; `below` is taken from their values.
+    fn series(&mut self, name: &str, s: ImageShape, steps: usize, below: f32) -> (Vec<ValueId>, Vec<Vec<f32>>) {
         let one = |t| {
-            let (value, values) = self.map(s);
+            let values: Vec<f32> = normal(100 + self.inputs.len() as u64, s.len()).iter().map(|v| v - below).collect();
+            let value = self.input(&[s.c, s.h, s.w, s.n], &image_last(&values, s.n));
             (self.graph.node(ops::Relu, &[value], name, "op", t)[0], relu(&values))
         };
         (0..steps).map(one).unzip()
@@ -328,7 +374,9 @@ impl Fused {
     fn compare(&self, found: &Results) -> Vec<Comparison> {
         let one = |(name, _, expected): &(String, ValueId, Vec<f32>)| {
             let largest = expected.iter().fold(1.0_f64, |m, v| m.max(f64::from(v.abs())));
-            Comparison::of(name, expected, &found[name], &vec![1e-5 * largest; expected.len()])
+            let exact = |v: &f32| self.exact_zeros && *v == 0.0;
+            let allowed: Vec<f64> = expected.iter().map(|v| if exact(v) { 0.0 } else { 1e-5 * largest }).collect();
+            Comparison::of(name, expected, &found[name], &allowed)
         };
         self.outputs.iter().map(one).collect()
     }
@@ -358,12 +406,14 @@ fn fused() -> Vec<Fused> {
         list.push(f);
     }
     for (name, x_steps) in FOLDS {
-        list.push(folded_conv(name, Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3, stride: 1 }, x_steps));
+        list.push(folded_conv(name, Conv2d { n: 3, c_in: 5, c_out: 9, h: 5, w: 7, k: 3, stride: 1 }, x_steps, 0.0));
         list.push(folded_transposed(name, x_steps));
     }
     // Winograd's method transforms so many timesteps at a time that this takes two parts.
     let large = Conv2d { n: 64, c_in: 32, c_out: 32, h: 16, w: 16, k: 3, stride: 1 };
-    list.push(folded_conv("1 stretch of large maps", large, &[0, 1, 2, 3]));
+    list.push(folded_conv("1 stretch of large maps", large, &[0, 1, 2, 3], 0.0));
+    // So few values that some taps meet in one part only, and some never.
+    list.push(folded_conv("1 stretch of large sparse maps", large, &[0, 1, 2, 3], 2.6));
     list.push(folded_bias());
     list.push(long_sum());
     list
@@ -442,7 +492,7 @@ fn folded_norm(s: Norm) -> Fused {
     let (op, what, affine) = norm_op(&s);
     let mut f = Fused::new(&format!("norm_d_affine over 3 steps {} {what}", shape(s.shape)));
     let ((gamma, gammas), (beta, betas)) = (f.parameter(&affine), f.parameter(&affine));
-    let ((x, xs), (dy, dys)) = (f.series("x", s.shape, 3), f.series("dy", s.shape, 3));
+    let ((x, xs), (dy, dys)) = (f.series("x", s.shape, 3, 0.0), f.series("dy", s.shape, 3, 0.0));
     let mut lists = [x.clone(), Vec::new(), dy, Vec::new()];
     for (t, x) in x.into_iter().enumerate() {
         let out = f.graph.node(op, &[x, gamma, beta], "y", "op", t);
@@ -463,9 +513,11 @@ fn folded_norm(s: Norm) -> Fused {
 const FOLDS: [(&str, &[usize]); 3] =
     [("1 stretch", &[0, 1, 2]), ("2 stretches", &[0, 0, 1, 2]), ("3 stretches", &[1, 1, 1])];
 
-fn folded_conv(name: &str, s: Conv2d, steps: &[usize]) -> Fused {
+fn folded_conv(name: &str, s: Conv2d, steps: &[usize], below: f32) -> Fused {
     let mut f = Fused::new(&format!("conv2d_d_weight over {} steps in {name}", steps.len()));
-    let ((x, xs), (dy, dys)) = (f.series("x", s.input(), steps.len()), f.series("dy", s.output(), steps.len()));
+    f.exact_zeros = true;
+    let (x, xs) = f.series("x", s.input(), steps.len(), below);
+    let (dy, dys) = f.series("dy", s.output(), steps.len(), below);
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
     let dw = f.node(ops::Conv2dDWeight { k: 3, stride: 1, linear: false }, &inputs)[0];
     let parts: Vec<Vec<f32>> = steps.iter().zip(&dys).map(|(&t, dy)| conv2d_d_weight(&s, &xs[t], dy)).collect();
@@ -476,7 +528,7 @@ fn folded_conv(name: &str, s: Conv2d, steps: &[usize]) -> Fused {
 fn folded_transposed(name: &str, steps: &[usize]) -> Fused {
     let s = ConvTranspose2d { n: 3, c_in: 5, c_out: 9, h: 3, w: 5, k: 3, stride: 2 };
     let mut f = Fused::new(&format!("conv_transpose2d_d_weight over {} steps in {name}", steps.len()));
-    let ((x, xs), (dy, dys)) = (f.series("x", s.input(), 3), f.series("dy", s.output(), steps.len()));
+    let ((x, xs), (dy, dys)) = (f.series("x", s.input(), 3, 0.0), f.series("dy", s.output(), steps.len(), 0.0));
     let inputs: Vec<ValueId> = steps.iter().map(|&t| x[t]).chain(dy).collect();
     let dw = f.node(ops::ConvTranspose2dDWeight { k: 3, stride: 2 }, &inputs)[0];
     let parts: Vec<Vec<f32>> =
@@ -488,7 +540,7 @@ fn folded_transposed(name: &str, steps: &[usize]) -> Fused {
 fn folded_bias() -> Fused {
     let s = Conv2d { n: 33, c_in: 1, c_out: 5, h: 5, w: 7, k: 1, stride: 1 };
     let mut f = Fused::new("channel_sum over 3 steps");
-    let (dy, dys) = f.series("dy", s.output(), 3);
+    let (dy, dys) = f.series("dy", s.output(), 3, 0.0);
     let db = f.node(ops::ChannelSum, &dy)[0];
     f.expect("db", db, sum(&dys.iter().map(|dy| conv2d_d_bias(&s, dy)).collect::<Vec<_>>()));
     f
@@ -502,4 +554,23 @@ fn long_sum() -> Fused {
     let y = f.node(ops::Add, &terms)[0];
     f.expect("y", y, image_last(&sum(&values), s.n));
     f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_cases_have_exact_zeros_and_other_values() {
+        for s in SPARSE {
+            let case = sparse(s);
+            for (name, tensor) in &case.expected {
+                let zeros = tensor.values.iter().filter(|v| **v == 0.0).count();
+                let share = zeros as f64 / tensor.values.len() as f64;
+                assert!(share > 0.02 && share < 0.98, "{}: {share} of {name} is 0", case.name);
+                let allowed = case.allowed_errors(name);
+                assert_eq!(allowed.iter().filter(|e| **e == 0.0).count(), zeros, "{}: {name}", case.name);
+            }
+        }
+    }
 }

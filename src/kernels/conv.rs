@@ -2,6 +2,7 @@
 //! convolution, weight gradients. Linear layers are 1x1 convolutions on 1x1 maps; a matrix product is a 1x1
 //! convolution whose pixels and images are the columns.
 
+use super::meetings::{Marks, live};
 use super::winograd::{self, Winograd};
 use super::{Kernel, Param, Program, Settings, Target, View};
 use crate::Result;
@@ -285,7 +286,8 @@ pub fn conv2d(
         let (columns, batch) = (cut.tiles(), cut.positions());
         let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
-        return winograd::output(p, &cut, shape.cout, (m, start, y), site);
+        let live = live(p, &cut, (x, shape.cin), site)?;
+        return winograd::output(p, &cut, shape.cout, (m, live, start, y), site);
     }
     let packed = pack(p, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
@@ -503,7 +505,7 @@ impl Parts {
 }
 
 /// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
-/// position.
+/// position. A gradient without a product other than 0 is exactly 0, as by plain loops.
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -518,28 +520,25 @@ pub fn conv2d_d_weight_transformed(
 ) -> Result<()> {
     let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
     let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
+    let met = p.scratch("met", site.area, cin * cout);
     for (part, first) in (0..steps).step_by(parts.each).enumerate() {
         let count = parts.each.min(steps - first);
         let from = |view: View, step: usize| {
             let skipped = 4 * (first * step) as u64;
             View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
         };
-        let v =
-            winograd::panels(p, cut, ("winograd_input", ["x", "v"]), (from(x, x_step), cin, x_step, count), cin, site)?;
-        let d = winograd::panels(
-            p,
-            cut,
-            ("winograd_d_output", ["dy", "d"]),
-            (from(dy, dy_step), cout, dy_step, count),
-            tile.r,
-            site,
-        )?;
+        let marks = Marks::new(p, cut, (cin, cout), count, site.area);
+        let xs = (from(x, x_step), cin, x_step, count);
+        let v = winograd::panels(p, cut, ("winograd_input", ["x", "v"]), xs, cin, &marks, site)?;
+        let dys = (from(dy, dy_step), cout, dy_step, count);
+        let d = winograd::panels(p, cut, ("winograd_d_output", ["dy", "d"]), dys, tile.r, &marks, site)?;
+        marks.meet(p, cut, (met, part == 0), site)?;
         let (skipped, bytes) = (4 * (part * parts.words) as u64, 4 * parts.words as u64);
         let sums = View { offset: partial.offset + skipped, bytes, ..partial };
         let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
-    winograd::d_weight(p, cut, cin * cout, (partial, parts.count, parts.words, dw), site)
+    winograd::d_weight(p, cut, cin * cout, (partial, parts.count, parts.words), (met, dw), site)
 }
 
 /// `y[i]` = sum over s of `partial[s, i]`.
