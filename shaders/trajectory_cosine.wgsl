@@ -22,6 +22,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
 
+    let norm = values[t * p.width + n];
+    let scale = scale_of(norm).x;
     var vectors: array<u32, TILE>; // where each class's readout vector begins; the last class stands in for those beyond
     var dots: array<f32, TILE>;
     for (var j = 0u; j < TILE; j++) {
@@ -35,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             parts[j] = 0.0;
         }
         for (var d = block; d < end; d++) {
-            let r = representations[t * p.features_step + d * p.width + n];
+            let r = normal(representations[t * p.features_step + d * p.width + n]) * scale;
             for (var j = 0u; j < TILE; j++) {
                 parts[j] += r * readout[vectors[j] + d];
             }
@@ -45,13 +47,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
 
-    let norm = values[t * p.width + n];
     for (var j = 0u; j < TILE; j++) {
         let k = first_class + j;
         if k < p.classes {
             var cosine = UNDEFINED;
             if norm > 0.0 {
-                cosine = dots[j] / norm;
+                cosine = dots[j] / (norm * scale);
             }
             cosines[(t * p.classes + k) * p.width + n] = cosine;
         }

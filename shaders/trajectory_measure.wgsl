@@ -1,5 +1,6 @@
 // For each image and timestep: its class (first arg-max), the norm of its representation, and the norm of the change to
-// the next timestep.
+// the next timestep. Both lengths are those of scaled numbers, scaled back: squares in f32 overflow from 1.8e19 on and vanish
+// below 1e-19.
 
 //#include trajectory
 
@@ -32,6 +33,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     let last = t + 1u == p.timesteps;
     let next = select(t + 1u, t, last);
+    var largest_feature = 0.0;
+    var largest_difference = 0.0;
+    for (var d = 0u; d < p.features; d++) {
+        let raw = representations[t * p.features_step + d * p.width + n];
+        let r = normal(raw);
+        let difference = normal(normal(representations[next * p.features_step + d * p.width + n]) - r);
+        all_finite = all_finite && finite(raw);
+        largest_feature = max(largest_feature, abs(r));
+        largest_difference = max(largest_difference, abs(difference));
+    }
+
+    let scale = scale_of(largest_feature);
+    let change_scale = scale_of(largest_difference);
     var norm = 0.0;
     var change = 0.0;
     for (var block = 0u; block < p.features; block += BLOCK) {
@@ -39,17 +53,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         var norm_part = 0.0;
         var change_part = 0.0;
         for (var d = block; d < end; d++) {
-            let r = representations[t * p.features_step + d * p.width + n];
-            let difference = representations[next * p.features_step + d * p.width + n] - r;
-            all_finite = all_finite && finite(r);
-            norm_part += r * r;
-            change_part += difference * difference;
+            let r = normal(representations[t * p.features_step + d * p.width + n]);
+            let difference = normal(normal(representations[next * p.features_step + d * p.width + n]) - r);
+            let scaled = r * scale.x;
+            let scaled_difference = difference * change_scale.x;
+            norm_part += scaled * scaled;
+            change_part += scaled_difference * scaled_difference;
         }
         norm += norm_part;
         change += change_part;
     }
+    norm = sqrt(norm) * scale.y;
+    change = sqrt(change) * change_scale.y;
 
-    class_at[t * p.width + n] = select(NOT_FINITE, class_now, all_finite);
-    values[t * p.width + n] = sqrt(norm);
-    values[(p.timesteps + t) * p.width + n] = select(sqrt(change), UNDEFINED, last);
+    let short = largest_feature <= LONGEST && norm <= LONGEST;   // of longer elements the norm may have overflowed
+    class_at[t * p.width + n] = select(NOT_FINITE, class_now, all_finite && short);
+    values[t * p.width + n] = norm;
+    values[(p.timesteps + t) * p.width + n] = select(change, UNDEFINED, last);
 }

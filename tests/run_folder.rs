@@ -632,3 +632,57 @@ fn progress_without_a_terminal() {
     progress.note("val accuracy 0.5");
     progress.finish();
 }
+
+/// Every torn length of a file, and every byte of it left out or another.
+fn edits(whole: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    (0..whole.len()).flat_map(move |at| {
+        let (before, rest) = (&whole[..at], &whole[at + 1..]);
+        let others = b"0-9e.\"[{}\n\0\xff".iter().map(move |&other| [before, &[other], rest].concat());
+        [before.to_vec(), [before, rest].concat()].into_iter().chain(others)
+    })
+}
+
+#[test]
+fn no_edit_of_a_log_is_a_panic() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("metrics.jsonl");
+    let events = [start_event(0), step_event(1), epoch_event(2), end_event(2)];
+    let whole: String = events.iter().map(|event| event.to_line().unwrap() + "\n").collect();
+    let (mut read, mut refused) = (0, 0);
+    for text in edits(whole.as_bytes()) {
+        std::fs::write(&path, text).unwrap();
+        match read_metrics(temp.path()) {
+            Ok(_) => read += 1,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("metrics.jsonl") && error.contains("line "), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
+}
+
+#[test]
+fn no_edit_of_a_configuration_is_a_panic() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("config.toml");
+    let whole = config().to_toml();
+    let (mut read, mut refused) = (0, 0);
+    for text in edits(whole.as_bytes()) {
+        std::fs::write(&path, text).unwrap();
+        match read_config(temp.path()) {
+            // What is read must be valid: it can be written and gives the same again.
+            Ok(config) => {
+                let again = RunConfig::parse(&config.to_toml()).unwrap();
+                assert_eq!(RunConfig { classes_open: config.classes_open, ..again }, config);
+                read += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("config.toml"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
+}

@@ -2,10 +2,13 @@
 
 use recurve::gpu::{Gpu, Options};
 use recurve::reference::random::normal;
+use recurve::trajectory::Statistics;
+use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
 use recurve::trajectory::gpu::GpuStream;
+use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::readout::Readout;
-use recurve::trajectory::streaming::{Activity, Batch, Stream};
+use recurve::trajectory::streaming::{Activity, Batch, Stream, image_innermost};
 
 const TIMESTEPS: usize = 6;
 const CLASSES: usize = 7;
@@ -100,4 +103,102 @@ fn numbers_that_are_not_finite_are_an_error() {
     stream.add(&batch).expect("the device answers");
     let error = stream.finish().expect_err("one representation is infinite").to_string();
     assert!(error.contains("not finite") && error.contains("timestep 2"), "{error}");
+}
+
+/// Samples whose class is 0 from the second step on; `of(t, n, d)` are their representations, which are those of both networks.
+fn extraction(of: impl Fn(usize, usize, usize) -> f32) -> Extraction {
+    let (timesteps, samples, classes, features) = (4, 6, 3, 5);
+    let mut outputs = vec![0.0; timesteps * samples * classes];
+    let mut representations = Vec::new();
+    for t in 0..timesteps {
+        for n in 0..samples {
+            // Half of the samples are stable from the start, half from step 1 on.
+            outputs[(t * samples + n) * classes + usize::from(t == 0 && n % 2 == 1)] = 1.0;
+            representations.extend((0..features).map(|d| f64::from(of(t, n, d))));
+        }
+    }
+    let readout_weight = normal(1, classes * features).into_iter().map(f64::from).collect();
+    let labels = vec![0; samples];
+    Extraction {
+        timesteps,
+        samples,
+        classes,
+        features,
+        outputs,
+        labels,
+        representations,
+        readout_weight,
+        readout_bias: None,
+    }
+}
+
+/// The statistics by the twin and on the device.
+fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
+    const WIDTH: usize = 64;
+    let readout = || Readout::new(of.readout_weight.clone(), of.classes, of.features).expect("valid");
+    let mut twin = Stream::new(readout(), of.samples, of.timesteps);
+    let mut device = GpuStream::new(gpu, readout(), of.samples, of.timesteps, WIDTH).expect("fits every adapter");
+    let (logits, representations) = image_innermost(of, 0..of.samples, WIDTH);
+    let activity = Activity { logits: &logits, representations: &representations };
+    let labels = [0; WIDTH];
+    let batch = Batch { width: WIDTH, images: of.samples, labels: &labels, trained: activity, untrained: activity };
+    twin.add(&batch);
+    device.add(&batch).expect("the device answers");
+    [twin.finish(), device.finish()]
+}
+
+#[test]
+fn very_large_and_very_small_representations_have_norms_and_cosines() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let random = normal(5, 4 * 6 * 5);
+    for size in [1e28_f32, 1e20, 3e15, 1e15, 1.0, 1e-12, 1e-13, 1e-20, 1e-30, 1e-35] {
+        let of = extraction(|t, n, d| size * random[(t * 6 + n) * 5 + d].clamp(-1.0, 1.0));
+        let expected = exact::statistics(&of, &of, Silent::LeftOut).expect("stored numbers are finite");
+        assert_eq!(expected.silent_representations, 0);
+        let json = serde_json::to_value(&expected).expect("numbers");
+        for found in streamed(&gpu, &of) {
+            let found = found.unwrap_or_else(|e| panic!("{size:e}: {e}"));
+            assert_eq!(found.silent_representations, 0, "{size:e}");
+            let comparison = compare(&found, &json, TOLERANCE_F32).expect("the same keys");
+            assert!(comparison.offence.is_none(), "{size:e}: {comparison:?}");
+            // Relative, however small.
+            let lengths = |of: &Statistics| {
+                let norms = of.norm_now_later.iter().flatten().flatten();
+                norms.chain(of.change_by_t_stable.iter().flatten().flatten()).copied().collect::<Vec<f64>>()
+            };
+            let (found, expected) = (lengths(&found), lengths(&expected));
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.into_iter().zip(expected) {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{size:e}: {found:e}, expected {expected:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_very_large_element_does_not_hide_in_a_norm() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    // Finite all of them, but no sum over samples can be kept of such norms.
+    for size in [f32::MAX, 1e38, 1e30, 4e28] {
+        let of = extraction(|t, n, d| if (t, n, d) == (2, 3, 4) { size } else { 1.0 });
+        for found in streamed(&gpu, &of) {
+            let error = found.expect_err("a norm above 4e28").to_string();
+            assert!(error.contains("not finite, or longer than 4e28"), "{size:e}: {error}");
+        }
+    }
+}
+
+#[test]
+fn representations_of_subnormal_numbers_are_all_zero() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    for size in [1e-39_f32, 1e-45, 0.0] {
+        let of = extraction(|t, n, d| if t == 1 && n < 2 { size } else { 1.0 + d as f32 });
+        for found in streamed(&gpu, &of) {
+            let found = found.expect("zeros are no error");
+            assert_eq!(found.silent_representations, 2, "{size:e}");
+            let value = found.norm_now_later[1][0].expect("all are stable at 1");
+            let expected = 55_f64.sqrt() * 4.0 / 6.0;
+            assert!((value - expected).abs() < 1e-5 * expected, "{size:e}: {value}, expected {expected}");
+        }
+    }
 }

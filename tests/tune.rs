@@ -6,10 +6,11 @@ use recurve::engine::{Adam, Engine};
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
-use recurve::kernels::choose::{Choices, Key, Uses, Variant};
+use recurve::kernels::choose::{Choices, ConvOp, Key, Uses, Variant};
 use recurve::network::{NetworkConfig, RunConfig, initialise, parameters};
 use recurve::reference::random::normal;
 use recurve::tune::{Options, Outcome, Trial, Tuned, cache, model, tune};
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "
@@ -57,51 +58,98 @@ fn others(uses: &Uses) -> Choices {
     Choices { forced: None, tuned: uses.iter().map(|(k, u)| (*k, other(k, &u.variant))).collect() }
 }
 
-fn run(seconds: f64, alter: &dyn Fn(&Key, &Variant, &mut [f32])) -> Tuned {
-    let mut told = 0;
-    let mut options = Options { seconds, progress: &mut |_: &Trial| told += 1, alter };
-    let tuned = tune(gpu(), &uses(), &mut options).expect("the device answers");
-    assert_eq!(told, tuned.trials.len(), "every trial is told of");
-    tuned
+/// The shapes with the most work, one of each kernel: few enough to try all their variants.
+fn one_of_each() -> Uses {
+    let mut list: Vec<_> = uses().into_iter().collect();
+    list.sort_by(|(a, _), (b, _)| b.flops().total_cmp(&a.flops()));
+    let mut found = Uses::new();
+    for (key, used) in list {
+        if !found.keys().any(|k: &Key| k.op == key.op) {
+            found.insert(key, used);
+        }
+    }
+    assert_eq!(found.len(), ConvOp::ALL.len(), "{found:?}");
+    found
+}
+
+/// Tunes while the clock stands still but for `step` seconds whenever a variant runs; gives the times at which variants had
+/// run, too.
+fn run(
+    uses: &Uses,
+    (seconds, step): (f64, f64),
+    alter: &dyn Fn(&Key, &Variant, &mut [f32]),
+) -> (recurve::Result<Tuned>, Vec<f64>) {
+    let (now, ends, mut told) = (Cell::new(0.0), RefCell::new(Vec::new()), 0);
+    let alter = |key: &Key, variant: &Variant, result: &mut [f32]| {
+        now.set(now.get() + step);
+        ends.borrow_mut().push(now.get());
+        alter(key, variant, result);
+    };
+    let mut options = Options { seconds, clock: &|| now.get(), progress: &mut |_: &Trial| told += 1, alter: &alter };
+    let tuned = tune(gpu(), uses, &mut options);
+    if let Ok(tuned) = &tuned {
+        assert_eq!(told, tuned.trials.len(), "every trial is told of");
+        assert_eq!(tuned.seconds, now.get(), "the same clock for all");
+    }
+    (tuned, ends.into_inner())
+}
+
+fn table(key: &Key) -> Variant {
+    Choices::TABLE.variant(&gpu().target, key)
 }
 
 #[test]
-fn the_deadline_holds() {
-    let none = run(0.0, &|_, _, _| ());
-    assert_eq!((none.shapes, none.choices), (0, Choices::default()), "no time, no choice");
-    assert!(none.left > 0 && none.trials.iter().all(|t| t.outcome == Outcome::NotTried && t.ms.is_none()));
+fn nothing_begins_after_the_deadline() {
+    let uses = one_of_each();
+    let nothing = |_: &Key, _: &Variant, _: &mut [f32]| ();
+    let (none, ends) = run(&uses, (0.0, 1.0), &nothing);
+    let none = none.expect("the device answers");
+    assert_eq!((none.shapes, none.left, none.choices), (0, uses.len(), Choices::default()), "no time, no choice");
+    assert!(none.trials.iter().all(|t| t.outcome == Outcome::NotTried && t.ms.is_none()));
+    assert_eq!(ends.len(), 0);
 
-    let tuned = run(4.0, &|_, _, _| ());
-    assert!(tuned.shapes > 0, "4 s are enough for the first shape");
-    // What has begun is finished: one compilation may last longer than it should.
-    assert!(tuned.seconds < 10.0, "{} s for 4", tuned.seconds);
-    for trial in &tuned.trials {
-        let ran = matches!(trial.outcome, Outcome::Chosen | Outcome::Slower);
-        assert_eq!(ran, trial.ms.is_some(), "{trial:?}");
-        assert!(trial.error.is_none_or(|e| e <= 1e-4), "{trial:?}");
-    }
-    for (key, variant) in &tuned.choices.tuned {
-        let chosen: Vec<_> = tuned.trials.iter().filter(|t| t.key == *key && t.outcome == Outcome::Chosen).collect();
-        assert_eq!(chosen.len(), 1, "{key}");
-        assert_eq!(chosen[0].variant, *variant);
+    // With a clock that stands still everything is tried: so many runs, so many seconds at a second each.
+    let (all, ends) = run(&uses, (1.0, 0.0), &nothing);
+    let (all, runs) = (all.expect("the device answers"), ends.len());
+    assert_eq!((all.shapes, all.left), (uses.len(), 0));
+    assert!(all.trials.iter().all(|t| t.outcome != Outcome::NotTried), "{:?}", all.trials);
+    assert!(runs > 2 * uses.len(), "some shape has candidates: {runs} runs");
+
+    for seconds in [1.5, 4.5, 9.5, 20.5] {
+        let (tuned, ends) = run(&uses, (seconds, 1.0), &nothing);
+        let tuned = tuned.expect("the device answers");
+        // What has begun is finished; a run begins at the end of the one before it.
+        assert!(!ends.is_empty() && ends.iter().all(|end| end - 1.0 < seconds), "{seconds} s: {ends:?}");
+        assert!(ends.len() < runs, "{seconds} s: {} of {runs} runs", ends.len());
+        assert_eq!(tuned.shapes + tuned.left, uses.len(), "{seconds} s");
+        assert_eq!(tuned.shapes, tuned.choices.tuned.len());
+        let ran = |t: &&Trial| matches!(t.outcome, Outcome::Chosen | Outcome::Slower);
+        assert_eq!(tuned.trials.iter().filter(ran).count(), ends.len(), "{seconds} s: {:?}", tuned.trials);
+        for trial in &tuned.trials {
+            assert_eq!(ran(&trial), trial.ms.is_some(), "{trial:?}");
+            assert_eq!(ran(&trial), trial.error.is_some_and(|e| e <= 1e-4), "{trial:?}");
+        }
+        for (key, variant) in &tuned.choices.tuned {
+            let chosen: Vec<_> =
+                tuned.trials.iter().filter(|t| t.key == *key && t.outcome == Outcome::Chosen).collect();
+            assert_eq!(chosen.len(), 1, "{key}");
+            assert_eq!(chosen[0].variant, *variant);
+        }
     }
 }
 
 #[test]
 fn a_wrong_candidate_is_never_chosen() {
     // One value off, somewhere in the middle: not in the sample of a large result, but the whole is compared too.
-    let table = |key: &Key| Choices::TABLE.variant(&gpu().target, key);
     let spoil = |key: &Key, variant: &Variant, result: &mut [f32]| {
         if *variant != table(key) {
             result[result.len() / 3] += 1.0;
         }
     };
-    let tuned = run(6.0, &spoil);
-    let tried: Vec<&Trial> = tuned
-        .trials
-        .iter()
-        .filter(|t| !t.present && !matches!(t.outcome, Outcome::NotTried | Outcome::Refused(_)))
-        .collect();
+    let (tuned, _) = run(&one_of_each(), (1.0, 0.0), &spoil);
+    let tuned = tuned.expect("the table is right");
+    let tried: Vec<&Trial> =
+        tuned.trials.iter().filter(|t| !t.present && !matches!(t.outcome, Outcome::Refused(_))).collect();
     assert!(!tried.is_empty(), "some candidate was tried: {:?}", tuned.trials);
     for trial in tried {
         assert_eq!(trial.outcome, Outcome::Wrong, "{}: {}", trial.key, trial.variant);
@@ -115,9 +163,32 @@ fn a_wrong_candidate_is_never_chosen() {
             result[0] = f32::NAN;
         }
     };
-    let tuned = run(6.0, &spoil);
-    assert!(tuned.trials.iter().any(|t| t.present && t.outcome == Outcome::Wrong), "{:?}", tuned.trials);
+    let (tuned, _) = run(&one_of_each(), (1.0, 0.0), &spoil);
+    let tuned = tuned.expect("other variants are right");
+    assert!(tuned.trials.iter().all(|t| t.present == (t.outcome == Outcome::Wrong)), "{:?}", tuned.trials);
+    assert_eq!(tuned.choices.tuned.len(), one_of_each().len());
     assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant != table(key)), "{:?}", tuned.choices);
+}
+
+#[test]
+fn a_shape_that_nothing_computes_right_is_refused() {
+    let uses = one_of_each();
+    let wrong = *uses.keys().find(|key| key.op == ConvOp::ConvTranspose2d).expect("one of each");
+    let spoil = |key: &Key, _: &Variant, result: &mut [f32]| {
+        if *key == wrong {
+            result[0] = f32::NAN;
+        }
+    };
+    // Whether all others are wrong too, or there is only time to learn that the table's choice is.
+    let alone = Uses::from([(wrong, uses[&wrong])]);
+    for (uses, time) in [(&uses, (1.0, 0.0)), (&alone, (1.5, 1.0))] {
+        let error = run(uses, time, &spoil).0.expect_err("no variant is right").to_string();
+        let gpu = &gpu().target;
+        for word in ["conv_transpose2d", &wrong.to_string(), &gpu.name, &gpu.driver, "recurve check", "--adapter"] {
+            assert!(error.contains(word), "`{word}`: {error}");
+        }
+        assert_eq!(error.contains("more seconds"), time.1 > 0.0, "{error}");
+    }
 }
 
 #[test]
@@ -150,9 +221,10 @@ fn other_choices_compute_the_same_gradients() {
         .iter()
         .zip(gradients(Choices::TABLE).iter().zip(&gradients(&others)))
     {
+        assert!(a.len() == b.len() && a.iter().chain(b).all(|v| v.is_finite()), "{}: {a:?}, {b:?}", spec.name);
         let largest = a.iter().fold(1e-6_f32, |m, v| m.max(v.abs()));
         let worst = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(a.len() == b.len() && worst <= 1e-4 * largest, "{}: {worst:e} of {largest:e}", spec.name);
+        assert!(worst <= 1e-4 * largest, "{}: {worst:e} of {largest:e}", spec.name);
     }
 }
 
@@ -220,7 +292,7 @@ fn what_was_tuned_is_used_by_later_runs() {
     let said = stderr(&mut recurve(folder.path(), &[&train[..], &[&out]].concat()));
     assert!(said.contains("none tuned yet"), "a short run is not worth tuning: {said}");
 
-    let mut tune = recurve(folder.path(), &["tune", "--config", &config, "--seconds", "4", "--json"]);
+    let mut tune = recurve(folder.path(), &["tune", "--config", &config, "--seconds", "20", "--json"]);
     let output = tune.assert().success().get_output().stdout.clone();
     let json: serde_json::Value = serde_json::from_slice(&output).unwrap();
     assert!(json["shapes"].as_u64().unwrap() > 0 && !json["adapter"].as_str().unwrap().is_empty(), "{json}");

@@ -21,8 +21,10 @@ struct Batch {
 
 // A measure that does not exist: the cosine of an all-zero representation, the change after the last step.
 const UNDEFINED: f32 = 3.0e38;
-// The class where a logit or a representation is not finite.
+// The class where a logit or a representation is not finite, or its norm is above LONGEST.
 const NOT_FINITE: u32 = 0xffffffffu;
+// 2^95: sums of norms, and of changes, which are at most twice as long, stay below the largest f32 over 2^31 samples.
+const LONGEST: f32 = 3.9614081257132169e28;
 
 // `records` [4][samples]: what is kept of each sample. A step that does not exist is NO_STEP.
 const GROUP: u32 = 0u;
@@ -42,6 +44,23 @@ const BLOCK: u32 = 32u;
 
 fn finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+// Numbers nearer to 0 than 2^-126 count as 0: WGSL lets a device take them for it, and so all devices do.
+fn normal(x: f32) -> f32 {
+    return select(x, 0.0, (bitcast<u32>(x) & 0x7f800000u) == 0u);
+}
+
+// A power of 2, and its inverse, by which numbers of at most this size are multiplied so that their squares neither overflow
+// nor vanish. It is 1 for all but very large and very small ones: 2^50 and above, below 2^-40.
+fn scale_of(size: f32) -> vec2<f32> {
+    if size >= 1.125899906842624e15 {
+        return vec2<f32>(8.673617379884035e-19, 1.152921504606847e18);    // 2^-60, 2^60
+    }
+    if size < 9.094947017729282e-13 {
+        return vec2<f32>(1.2379400392853803e27, 8.077935669463161e-28);   // 2^90, 2^-90
+    }
+    return vec2<f32>(1.0, 1.0);
 }
 
 // The same number, behind an operation that no compiler can see through: WGSL lets it reorder sums, which would turn the

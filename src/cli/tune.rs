@@ -9,6 +9,7 @@ use recurve::network::{Network, Preset, RunConfig, Schedule};
 use recurve::tune::{Chosen, Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, choose, tune};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Where kernel variants come from.
 #[derive(clap::Args)]
@@ -104,7 +105,9 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         let ms = trial.ms.map_or("-".into(), |ms| format!("{ms:.3} ms"));
         eprintln!("{}: {} {ms}", trial.key, trial.variant);
     };
-    let mut options = Options { seconds, progress: &mut show, alter: &|_, _, _| () };
+    let begin = Instant::now();
+    let clock = || begin.elapsed().as_secs_f64();
+    let mut options = Options { seconds, clock: &clock, progress: &mut show, alter: &|_, _, _| () };
     let tuned = tune(&gpu, &compiled.uses, &mut options)?;
     let folder = cache::folder();
     cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);

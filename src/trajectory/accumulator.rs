@@ -27,7 +27,7 @@ pub struct Accumulator {
     /// \[4\]\[S\] Group, `t_stable`, `t_unstable_correct`, final class.
     pub records: Vec<u32>,
     /// \[4\]\[T\]\[K: label\] Number of samples; of those whose class is the label; of all-zero representations; of samples
-    /// with a logit or representation that is not finite.
+    /// with a logit or representation that is not finite, or too long (see [`super::streaming`]).
     pub counts: Vec<u32>,
     /// The same for the untrained network.
     pub counts_init: Vec<u32>,
@@ -136,7 +136,8 @@ impl Accumulator {
                 if not_finite > 0 {
                     return Err(Error::Data(format!(
                         "trajectory statistics of the {network} network: logits or representations of {not_finite} of \
-                         {seen} samples are not finite at timestep {t}; its weights have probably diverged"
+                         {seen} samples are not finite, or longer than 4e28, at timestep {t}; its weights have probably \
+                         diverged"
                     )));
                 }
             }

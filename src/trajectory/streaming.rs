@@ -4,6 +4,12 @@
 //! Where f32 needs care: a sum over features goes in blocks; a sum over samples, whose number has no bound, is compensated
 //! (it carries along what rounding loses, [`Compensated`]), across batches too. Every sum has one owner, which takes the
 //! images in order: the same input gives the same bits.
+//!
+//! Sizes: squares in f32 overflow from 1.8e19 on and vanish below 1e-19, so norms, changes and cosines of very large and very
+//! small representations are those of representations multiplied by a power of 2 ([`scale_of`]); for all others that is 1,
+//! which changes no bit. Elements nearer to 0 than 2^-126 count as 0, as WGSL lets a device take them for it; a representation
+//! of only such elements is all-zero. A norm above [`LONGEST`], about 4e28, counts as not finite, as sums over samples could
+//! not be kept: statistics are then refused, and not wrong.
 
 use super::accumulator::{Accumulator, Compensated, GROUP_NOT_FINITE, NO_GROUP, NO_STEP, Tally};
 use super::definitions::{self, Group};
@@ -14,8 +20,10 @@ use crate::Result;
 
 /// A measure that does not exist: the cosine of an all-zero representation, the change after the last step.
 pub const UNDEFINED: f32 = 3.0e38;
-/// The class where a logit or a representation is not finite.
+/// The class where a logit or a representation is not finite, or its norm is above [`LONGEST`].
 const NOT_FINITE: u32 = u32::MAX;
+/// 2^95: sums of norms, and of changes, which are at most twice as long, stay below the largest f32 over 2^31 samples.
+const LONGEST: f32 = (1_u128 << 95) as f32;
 /// Length of the blocks in which sums over features go.
 const BLOCK: usize = 32;
 
@@ -118,14 +126,15 @@ fn measure(s: &Shape, of: Activity) -> (Vec<u32>, Vec<f32>) {
             let feature = |t: usize, d: usize| of.representations[(t * s.features + d) * s.width + n];
             let finite =
                 (0..s.classes).all(|k| logit(k).is_finite()) && (0..s.features).all(|d| feature(t, d).is_finite());
+            let next = (t + 1).min(s.timesteps - 1);
+            let difference = |d: usize| normal(normal(feature(next, d)) - normal(feature(t, d)));
+            let (norm, largest_feature) = length(s.features, |d| normal(feature(t, d)));
+            let (change, _) = length(s.features, difference);
+            let short = largest_feature <= LONGEST && norm <= LONGEST;
             let class = definitions::first_arg_max((0..s.classes).map(logit)).map_or(NOT_FINITE, |k| k as u32);
-            class_at[t * s.width + n] = if finite { class } else { NOT_FINITE };
-            values[t * s.width + n] = blocked_sum(s.features, |d| feature(t, d) * feature(t, d)).sqrt();
-            values[(s.timesteps + t) * s.width + n] = if t + 1 == s.timesteps {
-                UNDEFINED
-            } else {
-                blocked_sum(s.features, |d| (feature(t + 1, d) - feature(t, d)).powi(2)).sqrt()
-            };
+            class_at[t * s.width + n] = if finite && short { class } else { NOT_FINITE };
+            values[t * s.width + n] = norm;
+            values[(s.timesteps + t) * s.width + n] = if t + 1 == s.timesteps { UNDEFINED } else { change };
         }
     }
     (class_at, values)
@@ -138,9 +147,11 @@ fn cosine(s: &Shape, representations: &[f32], unit: &[f32], values: &[f32]) -> V
         for k in 0..s.classes {
             for n in 0..s.images {
                 let norm = values[t * s.width + n];
-                let feature = |d: usize| representations[(t * s.features + d) * s.width + n];
+                let (scale, _) = scale_of(norm);
+                let feature = |d: usize| normal(representations[(t * s.features + d) * s.width + n]) * scale;
                 let dot = blocked_sum(s.features, |d| feature(d) * unit[k * s.features + d]);
-                cosines[(t * s.classes + k) * s.width + n] = if norm > 0.0 { dot / norm } else { UNDEFINED };
+                let cosine = if norm > 0.0 { dot / (norm * scale) } else { UNDEFINED };
+                cosines[(t * s.classes + k) * s.width + n] = cosine;
             }
         }
     }
@@ -248,6 +259,30 @@ fn stable_correct_since(s: &Shape, records: &[u32], n: usize) -> Option<usize> {
     (group == Group::StableCorrect as u32).then_some(t_stable as usize)
 }
 
+/// The same number, but 0 for one nearer to 0 than 2^-126.
+fn normal(x: f32) -> f32 {
+    if x.is_subnormal() { 0.0 } else { x }
+}
+
+/// A power of 2, and its inverse, by which numbers of at most this size are multiplied so that their squares neither overflow
+/// nor vanish. It is 1 for all but very large and very small ones.
+fn scale_of(size: f32) -> (f32, f32) {
+    let power = |n: i32| 2_f32.powi(n);
+    match size {
+        _ if size >= power(50) => (power(-60), power(60)),
+        _ if size < power(-40) => (power(90), power(-90)),
+        _ => (1.0, 1.0),
+    }
+}
+
+/// The norm of a vector of `count` elements, and the size of its largest element. Of numbers up to [`LONGEST`] nothing
+/// overflows on the way.
+fn length(count: usize, element: impl Fn(usize) -> f32) -> (f32, f32) {
+    let largest = (0..count).fold(0.0, |largest, d| f32::max(largest, element(d).abs()));
+    let (scale, inverse) = scale_of(largest);
+    (blocked_sum(count, |d| (element(d) * scale).powi(2)).sqrt() * inverse, largest)
+}
+
 /// Sum of terms 0 .. count, block by block.
 fn blocked_sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     let block = |start: usize| (start..(start + BLOCK).min(count)).fold(0.0, |sum, d| sum + term(d));
@@ -296,6 +331,20 @@ mod tests {
         let compensated = error(f64::from(sum) + f64::from(lost));
         let plain = error(f64::from(terms.iter().fold(0f32, |sum, x| sum + x)));
         assert!(compensated < 1e-12 && plain > 1e-4, "compensated {compensated:.1e}, plain {plain:.1e}");
+    }
+
+    #[test]
+    fn scaling_changes_no_bit_of_ordinary_numbers() {
+        let random = crate::reference::random::normal(1, 100);
+        for size in [1e-9_f32, 1.0, 3e12] {
+            let element = |d: usize| size * random[d];
+            let plain = blocked_sum(random.len(), |d| element(d) * element(d)).sqrt();
+            assert_eq!(length(random.len(), element).0.to_bits(), plain.to_bits(), "{size:e}");
+        }
+        for (size, scale) in [(1e-13, 2_f32.powi(90)), (1e-12, 1.0), (1e15, 1.0), (2e15, 2_f32.powi(-60))] {
+            let (found, inverse) = scale_of(size);
+            assert_eq!((found, found * inverse), (scale, 1.0), "{size:e}");
+        }
     }
 
     #[test]

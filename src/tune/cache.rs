@@ -10,13 +10,22 @@
 //! ]
 //! ```
 
+use super::model::most_splits;
 use crate::kernels::choose::{Choices, ConvOp, Key, Variant, variants};
-use crate::kernels::conv::{ConvShape, WeightTile};
+use crate::kernels::conv::{ConvShape, Tile, WeightTile};
 use crate::kernels::{Target, fingerprint};
 use crate::train::checkpoint::write_atomically;
 use crate::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Largest number of images, channels, rows, columns or timesteps in a file of choices.
+const MOST_EXTENT: usize = 1 << 24;
+/// Largest kernel.
+const MOST_KERNEL: usize = 31;
 
 /// What choices hold for: another driver or other kernels may rank variants differently, and round differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,22 +53,23 @@ impl Identity {
 }
 
 /// A file of choices.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     adapter: String,
     driver: String,
     kernels: String,
-    choices: Vec<Line>,
+    choices: Vec<Table>,
 }
 
+/// An entry of `choices`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Entry<V> {
     op: ConvOp,
     steps: usize,
     shape: ConvShape,
-    variant: Variant,
+    variant: V,
 }
 
 /// The text of a file.
@@ -71,7 +81,7 @@ pub fn to_toml(identity: &Identity, choices: &Choices) -> String {
     }
     text += "choices = [\n";
     for (key, variant) in &choices.tuned {
-        let line = Line { op: key.op, steps: key.steps, shape: key.shape, variant: *variant };
+        let line = Entry { op: key.op, steps: key.steps, shape: key.shape, variant: *variant };
         text += &format!("  {},\n", inline(&line));
     }
     text + "]\n"
@@ -86,16 +96,24 @@ fn inline(value: &impl Serialize) -> String {
 /// Reads a file; `None` if it is not there.
 ///
 /// # Errors
-/// A file that cannot be read, is damaged, is for another adapter, driver or set of kernels, or names a variant that does
-/// not exist. The message names the file.
+/// A file that cannot be read, is damaged, is for another adapter, driver or set of kernels, or has an entry that is no shape of
+/// a convolution or no variant on this adapter. The message names the file, the entry and its key, what was found and what is
+/// allowed.
 pub fn read(path: &Path, target: &Target) -> Result<Option<Choices>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path)(e)),
     };
-    let wrong = |what: String| Error::Config(format!("{}: {what}", path.display()));
-    let file: File = toml::from_str(&text).map_err(|e| wrong(format!("not a file of choices: {}", e.message())))?;
+    parse(&text, target).map(Some).map_err(|what| Error::Config(format!("{}: {what}", path.display())))
+}
+
+/// The choices in a file's text; the error says what is wrong with it.
+fn parse(text: &str, target: &Target) -> Result<Choices, String> {
+    let file: File = toml::from_str(text).map_err(|e| {
+        let line = e.span().map(|span| format!(" in line {}", text[..span.start].matches('\n').count() + 1));
+        format!("not a file of choices{}: {}", line.unwrap_or_default(), e.message())
+    })?;
     let found = Identity { adapter: file.adapter, driver: file.driver, kernels: file.kernels };
     let expected = Identity::of(target);
     for (what, found, expected) in [
@@ -104,30 +122,170 @@ pub fn read(path: &Path, target: &Target) -> Result<Option<Choices>> {
         ("kernels", &found.kernels, &expected.kernels),
     ] {
         if found != expected {
-            return Err(wrong(format!("these choices are for {what} `{found}`; expected `{expected}`")));
+            return Err(format!("these choices are for {what} `{found}`; expected `{expected}`"));
         }
     }
     let mut choices = Choices::default();
-    for Line { op, steps, shape, variant } in file.choices {
-        let key = Key { op, shape, steps };
-        if !exists(target, &key, &variant) {
-            return Err(wrong(format!("{key}: `{variant}` is no variant on this adapter")));
+    for (number, table) in (1..).zip(file.choices) {
+        let (key, variant) = entry(table, target).map_err(|what| format!("entry {number} of choices: {what}"))?;
+        if choices.tuned.insert(key, variant).is_some() {
+            return Err(format!("entry {number} of choices: there is another one for {key}"));
         }
-        choices.tuned.insert(key, variant);
     }
-    Ok(Some(choices))
+    Ok(choices)
 }
 
-/// Whether the kernels have this variant.
-fn exists(target: &Target, key: &Key, variant: &Variant) -> bool {
-    // Splits come from the shape, not from the list.
-    let whole = |variant: &Variant| match variant {
-        Variant::Weight(tile) => Variant::Weight(WeightTile { splits: 1, ..*tile }),
-        Variant::Conv(_) => *variant,
+/// An entry: its members are there, of their types and nothing else, and make sense.
+fn entry(table: Table, target: &Target) -> Result<(Key, Variant), String> {
+    let variant = table.get("variant").and_then(Value::as_table);
+    let has = |member: &str| variant.is_some_and(|variant| variant.contains_key(member));
+    let (key, variant) = match (has("source"), has("along")) {
+        (false, true) => {
+            let Entry { op, steps, shape, variant } = typed::<WeightTile>(table)?;
+            (Key { op, shape, steps }, Variant::Weight(variant))
+        }
+        (true, false) => {
+            let Entry { op, steps, shape, variant } = typed::<Tile>(table)?;
+            (Key { op, shape, steps }, Variant::Conv(variant))
+        }
+        _ => return Err("`variant` needs either `source`, or `along` (of a weight gradient)".into()),
     };
-    let some = !matches!(variant, Variant::Weight(tile) if tile.splits == 0);
-    let listed = variants(target, key.op, key.shape.k);
-    some && listed.into_iter().chain([Choices::TABLE.variant(target, key)]).any(|known| whole(&known) == whole(variant))
+    check_key(&key)?;
+    check_variant(&key, &variant, target).map_err(|what| format!("{key}: {what}"))?;
+    Ok((key, variant))
+}
+
+fn typed<V: Serialize + DeserializeOwned>(table: Table) -> Result<Entry<V>, String> {
+    let entry: Entry<V> = serde_path_to_error::deserialize(Value::Table(table.clone()))
+        .map_err(|e| format!("`{}`: {}", e.path(), e.inner().message()))?;
+    let known = Value::try_from(&entry).expect("numbers and words become TOML");
+    for part in ["shape", "variant"] {
+        let members = |of: &Table| of.keys().cloned().collect::<BTreeSet<String>>();
+        let of = |all: Option<&Value>| all.and_then(Value::as_table).map(members).unwrap_or_default();
+        let (found, known) = (of(table.get(part)), of(known.get(part)));
+        // Absent is the same as 0, and is what is written.
+        if let Some(more) = found.difference(&known).find(|member| *member != "winograd" || !known.contains("source")) {
+            let known = Vec::from_iter(known.iter().map(String::as_str)).join(", ");
+            return Err(format!("`{part}.{more}` is unknown; there are {known}"));
+        }
+    }
+    Ok(entry)
+}
+
+/// Whether a key is the shape of a convolution: everything that computes with it may divide by its extents, and 32-bit indices
+/// reach all of its maps.
+fn check_key(key: &Key) -> Result<(), String> {
+    let Key { op, shape, steps } = *key;
+    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = shape;
+    let wrong = |what: &str, found: usize, allowed: &str| Err(format!("`{what}` is {found}, allowed is {allowed}"));
+    let extents = [
+        ("shape.n", n),
+        ("shape.cin", cin),
+        ("shape.cout", cout),
+        ("shape.in_h", in_h),
+        ("shape.in_w", in_w),
+        ("shape.out_h", out_h),
+        ("shape.out_w", out_w),
+        ("steps", steps),
+    ];
+    for (what, found) in extents {
+        if !(1..=MOST_EXTENT).contains(&found) {
+            return wrong(what, found, &format!("1 to {MOST_EXTENT}"));
+        }
+    }
+    if op != ConvOp::Conv2dDWeight && steps > 1 {
+        return wrong("steps", steps, &format!("1 for {}", op.name()));
+    }
+    if !(1..=MOST_KERNEL).contains(&k) || k.is_multiple_of(2) {
+        return wrong("shape.k", k, &format!("an odd number from 1 to {MOST_KERNEL}"));
+    }
+    // A transposed convolution is described by its small map alone.
+    let strides: &[usize] = if op == ConvOp::ConvTranspose2d { &[1] } else { &[1, 2, 4] };
+    if !strides.contains(&stride) {
+        return wrong("shape.stride", stride, &format!("{strides:?} for {}", op.name()));
+    }
+    for (large, large_is, small, small_is) in
+        [("shape.in_h", in_h, "shape.out_h", out_h), ("shape.in_w", in_w, "shape.out_w", out_w)]
+    {
+        if large_is != stride * small_is {
+            return wrong(
+                small,
+                small_is,
+                &format!("`{large}` / `shape.stride`, {large_is} / {stride} without a rest"),
+            );
+        }
+    }
+    let products: [(&str, &[usize]); 3] = [
+        ("steps n cin in_h in_w", &[steps, n, cin, in_h, in_w]),
+        ("steps n cout out_h out_w", &[steps, n, cout, out_h, out_w]),
+        ("cout cin k k", &[cout, cin, k, k]),
+    ];
+    for (what, factors) in products {
+        let count = factors.iter().try_fold(1_usize, |product, factor| product.checked_mul(*factor));
+        if count.is_none_or(|count| count > u32::MAX as usize) {
+            return Err(format!(
+                "`shape` has a map or weight of {what} = {factors:?} values, at most {} are allowed",
+                u32::MAX
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this adapter has a variant for a key; else the member that no variant has so, or that it is a combination that none
+/// has.
+fn check_variant(key: &Key, variant: &Variant, target: &Target) -> Result<(), String> {
+    let of_table = Choices::TABLE.variant(target, key);
+    let mut listed: Vec<Variant> = variants(target, key.op, key.shape.k).into_iter().chain([of_table]).collect();
+    let mut variant = *variant;
+    // Splits come from the shape, not from the list.
+    for listed in &mut listed {
+        if let Variant::Weight(tile) = listed {
+            tile.splits = 1;
+        }
+    }
+    if let Variant::Weight(tile) = &mut variant {
+        let most = most_splits(target, key);
+        if !(1..=most).contains(&tile.splits) {
+            return Err(format!("`variant.splits` is {}, allowed is 1 to {most}", tile.splits));
+        }
+        tile.splits = 1;
+    }
+    if listed.contains(&variant) {
+        return Ok(());
+    }
+    let found = members(&variant);
+    let kind: Vec<Table> = listed.iter().map(members).filter(|other| other.keys().eq(found.keys())).collect();
+    let everything: BTreeSet<String> = listed.iter().map(ToString::to_string).collect();
+    let everything = Vec::from_iter(everything).join("; ");
+    if kind.is_empty() {
+        return Err(format!("`{variant}` is no variant of {}; there are on this adapter: {everything}", key.op.name()));
+    }
+    for (member, value) in &found {
+        let mut allowed: Vec<&Value> = Vec::new();
+        for other in kind.iter().map(|other| &other[member]) {
+            if !allowed.contains(&other) {
+                allowed.push(other);
+            }
+        }
+        if !allowed.contains(&value) {
+            allowed.sort_by_key(|value| value.as_integer());
+            let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+            return Err(format!("`variant.{member}` is {value}, allowed on this adapter is {}", allowed.join(" or ")));
+        }
+    }
+    Err(format!(
+        "`{variant}` is no variant, though each of its members is of one; there are on this adapter: {everything}"
+    ))
+}
+
+/// A variant's members, all of them.
+fn members(variant: &Variant) -> Table {
+    let Ok(Value::Table(mut members)) = Value::try_from(variant) else { unreachable!("a variant has members") };
+    if let Variant::Conv(tile) = variant {
+        members.insert("winograd".into(), Value::Integer(tile.winograd as i64));
+    }
+    members
 }
 
 /// Writes a file at once or not at all.
@@ -185,6 +343,9 @@ pub fn remember(folder: Option<&Path>, target: &Target, choices: &Choices) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::compile::{Request, compile};
+    use crate::graph::passes::Passes;
+    use crate::network::{NetworkConfig, Preset};
 
     fn target() -> Target {
         Target { name: "Some \"GPU\" (α)".into(), driver: "1.2".into(), cpu: true, subgroup: 8, ..Target::minimum() }
@@ -248,4 +409,157 @@ mod tests {
             assert_eq!(recall(Some(folder.path()), &target()), some(), "{what}");
         }
     }
+
+    /// The choices of a small network on an adapter: the last candidate of each shape, so that not all are the table's.
+    fn of_network(config: &NetworkConfig, target: &Target, choices: &Choices) -> crate::Result<Choices> {
+        let passes = Passes::default();
+        let request =
+            Request { config, batch: 2, target, passes, choices, train: true, inspect: false, trajectory: false };
+        let uses = compile(&request)?.lowered.uses;
+        let last = |key: &Key, present: &Variant| {
+            crate::tune::model::candidates(target, key, present).last().copied().unwrap_or(*present)
+        };
+        Ok(Choices { forced: None, tuned: uses.iter().map(|(key, used)| (*key, last(key, &used.variant))).collect() })
+    }
+
+    fn network() -> NetworkConfig {
+        let area_channels = [4, 4, 8, 8];
+        NetworkConfig { image_size: 8, stem_channels: 4, area_channels, timesteps: 2, ..Preset::Tiny.network() }
+    }
+
+    #[test]
+    fn a_wrong_member_is_named_with_what_is_allowed() {
+        let good = to_toml(&Identity::of(&target()), &some());
+        assert_eq!(parse(&good, &target()), Ok(some()));
+        let entry = |op: &str| good.lines().find(|line| line.contains(op)).expect("all three are there");
+        let with = |op: &str, from: &str, to: &str| {
+            let old = entry(op);
+            let start = old.find(&format!("{from} = ")).unwrap_or_else(|| panic!("{from} in {old}"));
+            let end = start + old[start..].find([',', '}']).expect("more follows");
+            good.replace(old, &format!("{}{to}{}", &old[..start], &old[end..]))
+        };
+        let conv = "\"conv2d\"";
+        for (text, words) in [
+            (with(conv, "cin", "cin = 0"), ["entry 1", "`shape.cin` is 0", "1 to 16777216"]),
+            (with(conv, "n", "n = -1"), ["entry 1", "`shape.n`", "-1"]),
+            (with(conv, "k", "k = 4"), ["entry 1", "`shape.k` is 4", "odd"]),
+            (with(conv, "stride", "stride = 3"), ["entry 1", "`shape.stride` is 3", "[1, 2, 4]"]),
+            (with(conv, "stride", "stride = 2"), ["entry 1", "`shape.out_h` is 8", "8 / 2"]),
+            (with(conv, "steps", "steps = 0"), ["entry 1", "`steps` is 0", "1 to"]),
+            (with(conv, "steps", "steps = 2"), ["entry 1", "`steps` is 2", "1 for conv2d"]),
+            (with(conv, "cout", "cout = 16777216"), ["entry 1", "16777216", "4294967295"]),
+            (with(conv, "lanes", "lanes = 7"), ["entry 1", "`variant.lanes` is 7", "8"]),
+            (with(conv, "vec", "vec = 3"), ["entry 1", "`variant.vec` is 3", "1 or 2 or 4"]),
+            (with(conv, "vec", "vec = true"), ["entry 1", "`variant.vec`", "true"]),
+            (with(conv, "vec", "vac = 1"), ["entry 1", "vec", "missing"]),
+            (with(conv, "vec", "vec = 1, more = 1"), ["entry 1", "`variant.more`", "unknown"]),
+            (with(conv, "stride", "stride = 1, more = 1"), ["entry 1", "`shape.more`", "unknown"]),
+            (with("\"conv_transpose2d\"", "stride", "stride = 2"), ["entry 3", "`shape.stride` is 2", "[1]"]),
+            (with("d_weight", "splits", "splits = 0"), ["entry 5", "`variant.splits` is 0", "1 to"]),
+            (with("d_weight", "splits", "splits = 99999999"), ["entry 5", "`variant.splits`", "1 to"]),
+            (with("d_weight", "unroll", "unroll = 3"), ["entry 5", "`variant.unroll` is 3", "1 or"]),
+            (good.replace(entry(conv), &format!("{0}\n{0}", entry(conv))), ["entry 2", "another", "conv2d 32x3"]),
+        ] {
+            let error = parse(&text, &target()).expect_err(&format!("{words:?}"));
+            assert!(words.iter().all(|w| error.contains(w)), "{words:?}: {error}");
+        }
+    }
+
+    /// Every member of every kind of entry replaced, left out or doubled; every byte left out or another; every torn length.
+    /// What is read all the same must be something that can be compiled.
+    #[test]
+    fn no_edit_of_a_file_is_a_panic() {
+        let gpu = Target { cpu: false, subgroup: 32, max_binding: 1 << 30, ..target() };
+        for target in [target(), Target { subgroup: 0, ..target() }, gpu] {
+            let config = network();
+            let whole = of_network(&config, &target, Choices::TABLE).expect("the table compiles");
+            // Of the entries that are alike one will do.
+            let mut few = Choices::default();
+            for (key, variant) in &whole.tuned {
+                let alike = |(other, v): (&Key, &Variant)| {
+                    (other.op, other.shape.k, other.shape.stride) == (key.op, key.shape.k, key.shape.stride)
+                        && members(v).keys().eq(members(variant).keys())
+                };
+                if !few.tuned.iter().any(alike) {
+                    few.tuned.insert(*key, *variant);
+                }
+            }
+            let good = to_toml(&Identity::of(&target), &few);
+            assert_eq!(parse(&good, &target).as_ref(), Ok(&few));
+            let mut texts = Vec::new();
+            for (at, _) in good.char_indices() {
+                let (before, after) = good.split_at(at);
+                let rest: String = after.chars().skip(1).collect();
+                texts.push(before.to_string());
+                texts.push(format!("{before}{rest}"));
+                texts.extend(["0", "-", "\"", "\n", "x"].map(|other| format!("{before}{other}{rest}")));
+            }
+            for (at, _) in good.match_indices(" = ") {
+                let end = at + good[at..].find([',', '}', '\n']).expect("each value ends");
+                let start = good[..at].rfind([' ', '\n']).map_or(0, |space| space + 1);
+                for value in VALUES {
+                    texts.push(format!("{} = {value}{}", &good[..at], &good[end..]));
+                }
+                texts.push(format!("{}more = 1{}", &good[..start], &good[end..]));
+                texts.push(format!("{}more = 1, {}", &good[..start], &good[start..]));
+            }
+            let (mut read, mut refused) = (Vec::new(), 0);
+            for text in &texts {
+                match parse(text, &target) {
+                    Ok(choices) if choices == few || read.contains(&choices) => {}
+                    Ok(choices) => read.push(choices),
+                    Err(error) => {
+                        assert!(!error.is_empty());
+                        refused += 1;
+                    }
+                }
+            }
+            assert!(refused > texts.len() / 2, "{refused} of {} refused", texts.len());
+            // All together, so that kernels compile once: what concerns a shape of the network comes by turns.
+            let mut turns: Vec<Choices> = Vec::new();
+            for (key, variant) in
+                read.iter().flat_map(|choices| &choices.tuned).filter(|(k, _)| whole.tuned.contains_key(k))
+            {
+                if turns.iter().any(|turn| turn.tuned.get(key) == Some(variant)) {
+                    continue;
+                }
+                match turns.iter_mut().find(|turn| !turn.tuned.contains_key(key)) {
+                    Some(turn) => _ = turn.tuned.insert(*key, *variant),
+                    None => turns.push(Choices { forced: None, tuned: [(*key, *variant)].into() }),
+                }
+            }
+            assert!(turns.len() > 1, "some edits are other variants");
+            for turn in turns {
+                of_network(&config, &target, &turn).unwrap_or_else(|e| panic!("{turn:?}: {e}"));
+            }
+        }
+    }
+
+    /// Values for any member.
+    const VALUES: [&str; 24] = [
+        "-1",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "16",
+        "32",
+        "33",
+        "64",
+        "65536",
+        "16777216",
+        "4294967296",
+        "9223372036854775807",
+        "1.5",
+        "nan",
+        "true",
+        "\"subgroup\"",
+        "[]",
+        "{}",
+    ];
 }

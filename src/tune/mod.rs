@@ -111,6 +111,9 @@ pub struct Tuned {
 pub struct Options<'a> {
     /// Seconds for everything, compilation included.
     pub seconds: f64,
+    /// Seconds since any moment: the clock by which the deadline is kept. Variants are timed by another, so that a test may
+    /// decide how fast this one goes.
+    pub clock: &'a dyn Fn() -> f64,
     /// Told of every trial as it ends.
     pub progress: &'a mut dyn FnMut(&Trial),
     /// May change a variant's result before it is compared: for tests of the comparison.
@@ -157,16 +160,21 @@ impl Compiler<'_> {
 /// Measures. The choices present in `uses` are what candidates must beat.
 ///
 /// # Errors
-/// A lost device.
+/// A shape that no variant was found to compute right, the present one included: the network must not run on such a driver. A
+/// lost device.
 pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
-    let begin = Instant::now();
+    let begin = (options.clock)();
     let (choices, trials) = (Choices::default(), Vec::new());
     let mut tuned = Tuned { choices, trials, shapes: 0, left: 0, before_ms: 0.0, after_ms: 0.0, seconds: 0.0 };
     let mut compiler = Compiler { gpu, seen: BTreeSet::new(), measured: 0.5, predicted: 0.5 };
     for (key, used) in worth(uses) {
-        let left = options.seconds - begin.elapsed().as_secs_f64();
+        let left = options.seconds - ((options.clock)() - begin);
         let before = tuned.trials.len();
-        match shape(gpu, &key, &used, left, options, &mut compiler, &mut tuned.trials)? {
+        let best = shape(gpu, &key, &used, left, options, &mut compiler, &mut tuned.trials)?;
+        for trial in &tuned.trials[before..] {
+            (options.progress)(trial);
+        }
+        match best {
             Some((at, gain)) => {
                 let chosen = &tuned.trials[at];
                 let ms = chosen.ms.expect("it was timed") * used.launches as f64;
@@ -175,14 +183,39 @@ pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
                 tuned.after_ms += ms;
                 tuned.before_ms += ms / gain;
             }
-            None => tuned.left += 1,
-        }
-        for trial in &tuned.trials[before..] {
-            (options.progress)(trial);
+            None => {
+                refuse_if_wrong(gpu, &tuned.trials[before..])?;
+                tuned.left += 1;
+            }
         }
     }
-    tuned.seconds = begin.elapsed().as_secs_f64();
+    tuned.seconds = (options.clock)() - begin;
     Ok(tuned)
+}
+
+/// The error for a shape of whose variants, `trials`, none was found right, if the present one is wrong: without the tuner,
+/// the network would compute with it.
+fn refuse_if_wrong(gpu: &Gpu, trials: &[Trial]) -> Result<()> {
+    let Some(present) = trials.iter().find(|trial| trial.present && trial.outcome == Outcome::Wrong) else {
+        return Ok(());
+    };
+    let others = |of: fn(&Outcome) -> bool| trials.iter().filter(|t| !t.present && of(&t.outcome)).count();
+    let wrong = others(|outcome| *outcome == Outcome::Wrong);
+    let refused = others(|outcome| matches!(outcome, Outcome::Refused(_)));
+    let untried = others(|outcome| *outcome == Outcome::NotTried);
+    let more = if untried > 0 { ", or give the tuner more seconds to try the others" } else { "" };
+    Err(Error::Gpu(format!(
+        "{}: no variant of this kernel was found to compute it right on adapter `{}`, driver `{}`: with the table's choice, \
+         `{}`, the largest error is {:.0e} of the largest result, allowed {:.0e}; of the other variants {wrong} are wrong, \
+         {refused} do not run, {untried} were not tried; run `recurve check` to see what else this driver computes wrong, \
+         then update it or choose another adapter with --adapter{more}",
+        present.key,
+        gpu.target.name,
+        gpu.target.driver,
+        present.variant,
+        present.error.unwrap_or(f64::INFINITY),
+        trial::TOLERANCE,
+    )))
 }
 
 /// Tries the candidates of one shape within `left` seconds; gives the best one's trial and its share of the present choice's
@@ -196,7 +229,8 @@ fn shape(
     compiler: &mut Compiler,
     trials: &mut Vec<Trial>,
 ) -> Result<Option<(usize, f64)>> {
-    let (target, begin) = (&gpu.target, Instant::now());
+    let (target, clock) = (&gpu.target, options.clock);
+    let begin = clock();
     let mut bench: Option<Bench> = None;
     let mut best: Option<(Runner, usize)> = None; // and its trial
     let candidates = model::candidates(target, key, &used.variant);
@@ -219,7 +253,7 @@ fn shape(
         };
         // A shape may take half of what is left, so that the next ones get their turn.
         let share = if i == 0 { left } else { left / 2.0 };
-        let room = |needed: f64| begin.elapsed().as_secs_f64() + needed < share;
+        let room = |needed: f64| clock() - begin + needed < share;
         // What making operands and one run take at the least, on a machine that does 4 GFLOP/s on a CPU.
         let rate = if target.cpu { 4e9 } else { 4e11 };
         let once = 3.0 * key.flops() / rate;
@@ -248,10 +282,10 @@ fn shape(
             }
             continue;
         }
-        let started = Instant::now();
+        let started = clock();
         let alter = |result: &mut [f32]| (options.alter)(key, &variant, result);
         let verdict = bench.run(&prepared, best.as_ref().map(|b| &b.0), &alter);
-        let compile = started.elapsed().as_secs_f64();
+        let compile = clock() - started;
         compiler.learn(&source, compile);
         trial.compile_ms = Some(compile * 1e3);
         let timed = |trial: &mut Trial, seconds: f64| {
@@ -270,7 +304,7 @@ fn shape(
                 let ratio = match &mut best {
                     None => 1.0,
                     Some((present, at)) => {
-                        let spare = (share - begin.elapsed().as_secs_f64()).clamp(0.0, 0.5);
+                        let spare = (share - (clock() - begin)).clamp(0.0, 0.5);
                         let ratio = bench.compare(present, &mut runner, spare)?;
                         timed(&mut trials[*at], present.seconds);
                         ratio
@@ -311,7 +345,7 @@ pub struct Chosen {
 /// run will compute, in multiplications and additions: 0 if that is not known.
 ///
 /// # Errors
-/// A file of choices that cannot be used; a lost device.
+/// A file of choices that cannot be used; a shape that no variant computes right (see [`tune`]); a lost device.
 pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option<&Path>) -> Result<Chosen> {
     let target = &gpu.target;
     let complete = |known: &Choices| {
@@ -343,7 +377,9 @@ pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option
         (Tuning::Off, _) => "kernel variants: from the table".to_string(),
         (_, Some(seconds)) if !missing.is_empty() => {
             eprintln!("tuning {} shapes, at most {seconds:.0} s", missing.len());
-            let mut options = Options { seconds, progress: &mut |_| (), alter: &|_, _, _| () };
+            let begin = Instant::now();
+            let clock = || begin.elapsed().as_secs_f64();
+            let mut options = Options { seconds, clock: &clock, progress: &mut |_| (), alter: &|_, _, _| () };
             let found = tune(gpu, &missing, &mut options)?;
             cache::remember(folder, target, &found.choices);
             all.tuned.extend(&found.choices.tuned);

@@ -222,8 +222,18 @@ fn splits(key: &Key, present: &WeightTile, tile: &WeightTile) -> [usize; 3] {
     let s = &key.shape;
     let same = (present.splits * weight_groups(s, present)).div_ceil(weight_groups(s, tile));
     let least = (key.steps * s.out_h * s.out_w * s.n).div_ceil(1 << 16).min(present.splits);
-    let most = ((1 << 24) / weight_count(key)).max(present.splits);
+    let most = splits_that_fit(key, present);
     [same, same.div_ceil(2), 2 * same].map(|n| n.clamp(least, most))
+}
+
+/// Most splits whose partial sums take 64 MiB, or no more than those of the table's choice.
+fn splits_that_fit(key: &Key, present: &WeightTile) -> usize {
+    ((1 << 24) / weight_count(key)).max(present.splits)
+}
+
+/// Most splits that a variant of this weight gradient may have.
+pub fn most_splits(target: &Target, key: &Key) -> usize {
+    splits_that_fit(key, &weight_tile(target, &key.shape, key.steps))
 }
 
 /// Estimated seconds until a driver has compiled a kernel text of so many bytes, before anything was measured.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Largest error relative to the largest result.
-const TOLERANCE: f64 = 1e-4;
+pub const TOLERANCE: f64 = 1e-4;
 /// Most products that are summed up for a sample, if eight results allow it.
 const MOST_PRODUCTS: f64 = 4e6;
 /// A measured run lasts at least so long, seconds: as many launches as that takes.
