@@ -5,7 +5,8 @@ use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
-use recurve::network::NetworkConfig;
+use recurve::graph::taps::Tap;
+use recurve::network::{NetworkConfig, Schedule};
 use recurve::reference::golden::{Results, made_up};
 use recurve::reference::network::blt;
 use serde_json::{Value, json};
@@ -65,22 +66,15 @@ fn passes_leave_results_and_networks_equal_their_twin() {
         let golden = made_up(Some(config_json), None, None, n, 7).expect("a valid description");
         let twin: Results = golden.expected.iter().map(|(name, t)| (name.clone(), t.values.clone())).collect();
         let run = |passes: Passes| {
-            let request = Request {
-                config: &config,
-                batch: n,
-                target: &gpu.target,
-                passes,
-                choices: Choices::TABLE,
-                train: true,
-                inspect: true,
-                trajectory: false,
-            };
+            let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
+            let taps = Tap::everything(&network);
+            let request = Request { passes, taps: &taps, ..Request::training(&network, &schedule, n, &gpu.target) };
             let compiled = compile(&request).expect("compiles");
-            compiled.plan.verify(&compiled.lowered.program);
+            compiled.plan.verify(&compiled.program);
             let before = gpu.allocated();
             let results = run_network(&gpu, &golden, passes, Choices::TABLE).expect("runs");
             assert_eq!(gpu.allocated() - before, compiled.peak_bytes(), "{name}: planned and allocated bytes");
-            (results, compiled.lowered.program.launches.len())
+            (results, compiled.program.launches.len())
         };
         let (all, launches) = run(Passes::default());
         compare(name, &all, &twin, 5e-5);

@@ -100,8 +100,9 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     assert_eq!((state.step, state.adam_step, state.epoch, state.batch_in_epoch), (14, 14, 1, 4));
     let first = Checkpoint::read(&bench.path("a/checkpoints/00000000.safetensors")).unwrap();
     let network = state.network.network().unwrap();
-    for (spec, (before, after)) in first.specs().iter().zip(first.parameters.iter().zip(&trained.parameters)) {
-        assert_eq!(before != after, network.uses(&spec.name), "{}: only used parameters change", spec.name);
+    for (name, before) in first.parameters.iter() {
+        let changed = trained.parameters.get(name) != Some(before);
+        assert_eq!(changed, network.uses(name), "{name}: only used parameters change");
     }
 }
 

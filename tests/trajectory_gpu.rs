@@ -1,11 +1,11 @@
 //! The statistics kernels on the adapter found, against their twin on the host, on made-up data.
 
-use recurve::gpu::{Gpu, Options};
+use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
 use recurve::trajectory::Statistics;
 use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
-use recurve::trajectory::gpu::GpuStream;
+use recurve::trajectory::gpu::{GpuStream, Layout};
 use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::readout::Readout;
 use recurve::trajectory::streaming::{Activity, Batch, Stream, image_innermost};
@@ -37,6 +37,12 @@ fn activity(seed: u64, images: usize, weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
     (logits, representations)
 }
 
+/// Statistics of batches that the test feeds.
+fn stream(gpu: &Gpu, readout: Readout, samples: usize, timesteps: usize) -> GpuStream<'_> {
+    let layout = Layout::dense(&readout, timesteps, 64);
+    GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).expect("fits every adapter")
+}
+
 #[test]
 fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
@@ -44,7 +50,7 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let readout = || Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS);
     let mut streams: Vec<GpuStream> = (0..2)
-        .map(|_| GpuStream::new(&gpu, readout(), SAMPLES, TIMESTEPS, WIDTH).expect("fits every adapter"))
+        .map(|_| stream(&gpu, readout(), SAMPLES, TIMESTEPS))
         .collect();
     for first in (0..SAMPLES).step_by(WIDTH) {
         let images = WIDTH.min(SAMPLES - first);
@@ -94,7 +100,7 @@ fn numbers_that_are_not_finite_are_an_error() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
-    let mut stream = GpuStream::new(&gpu, readout, WIDTH, TIMESTEPS, WIDTH).expect("fits every adapter");
+    let mut stream = stream(&gpu, readout, WIDTH, TIMESTEPS);
     let (logits, mut representations) = activity(3, WIDTH, &weight);
     representations[(2 * FEATURES + 4) * WIDTH + 9] = f32::INFINITY;
     let activity = Activity { logits: &logits, representations: &representations };
@@ -137,7 +143,7 @@ fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
     const WIDTH: usize = 64;
     let readout = || Readout::new(of.readout_weight.clone(), of.classes, of.features).expect("valid");
     let mut twin = Stream::new(readout(), of.samples, of.timesteps);
-    let mut device = GpuStream::new(gpu, readout(), of.samples, of.timesteps, WIDTH).expect("fits every adapter");
+    let mut device = stream(gpu, readout(), of.samples, of.timesteps);
     let (logits, representations) = image_innermost(of, 0..of.samples, WIDTH);
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];

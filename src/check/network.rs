@@ -29,8 +29,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     }
     let schedule = Schedule::new(&network, protocol.as_ref());
     let n = golden.labels.len();
-    let mut taps = vec![Tap::all(Quantity::Input), Tap::all(Quantity::Logits), Tap::all(Quantity::LogProbs)];
-    taps.extend((0..network.areas.len()).map(|area| Tap::all(Quantity::Activation(area))));
+    let taps = Tap::everything(&network);
     let train = protocol.is_none();
     let plain = Request::training(&network, &schedule, n, &gpu.target);
     let request = Request { passes, choices, train, taps: &taps, ..plain };

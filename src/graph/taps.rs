@@ -1,6 +1,7 @@
 //! What of a network can be read besides its scores, and where it lies after a run.
 
 use crate::kernels::View;
+use crate::network::Network;
 
 /// A quantity that a network has at every timestep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,12 @@ impl Tap {
     /// A quantity at all timesteps, for kernels.
     pub fn series(of: Quantity) -> Tap {
         Tap { of, timesteps: None, series: true }
+    }
+
+    /// Everything that a network computes, at all timesteps, for the host.
+    pub fn everything(network: &Network) -> Vec<Tap> {
+        let areas = (0..network.areas.len()).map(Quantity::Activation);
+        [Quantity::Input, Quantity::Logits, Quantity::LogProbs].into_iter().chain(areas).map(Tap::all).collect()
     }
 
     /// Whether it wants this timestep.

@@ -344,8 +344,7 @@ pub fn remember(folder: Option<&Path>, target: &Target, choices: &Choices) {
 mod tests {
     use super::*;
     use crate::graph::compile::{Request, compile};
-    use crate::graph::passes::Passes;
-    use crate::network::{NetworkConfig, Preset};
+    use crate::network::{NetworkConfig, Preset, Schedule};
 
     fn target() -> Target {
         Target { name: "Some \"GPU\" (α)".into(), driver: "1.2".into(), cpu: true, subgroup: 8, ..Target::minimum() }
@@ -412,10 +411,8 @@ mod tests {
 
     /// The choices of a small network on an adapter: the last candidate of each shape, so that not all are the table's.
     fn of_network(config: &NetworkConfig, target: &Target, choices: &Choices) -> crate::Result<Choices> {
-        let passes = Passes::default();
-        let request =
-            Request { config, batch: 2, target, passes, choices, train: true, inspect: false, trajectory: false };
-        let uses = compile(&request)?.lowered.uses;
+        let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
+        let uses = compile(&Request { choices, ..Request::training(&network, &schedule, 2, target) })?.uses;
         let last = |key: &Key, present: &Variant| {
             crate::tune::model::candidates(target, key, present).last().copied().unwrap_or(*present)
         };
