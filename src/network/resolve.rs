@@ -5,8 +5,8 @@ use super::architecture::{Activation, Architecture, AreaDescription, ConnectionD
 use super::network::{Area, Connection, From, Kind, Map, Network, Readout};
 use super::state_dict::StateDict;
 use super::terms::{
-    IMAGE_CHANNELS, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation, Unroll,
-    impossible, within,
+    IMAGE_CHANNELS, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation, impossible,
+    within,
 };
 use crate::error::{Error, Result};
 
@@ -452,7 +452,6 @@ impl Architecture {
         if first < self.timesteps {
             return Ok(());
         }
-        debug_assert_eq!(self.unroll, Unroll::Biological);
         refuse(format!(
             "[architecture] timesteps = {}: with unroll = \"biological\" the readout's area {} exists only from step {first} on \
              (the first is 0), so that nothing would be read out; set timesteps to {} or more",
