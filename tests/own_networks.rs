@@ -174,7 +174,7 @@ fn faults_of_sizes_are_refused() {
     refused(&sized(31), &["v1.bottom_up", "stride = 2", "31 x 31"]);
     refused(&sized(34), &["v2.bottom_up", "pool = 2", "17 x 17"]);
     let both = sized(28).replace("pool = 2", "pool = 2, stride = 2");
-    refused(&both, &["v2.bottom_up", "stride = 2 does not divide 7 x 7", "14 x 14", "after the pooling"]);
+    refused(&both, &["v2.bottom_up", "stride = 2 does not divide 7 x 7", "14 x 14 before the pooling"]);
     let connection = |line: &str, words: &[&str]| refused(&with("connections", line), words);
     connection(
         "from = \"v1\", to = \"v4\", kind = \"bottom_up\", name = \"skip\"",

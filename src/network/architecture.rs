@@ -3,7 +3,7 @@
 //! Keys that are left out have defaults, and are left out again when a description is written. What it means and what is
 //! refused: `resolve.rs`, which makes a [`super::Network`] of it; for users: `docs/networks.md`.
 
-use super::network::Kind;
+use super::resolved::Kind;
 use super::terms::{Interaction, Normalisation, Unroll};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -2,21 +2,29 @@
 //!
 //! A network is described either by [`NetworkConfig`] (the published BLT family, section `[network]`) or by
 //! [`Architecture`] (areas and connections of one's own, section `[architecture]`); both become a [`Network`].
-//! [`Protocol`] says what is shown and disturbed when a trained one runs. Modules import upwards only:
+//! [`Protocol`] says what is shown and disturbed when a trained one runs. Modules import only what stands above them:
 //!
 //! ```text
-//! terms, parameters <- network <- state_dict <- config (BLT), architecture <- resolve <- description
-//!                      network <- protocol      training <- preset <- run_config -> description
+//! terms, parameters    words and bounds; what is learned, and its initialisation
+//! resolved             areas and connections, resolved
+//! state_dict           collects parameters while a network is made
+//! config, architecture the two descriptions; config makes its network itself
+//! resolve              architecture to network, with all errors
+//! description          either of the two
+//! protocol             what is shown and disturbed, when
+//! training             sections [training] and [data]
+//! preset               named networks with their training
+//! run_config           a whole configuration file
 //! ```
 
 pub mod architecture;
 pub mod config;
 pub mod description;
-pub mod network;
 pub mod parameters;
 pub mod preset;
 pub mod protocol;
 mod resolve;
+pub mod resolved;
 pub mod run_config;
 mod state_dict;
 pub mod terms;
@@ -25,10 +33,10 @@ pub mod training;
 pub use architecture::{Activation, Architecture, AreaDescription, ConnectionDescription, Pool};
 pub use config::{AREAS, LtPosition, NetworkConfig, RecurrentFrom, parameters};
 pub use description::Description;
-pub use network::{Area, AreaNorm, Connection, From, Kind, Map, Network, Readout};
 pub use parameters::{Init, ParameterSpec, initialise};
 pub use preset::Preset;
 pub use protocol::{Gain, Input, Protocol, Shown};
+pub use resolved::{Area, AreaNorm, Connection, From, Kind, Map, Network, Readout};
 pub use run_config::RunConfig;
 pub use terms::{IMAGE_CHANNELS, Interaction, Normalisation, Unroll};
 pub use training::{DataConfig, TrainingConfig};

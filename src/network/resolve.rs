@@ -2,7 +2,7 @@
 //! what was found and what to do.
 
 use super::architecture::{Activation, Architecture, AreaDescription, ConnectionDescription};
-use super::network::{Area, Connection, From, Kind, Map, Network, Readout};
+use super::resolved::{Area, Connection, From, Kind, Map, Network, Readout};
 use super::state_dict::StateDict;
 use super::terms::{
     IMAGE_CHANNELS, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation, impossible,
@@ -474,7 +474,7 @@ fn arrives(connection: &ConnectionDescription, side: usize) -> Result<usize> {
     }
     let pooled = side / pool;
     if !pooled.is_multiple_of(stride) {
-        let after = if pool == 1 { String::new() } else { ", after the pooling".into() };
+        let after = if pool == 1 { "" } else { " before the pooling" };
         return refuse(format!(
             "connection {what}: stride = {stride} does not divide {} ({} is {}{after}); change stride or image_size",
             square(pooled),
