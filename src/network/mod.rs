@@ -9,7 +9,7 @@
 //! resolved             areas and connections, resolved
 //! state_dict           collects parameters while a network is made
 //! config, architecture the two descriptions; config makes its network itself
-//! resolve              architecture to network, with all errors
+//! checks, resolve      architecture to network: errors of single parts; order, sizes and errors of the whole
 //! description          either of the two
 //! protocol             what is shown and disturbed, when
 //! training             sections [training] and [data]
@@ -18,6 +18,7 @@
 //! ```
 
 pub mod architecture;
+mod checks;
 pub mod config;
 pub mod description;
 pub mod parameters;
