@@ -41,3 +41,24 @@ fn one_unsafe_block() {
     assert!(with[0].0.ends_with("gpu/device.rs"));
     assert_eq!(with[0].1.matches("unsafe {").count(), 1);
 }
+
+/// The modules of `network/` import each other in one direction.
+#[test]
+fn no_circle_among_the_network_s_modules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/network");
+    let mut imports: Vec<(String, Vec<String>)> = Vec::new();
+    for (path, text) in all().into_iter().filter(|(path, _)| path.starts_with(&folder)) {
+        let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let used = text.lines().filter_map(|line| line.strip_prefix("use super::"));
+        imports.push((name, used.map(|rest| rest.split(':').next().expect("a module").to_string()).collect()));
+    }
+    imports.retain(|(name, _)| name != "mod");
+    assert!(imports.iter().map(|(_, used)| used.len()).sum::<usize>() > 20, "{imports:?}");
+    while !imports.is_empty() {
+        let names: Vec<String> = imports.iter().map(|(name, _)| name.clone()).collect();
+        let free = |used: &[String]| used.iter().all(|module| !names.contains(module));
+        let before = imports.len();
+        imports.retain(|(_, used)| !free(used));
+        assert!(imports.len() < before, "these import each other in a circle: {imports:?}");
+    }
+}

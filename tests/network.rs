@@ -289,6 +289,43 @@ fn recurrent_parameters_exist_and_are_used_as_configured() {
     assert_eq!(recurrent(&top_down), ["v1.top_down.weight", "v2.top_down.weight", "v4.top_down.weight"]);
 }
 
+/// Names, order, shapes and initial values of every combination of the family's keys are those that runs and checkpoints
+/// were made with: a hash over them all (FNV-1a, 64 bits).
+#[test]
+fn what_the_family_learns_has_never_changed() {
+    let small =
+        NetworkConfig { image_size: 16, stem_channels: 3, area_channels: [4, 6, 8, 10], ..Preset::Tiny.network() };
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        hash = bytes.iter().fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    };
+    for flags in 0..128 {
+        let flag = |bit: u32| flags >> bit & 1 == 1;
+        for norm in [Normalisation::Layer, Normalisation::Group, Normalisation::None] {
+            let config = NetworkConfig {
+                lateral: flag(0),
+                topdown: flag(1),
+                lt_position: if flag(2) { LtPosition::Last } else { LtPosition::All },
+                recurrent_from: if flag(3) { RecurrentFrom::V1 } else { RecurrentFrom::V2 },
+                readout_bias: flag(4),
+                timesteps: if flag(5) { 3 } else { 1 },
+                kernel_size: if flag(6) { 5 } else { 1 },
+                norm,
+                groups: 2,
+                ..small.clone()
+            };
+            config.validate().unwrap();
+            let specs = config.network().parameters;
+            for (spec, values) in specs.iter().zip(initialise(&specs, 5)) {
+                add(spec.name.as_bytes());
+                spec.shape.iter().for_each(|n| add(&(*n as u64).to_le_bytes()));
+                values.iter().for_each(|v| add(&v.to_le_bytes()));
+            }
+        }
+    }
+    assert_eq!(hash, 0x88da_6b0d_6584_cf5d, "{hash:#x}");
+}
+
 /// Draws enough values that the statistics below are tight: v4's lateral map here has 589,824.
 fn drawn(seed: u64) -> BTreeMap<String, (ParameterSpec, Vec<f32>)> {
     let config =

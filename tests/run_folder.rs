@@ -150,6 +150,72 @@ fn any_safetensors_reader_finds_the_documented_content() {
     assert!(written.parameter("nosuch").is_none());
 }
 
+/// The JSON of checkpoints of the published family, to the byte, as every earlier version wrote it.
+#[test]
+fn the_state_s_text_is_that_of_earlier_checkpoints() {
+    let state = checkpoint(17).state;
+    let expected = r#"{"step":17,"adam_step":17,"epoch":1,"batch_in_epoch":7,"data":{"channel_mean":[0.30000000000000004,127.5,0.3333333333333333],"channel_std":[57.10000000000001,1e-9,255.0],"class_names":["fish","röad \"sign\"",""]},"network":{"image_size":8,"stem_channels":1,"area_channels":[1,2,2,3],"kernel_size":1,"lateral":true,"topdown":true,"interaction":"additive","lt_position":"all","recurrent_from":"v2","norm":"group","groups":1,"readout_bias":false,"timesteps":2,"classes":3},"training":{"batch":4,"steps":40,"learning_rate":0.001,"decay_steps":0,"beta1":0.9,"beta2":0.999,"epsilon":1e-8,"seed":1,"checkpoint_every":500}}"#;
+    assert_eq!(serde_json::to_string(&state).unwrap(), expected);
+    assert_eq!(serde_json::from_str::<CheckpointState>(expected).unwrap(), state);
+}
+
+const OWN: &str = r#"[architecture]
+image_size = 4
+classes = 3
+timesteps = 2
+areas = [{ name = "v1", channels = 2 }, { name = "v2", channels = 3, norm = "none" }]
+connections = [
+    { from = "input", to = "v1", kind = "bottom_up", kernel = 1 },
+    { from = "v1", to = "v2", kind = "bottom_up", stride = 2 },
+    { from = "v2", to = "v1", kind = "top_down", stride = 2, name = "feedback" },
+]
+"#;
+
+#[test]
+fn a_checkpoint_keeps_a_network_of_one_s_own() {
+    let own = RunConfig::parse(OWN).unwrap();
+    let written = Checkpoint::initial(&own, data());
+    let bytes = written.to_bytes().unwrap();
+    let read = Checkpoint::from_bytes(&bytes).unwrap();
+    assert_eq!(read, written);
+    assert_eq!(read.to_bytes().unwrap(), bytes);
+    assert_eq!(read.state.network, own.network);
+    assert!(read.parameter("v1.feedback.weight").is_some());
+    let json: serde_json::Value = serde_json::to_value(&read.state).unwrap();
+    assert!(json.get("network").is_none() && json["architecture"]["areas"][1]["norm"] == "none", "{json}");
+    let mut both = json.clone();
+    both["network"] = serde_json::to_value(family(&config())).unwrap();
+    let error = serde_json::from_value::<CheckpointState>(both).unwrap_err().to_string();
+    assert!(error.contains("[network]") && error.contains("[architecture]"), "{error}");
+    let mut neither = json;
+    neither.as_object_mut().unwrap().remove("architecture");
+    let error = serde_json::from_value::<CheckpointState>(neither).unwrap_err().to_string();
+    assert!(error.contains("[network]") && error.contains("[architecture]"), "{error}");
+}
+
+#[test]
+fn a_run_of_one_s_own_network_goes_on_unless_the_network_was_edited() {
+    let temp = tempfile::tempdir().unwrap();
+    let own = RunConfig::parse(OWN).unwrap();
+    let mut folder = RunFolder::create(temp.path(), &own).unwrap();
+    folder.save(&Checkpoint::initial(&own, data())).unwrap();
+    drop(folder);
+    assert_eq!(RunFolder::resume(temp.path()).unwrap().config, own);
+    for (from, to, words) in [
+        ("channels = 2", "channels = 4", ["architecture.areas[0].channels = 4", "in the checkpoint 2"]),
+        ("kernel = 1", "kernel = 1, bias = false", ["connections[0].bias = false", "in the checkpoint absent"]),
+        ("norm = \"none\"", "activation = \"none\"", ["areas[1].activation", "areas[1].norm = absent"]),
+    ] {
+        assert!(OWN.contains(from));
+        std::fs::write(temp.path().join("config.toml"), OWN.replace(from, to)).unwrap();
+        let error = RunFolder::resume(temp.path()).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
+    std::fs::write(temp.path().join("config.toml"), config().to_toml()).unwrap();
+    let error = RunFolder::resume(temp.path()).unwrap_err().to_string();
+    assert!(error.contains("[network]") && error.contains("[architecture]"), "{error}");
+}
+
 #[test]
 fn the_initial_checkpoint_holds_the_drawn_parameters() {
     let initial = Checkpoint::initial(&config(), data());

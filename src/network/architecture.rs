@@ -1,9 +1,9 @@
 //! The description of a network of one's own: areas and connections, section `[architecture]` of a configuration file.
 //!
 //! Keys that are left out have defaults, and are left out again when a description is written. What it means and what is
-//! refused: `resolve.rs`, which makes a [`super::Network`] of it; for users: `docs/networks.md`.
+//! refused: `checks.rs` and `resolve.rs`, which make a [`super::Network`] of it; for users: `docs/networks.md`.
 
-use super::network::Kind;
+use super::resolved::Kind;
 use super::terms::{Interaction, Normalisation, Unroll};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

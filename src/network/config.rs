@@ -3,8 +3,8 @@
 //! Areas in the order of the drive: retina (stem) -> v1 -> v2 -> v4 -> it -> gap -> readout. v2, v4 and it each
 //! halve the side of the map below them by 2x2 max-pooling. Thorat, Doerig & Kietzmann 2023, arXiv 2308.12435.
 
-use super::network::{Area, Connection, From, Kind, Map, Network, Readout};
 use super::parameters::ParameterSpec;
+use super::resolved::{Area, Connection, From, Kind, Map, Network, Readout};
 use super::state_dict::{Names, StateDict};
 use super::terms::{
     IMAGE_CHANNELS, Interaction, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation,

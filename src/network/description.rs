@@ -2,7 +2,7 @@
 
 use super::architecture::Architecture;
 use super::config::NetworkConfig;
-use super::network::Network;
+use super::resolved::Network;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 

@@ -15,7 +15,7 @@
 //! show = "blank"             # or "next"
 //! ```
 
-use super::network::{Connection, Kind, Network};
+use super::resolved::{Connection, Kind, Network};
 use super::terms::{MAX_TIMESTEPS, within};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,8 @@
 //! of convolutions and linear layers; torch's default, limit 1 / sqrt(fan_in) with `fan_in = shape[1] * k * k`, for
 //! transposed convolutions (whose `shape[1]` is the *output* channel count) and for all biases; norms 1 and 0.
 
-use super::network::AreaNorm;
 use super::parameters::{Init, ParameterSpec};
+use super::resolved::AreaNorm;
 use super::terms::Normalisation;
 
 /// The parameters so far.

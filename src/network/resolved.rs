@@ -120,7 +120,7 @@ pub enum Map {
         stride: usize,
         /// Name of the weight [to, from, k, k].
         weight: String,
-        /// Name of the bias [to].
+        /// Name of the bias \[to\].
         bias: Option<String>,
     },
     /// A transposed convolution with padding (k - 1) / 2 and output padding stride - 1.
@@ -131,7 +131,7 @@ pub enum Map {
         stride: usize,
         /// Name of the weight [from, to, k, k].
         weight: String,
-        /// Name of the bias [to].
+        /// Name of the bias \[to\].
         bias: Option<String>,
     },
     /// The mean over the pixels of the source.
@@ -145,7 +145,7 @@ pub struct Readout {
     pub area: usize,
     /// Name of the weight [classes, channels].
     pub weight: String,
-    /// Name of the bias [classes].
+    /// Name of the bias \[classes\].
     pub bias: Option<String>,
 }
 
