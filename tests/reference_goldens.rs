@@ -157,7 +157,7 @@ fn made_up_goldens() -> Vec<(String, NetworkGolden)> {
         goldens.push((format!("{name}, protocol"), made_up(None, Some(json), Some(protocol()), 2, 2).unwrap()));
     }
     for (name, json) in published() {
-        goldens.push((name, made_up(Some(json), None, None, 2, 6).unwrap()));
+        goldens.push((name, made_up(Some(json), None, None, 2, 16).unwrap()));
     }
     let (_, first) = published().remove(0);
     goldens.push(("published, protocol".into(), made_up(Some(first), None, Some(protocol()), 2, 4).unwrap()));
@@ -202,6 +202,10 @@ fn finite_differences_confirm_every_gradient() {
 fn finite_differences_are_sharp_where_nothing_has_kinks() {
     for (name, mut golden) in made_up_goldens().into_iter().filter(|(_, golden)| golden.protocol.is_none()) {
         golden.network.areas.iter_mut().for_each(|area| area.relu = false);
+        // Without norms products of products grow, until probabilities reach the clamp of the loss, which has a kink.
+        if golden.network.areas.iter().all(|area| area.norm.is_none()) {
+            golden.params.values_mut().flat_map(|parameter| &mut parameter.values).for_each(|value| *value *= 0.75);
+        }
         for connection in &mut golden.network.connections {
             if let Map::Convolution { pooled: true, kernel, stride } = connection.map {
                 connection.map = Map::Convolution { pooled: false, kernel, stride: 2 * stride };
