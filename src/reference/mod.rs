@@ -1,4 +1,4 @@
-//! Plain-loop twins of every kernel, and the whole BLT network made of them: the project's executable specification.
+//! Plain-loop twins of every kernel, and whole networks made of them: the project's executable specification.
 //!
 //! A twin is the formula of an operation written as loops over slices. It knows nothing of the GPU: tensors are
 //! *logical*, row-major and NCHW with images outermost, exactly as PyTorch stores them, and no index arithmetic is
@@ -10,8 +10,9 @@
 //! Shapes are small structs, and a slice whose length disagrees with its shape panics: callers check shapes first
 //! (as [`golden`] and [`network`] do for what they read).
 //!
-//! In reading order: the operations, [`network`] (forward and backward through time), [`golden`] (reference numbers
-//! from an independent PyTorch implementation), [`finite_differences`] (a third, formula-free witness of gradients).
+//! In reading order: the operations, [`network`] (areas and connections, forward and backward through time), [`golden`]
+//! (reference numbers from an independent PyTorch implementation), [`finite_differences`] (a third, formula-free witness
+//! of gradients).
 
 mod shape;
 
