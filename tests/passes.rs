@@ -2,6 +2,7 @@
 
 use recurve::check::network::run_network;
 use recurve::gpu::{Gpu, Options};
+use recurve::graph::checker;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
@@ -111,7 +112,7 @@ fn passes_leave_results_and_networks_equal_their_twin() {
                 trajectory: false,
             };
             let compiled = compile(&request).expect("compiles");
-            compiled.plan.verify(&compiled.lowered.program);
+            checker::check(&compiled.lowered.program, &compiled.plan).expect("a sound plan");
             let before = gpu.allocated();
             let results = run_network(&gpu, &golden, passes, Choices::TABLE).expect("runs");
             assert_eq!(gpu.allocated() - before, compiled.peak_bytes(), "{name}: planned and allocated bytes");

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::dataset::Batch;
 use crate::engine::{Adam, Engine};
 use crate::gpu::{Gpu, Store};
+use crate::graph::checker;
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::kernels::choose::Choices;
@@ -30,7 +31,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
         trajectory: false,
     };
     let mut engine = Engine::new(gpu, &request, &mut Store::default())?;
-    engine.compiled.plan.verify(&engine.compiled.lowered.program);
+    checker::check(&engine.compiled.lowered.program, &engine.compiled.plan)?;
     engine.recording().poison(gpu, &engine.compiled.lowered.program);
     let specs = parameters(&config);
     let values: Vec<Vec<f32>> = specs.iter().map(|s| golden.params[&s.name].values.clone()).collect();

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::autodiff::differentiate;
+use crate::graph::checker;
 use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
@@ -40,7 +41,7 @@ pub fn run_graph(
 ) -> Result<Vec<Vec<f32>>> {
     let lowered = lower(graph, &gpu.target, choices, Program::default(), &HashMap::new())?;
     let plan = Plan::new(&lowered.program, true);
-    plan.verify(&lowered.program);
+    checker::check(&lowered.program, &plan)?;
     plan.fits(&lowered.program, &gpu.target)?;
     let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default())?;
     recording.poison(gpu, &lowered.program);
@@ -202,11 +203,14 @@ fn run_adam(gpu: &Gpu, case: &OpCase) -> Result<Results> {
         View { buffer: id, offset: 0, bytes: 4 * count as u64 }
     };
     let hyper = buffer("hyper", 5, Role::Input);
-    let views = ["g", "p", "m", "v"].map(|name| buffer(name, count, Role::Input));
+    let gradient = buffer("g", count, Role::Input);
+    let [p, m, v] = ["p", "m", "v"].map(|name| buffer(name, count, Role::Persistent));
+    let views = [gradient, p, m, v];
     let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", 4))?;
     let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
     program.launch(&kernel, &operands, &[("count", count.into())], [count.div_ceil(256), 1, 1], "adam", "");
     let plan = Plan::new(&program, true);
+    checker::check(&program, &plan)?;
     let recording = Recording::new(gpu, &program, &plan, &mut Store::default())?;
     recording.write(gpu, hyper, &adam.hyper(steps_taken + 1));
     for (name, view) in ["g", "p", "m", "v"].iter().zip(views) {
