@@ -60,11 +60,22 @@ fn made_up(config_json: Value, n: usize, seed: u64) -> NetworkGolden {
     NetworkGolden { config_json, config, images, mean, std, x, labels, params, unused_params, expected, adam3_safe }
 }
 
-/// Largest difference of a tensor, relative to its largest value (at least 1e-3, so that a tensor of zeros counts).
+/// Largest difference of a tensor, relative to its largest value (at least 1e-3, so that a tensor of zeros counts);
+/// infinite where either is no number.
 fn difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let scale = a.iter().chain(b).fold(1e-3_f64, |m, v| m.max(f64::from(v.abs())));
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, f64::max) / scale
+    let errors = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+    errors.fold(0.0, |worst, error| if error.is_finite() { f64::max(worst, error) } else { f64::INFINITY }) / scale
+}
+
+#[test]
+fn a_difference_sees_what_is_no_number() {
+    assert_eq!(difference(&[1.0, 2.0], &[1.0, 1.0]), 0.5);
+    for spoilt in [f32::NAN, f32::INFINITY] {
+        assert_eq!(difference(&[1.0, spoilt, 2.0], &[1.0, spoilt, 2.0]), f64::INFINITY);
+        assert_eq!(difference(&[1.0, 0.0, 2.0], &[1.0, spoilt, 2.0]), f64::INFINITY);
+    }
 }
 
 /// Everything but parameters after Adam's steps: where a gradient is tiny, the sign of its first update is arbitrary.

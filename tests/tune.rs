@@ -147,6 +147,7 @@ fn other_choices_compute_the_same_gradients() {
     {
         let largest = a.iter().fold(1e-6_f32, |m, v| m.max(v.abs()));
         let worst = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(a.iter().chain(b).all(|v| v.is_finite()), "{}: not finite", spec.name);
         assert!(a.len() == b.len() && worst <= 1e-4 * largest, "{}: {worst:e} of {largest:e}", spec.name);
     }
 }

@@ -247,3 +247,235 @@ impl<'a> Memory<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::compile::{Compiled, Request, compile};
+    use crate::graph::passes::Passes;
+    use crate::graph::plan::assign;
+    use crate::kernels::choose::Choices;
+    use crate::kernels::{Kernel, Settings, Target};
+    use crate::network::{Interaction, NetworkConfig, Preset, RecurrentFrom};
+    use crate::reference::random::SplitMix64;
+
+    /// A program of launches of `relu` between buffers of 256 bytes.
+    fn chain(roles: &[Role], launches: &[(usize, usize)]) -> Program {
+        let mut program = Program::default();
+        for (i, &role) in roles.iter().enumerate() {
+            let (name, area) = (format!("b{i}"), String::new());
+            program.buffer(BufferSpec { name, bytes: 256, role, area, timestep: None });
+        }
+        let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
+        for &(x, y) in launches {
+            let operands = [("x", program.whole(BufferId(x))), ("y", program.whole(BufferId(y)))];
+            program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], &format!("{x} to {y}"), "");
+        }
+        program
+    }
+
+    /// The plan of a program with the buffers in the given slots.
+    fn placed(program: &Program, slot_of: &[Option<usize>]) -> Plan {
+        let slots = vec![256; slot_of.iter().flatten().max().map_or(0, |most| most + 1)];
+        Plan { slots, slot_of: slot_of.to_vec(), ..Plan::new(program, false) }
+    }
+
+    #[track_caller]
+    fn refused(result: Result<()>, words: &[&str]) {
+        let error = result.expect_err("a fault").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} are not all in: {error}");
+    }
+
+    use Role::{Input, Output, Persistent, Temporary};
+
+    #[test]
+    fn what_is_read_must_have_been_written() {
+        let program = chain(&[Input, Temporary, Temporary, Output], &[(0, 1), (2, 3)]);
+        refused(check(&program, &Plan::new(&program, false)), &["2 to 3", "`b2`", "nothing that was written"]);
+        // A slot that another buffer has left behind is no content.
+        refused(
+            check(&program, &placed(&program, &[Some(0), Some(1), Some(1), Some(2)])),
+            &["`b1`, written by 0 to 1"],
+        );
+    }
+
+    #[test]
+    fn what_is_read_later_must_not_be_overwritten() {
+        let program = chain(&[Input, Temporary, Temporary, Output], &[(0, 1), (0, 2), (1, 3)]);
+        check(&program, &placed(&program, &[Some(0), Some(1), Some(2), Some(3)])).unwrap();
+        refused(
+            check(&program, &placed(&program, &[Some(0), Some(1), Some(1), Some(3)])),
+            &["1 to 3", "`b1`", "`b2`, written by 0 to 2"],
+        );
+    }
+
+    #[test]
+    fn outputs_and_inputs_are_kept() {
+        let program = chain(&[Input, Output, Temporary], &[(0, 1), (0, 2)]);
+        refused(check(&program, &placed(&program, &[Some(0), Some(1), Some(1)])), &["the host reads `b1`", "`b2`"]);
+        // The input is read for the last time by the launch before: a second run reads it again.
+        let program = chain(&[Input, Temporary, Temporary, Output], &[(0, 1), (1, 2), (2, 3)]);
+        refused(
+            check(&program, &placed(&program, &[Some(0), Some(1), Some(0), Some(2)])),
+            &["the input `b0`", "1 to 2"],
+        );
+        let program = chain(&[Input, Input, Output], &[(0, 1), (1, 2)]);
+        refused(check(&program, &Plan::new(&program, true)), &["writes the input `b1`"]);
+        let program = chain(&[Input, Output, Output], &[(0, 1)]);
+        refused(check(&program, &Plan::new(&program, true)), &["no launch writes the output `b2`"]);
+    }
+
+    #[test]
+    fn places_are_checked() {
+        let program = chain(&[Persistent, Output], &[(0, 1)]);
+        check(&program, &Plan::new(&program, true)).unwrap();
+        refused(check(&program, &placed(&program, &[Some(0), Some(1)])), &["`b0` is kept"]);
+        refused(check(&program, &placed(&program, &[None, None])), &["`b1` has no place"]);
+        let mut small = Plan::new(&program, true);
+        small.slots[0] = 252;
+        refused(check(&program, &small), &["`b1` of 256 bytes", "slot 0"]);
+        for (offset, bytes) in [(0, 260), (256, 4), (4, 4), (0, 0), (0, 7)] {
+            let mut program = program.clone();
+            program.launches[0].operands[0].1 = View { buffer: BufferId(0), offset, bytes };
+            refused(check(&program, &Plan::new(&program, true)), &["0 to 1: `x`"]);
+        }
+        let mut params = Plan::new(&program, true);
+        params.params_bytes = 0;
+        refused(check(&program, &params), &["parameters at 0..4"]);
+    }
+
+    #[test]
+    fn operands_of_a_launch_are_apart() {
+        let program = chain(&[Input, Temporary, Output], &[(0, 1), (1, 2)]);
+        refused(
+            check(&program, &placed(&program, &[Some(0), Some(1), Some(1)])),
+            &["1 to 2", "only one of them writes"],
+        );
+        let mut program = chain(&[Input, Output, Output], &[(0, 1), (0, 2)]);
+        let kernel = Kernel::new("modulate_d_drives", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
+        let view = |i| program.whole(BufferId(i));
+        let operands = [("b", view(0)), ("s", view(0)), ("dy", view(0)), ("db", view(1)), ("ds", view(2))];
+        program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], "both", "");
+        refused(check(&program, &placed(&program, &[Some(0), Some(1), Some(1)])), &["both written", "slot 1"]);
+    }
+
+    /// Launches that are submitted apart: what one submission leaves the next may read, but not what it makes itself.
+    #[test]
+    fn submissions_in_any_order() {
+        let program = chain(&[Input, Temporary, Output, Temporary], &[(0, 1), (1, 2), (0, 3)]);
+        let plan = placed(&program, &[Some(0), Some(1), Some(2), Some(1)]);
+        replay(&program, &plan, &[0..1, 1..2, 0..1, 1..2, 1..2]).unwrap();
+        refused(replay(&program, &plan, &[1..2, 0..1]), &["1 to 2", "nothing that was written"]);
+        refused(replay(&program, &plan, &[0..1, 2..3, 1..2]), &["1 to 2", "`b3`, written by 0 to 3"]);
+        let program = chain(&[Input, Temporary, Output], &[(1, 2), (0, 1)]);
+        refused(replay(&program, &Plan::new(&program, false), &[1..2, 0..2]), &["1 to 2", "nothing that was written"]);
+        refused(replay(&program, &Plan::new(&program, false), &[1..3]), &["no launches 1..3"]);
+    }
+
+    /// A second opinion, without ranges: who holds each 256 bytes of each slot. Sound, or not.
+    fn by_hand(program: &Program, slots: &[u64], slot_of: &[Option<usize>]) -> bool {
+        let mut held: Vec<Vec<Option<usize>>> =
+            slots.iter().map(|&bytes| vec![None; bytes.div_ceil(256) as usize]).collect();
+        let cells = |view: View| (view.offset / 256) as usize..(view.offset + view.bytes).div_ceil(256) as usize;
+        for (i, spec) in program.buffers.iter().enumerate().filter(|(_, spec)| spec.role == Input) {
+            let Some(slot) = slot_of[i] else { continue };
+            for cell in &mut held[slot][..(spec.bytes / 256) as usize] {
+                if cell.replace(i).is_some() {
+                    return false;
+                }
+            }
+        }
+        let mut outputs: Vec<(usize, usize)> = Vec::new(); // buffer, cell
+        for launch in &program.launches {
+            let mut read = Vec::new();
+            let mut written = Vec::new();
+            for (name, view) in &launch.operands {
+                let Some(slot) = slot_of[view.buffer.0] else { continue };
+                let writes = launch.kernel.bindings.iter().any(|b| b.name == *name && b.access == Access::ReadWrite);
+                if writes { &mut written } else { &mut read }.push((slot, *view));
+            }
+            for (i, (slot, view)) in written.iter().enumerate() {
+                let shared =
+                    |other: &View| cells(*other).start < cells(*view).end && cells(*view).start < cells(*other).end;
+                if read.iter().any(|(other, _)| other == slot)
+                    || written[..i].iter().any(|(o, v)| o == slot && shared(v))
+                {
+                    return false;
+                }
+            }
+            if read.iter().any(|(slot, view)| held[*slot][cells(*view)].iter().any(|&h| h != Some(view.buffer.0))) {
+                return false;
+            }
+            for (slot, view) in written {
+                for cell in cells(view) {
+                    if held[slot][cell].is_some_and(|old| program.buffers[old].role == Input) {
+                        return false;
+                    }
+                    held[slot][cell] = Some(view.buffer.0);
+                    if program.buffers[view.buffer.0].role == Output {
+                        outputs.push((view.buffer.0, cell));
+                    }
+                }
+            }
+        }
+        outputs.iter().all(|&(buffer, cell)| held[slot_of[buffer].expect("written")][cell] == Some(buffer))
+    }
+
+    fn compiled(recurrent_from: RecurrentFrom, interaction: Interaction) -> Compiled {
+        let config = NetworkConfig {
+            image_size: 16,
+            stem_channels: 4,
+            area_channels: [4, 4, 8, 8],
+            topdown: true,
+            timesteps: 3,
+            recurrent_from,
+            interaction,
+            ..Preset::Tiny.network()
+        };
+        let (target, passes, choices) = (Target::minimum(), Passes::default(), Choices::TABLE);
+        let (config, target, train, trajectory) = (&config, &target, true, false);
+        compile(&Request { config, batch: 2, target, passes, choices, train, inspect: true, trajectory }).unwrap()
+    }
+
+    /// Plans of networks, spoilt: the checker and the second opinion agree on each, and both verdicts occur.
+    #[test]
+    fn spoilt_plans_are_found() {
+        let mut random = SplitMix64::new(7);
+        for recurrent_from in [RecurrentFrom::V1, RecurrentFrom::V2] {
+            for interaction in [Interaction::Additive, Interaction::Multiplicative] {
+                let compiled = compiled(recurrent_from, interaction);
+                let (program, plan) = (&compiled.lowered.program, &compiled.plan);
+                let judge = |slots: Vec<u64>, slot_of: Vec<Option<usize>>| {
+                    let sound = by_hand(program, &slots, &slot_of);
+                    let verdict = check(program, &Plan { slots, slot_of, ..plan.clone() });
+                    assert_eq!(verdict.is_ok(), sound, "{verdict:?}");
+                    sound
+                };
+                assert!(judge(plan.slots.clone(), plan.slot_of.clone()), "the plan itself");
+                let tenants: Vec<usize> = (0..program.buffers.len()).filter(|&i| plan.slot_of[i].is_some()).collect();
+                let mut any = |n: usize| (random.bits() % n as u64) as usize;
+                let mut verdicts = [[0, 0]; 3];
+                for _ in 0..150 {
+                    // Two buffers change places; one buffer moves in with another.
+                    let (a, b) = (tenants[any(tenants.len())], tenants[any(tenants.len())]);
+                    let room = vec![*plan.slots.iter().max().unwrap(); plan.slots.len()];
+                    let mut swapped = plan.slot_of.clone();
+                    swapped.swap(a, b);
+                    verdicts[0][usize::from(judge(room.clone(), swapped))] += 1;
+                    let mut moved = plan.slot_of.clone();
+                    moved[a] = moved[b];
+                    verdicts[1][usize::from(judge(room, moved))] += 1;
+                    // One buffer is taken for free earlier than it is.
+                    let mut lifetime = plan.lifetime.clone();
+                    let (first, last) = lifetime[a];
+                    let end = last.min(program.launches.len() - 1);
+                    lifetime[a].1 = first + any(end - first + 1);
+                    let (slots, slot_of) = assign(program, &lifetime, true);
+                    verdicts[2][usize::from(judge(slots, slot_of))] += 1;
+                }
+                let both = verdicts[..2].iter().all(|[faults, sound]| *faults > 15 && *sound > 5);
+                assert!(both && verdicts[2][0] > 15, "faults and sound plans: {verdicts:?}");
+            }
+        }
+    }
+}
