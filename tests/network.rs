@@ -398,7 +398,40 @@ fn each_parameter_has_its_own_reproducible_stream() {
     assert_eq!(bits, [1041712276, 3186782236, 3154629429]);
 }
 
-/// Names, shapes and unused parameters of every golden network, where the golden files are at hand.
+/// Names, shapes and unused parameters as the network's twin has them, which shares no code with the engine's network.
+#[test]
+fn parameters_are_those_of_the_twin() {
+    let mut compared = 0;
+    for bits in 0..1 << 8 {
+        let on = |bit: u32| bits >> bit & 1 == 1;
+        let norm = ["LN", "GN", "None"][bits % 3];
+        let description = serde_json::json!({
+            "image_size": 16, "in_channels": 3, "stem_channels": 4, "area_channels": [4, 8, 16, 32],
+            "kernel_size": if on(0) { 3 } else { 5 }, "lateral": on(1), "topdown": on(2),
+            "interaction": if on(3) { "additive" } else { "multiplicative" },
+            "lt_position": if on(4) { "all" } else { "last" },
+            "recurrent_from": if on(5) { "v1" } else { "v2" },
+            "norm": norm, "groups": 2, "classifier_bias": on(6),
+            "timesteps": if on(7) { 3 } else { 1 }, "n_classes": 5,
+        });
+        let twin = recurve::reference::network::blt::network(&description).unwrap();
+        let unused = recurve::reference::network::unroll::unused_parameters(&twin);
+        let config = NetworkConfig::from_golden_json(&description.to_string()).unwrap();
+        let specs = parameters(&config);
+        let ours: BTreeMap<String, Vec<usize>> = specs.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let theirs = twin.parameters();
+        assert_eq!(ours, theirs, "{description}");
+        assert_eq!(ours.len(), specs.len(), "{description}: a name stands twice");
+        for spec in &specs {
+            let used = config.network().uses(&spec.name);
+            assert_eq!(used, !unused.contains(&spec.name), "{description}: {}", spec.name);
+        }
+        compared += specs.len();
+    }
+    assert!(compared > 2000, "only {compared} parameters");
+}
+
+/// The same of every golden network, where the golden files are at hand.
 #[test]
 fn golden_networks_have_exactly_these_parameters() {
     let root = std::env::var("RECURVE_SHARED").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());

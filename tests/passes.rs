@@ -2,6 +2,7 @@
 
 use recurve::check::network::run_network;
 use recurve::gpu::{Gpu, Options};
+use recurve::graph::checker;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
 use recurve::kernels::choose::Choices;
@@ -24,11 +25,22 @@ fn description(changes: Value) -> Value {
     all
 }
 
-/// Largest difference of a tensor, relative to its largest value (at least 1e-3, so that a tensor of zeros counts).
+/// Largest difference of a tensor, relative to its largest value (at least 1e-3, so that a tensor of zeros counts);
+/// infinite where either is no number.
 fn difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let scale = a.iter().chain(b).fold(1e-3_f64, |m, v| m.max(f64::from(v.abs())));
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, f64::max) / scale
+    let errors = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+    errors.fold(0.0, |worst, error| if error.is_finite() { f64::max(worst, error) } else { f64::INFINITY }) / scale
+}
+
+#[test]
+fn a_difference_sees_what_is_no_number() {
+    assert_eq!(difference(&[1.0, 2.0], &[1.0, 1.0]), 0.5);
+    for spoilt in [f32::NAN, f32::INFINITY] {
+        assert_eq!(difference(&[1.0, spoilt, 2.0], &[1.0, spoilt, 2.0]), f64::INFINITY);
+        assert_eq!(difference(&[1.0, 0.0, 2.0], &[1.0, spoilt, 2.0]), f64::INFINITY);
+    }
 }
 
 /// Everything but parameters after Adam's steps: where a gradient is tiny, the sign of its first update is arbitrary.
@@ -70,7 +82,7 @@ fn passes_leave_results_and_networks_equal_their_twin() {
             let taps = Tap::everything(&network);
             let request = Request { passes, taps: &taps, ..Request::training(&network, &schedule, n, &gpu.target) };
             let compiled = compile(&request).expect("compiles");
-            compiled.plan.verify(&compiled.program);
+            checker::check(&compiled.program, &compiled.plan).expect("a sound plan");
             let before = gpu.allocated();
             let results = run_network(&gpu, &golden, passes, Choices::TABLE).expect("runs");
             assert_eq!(gpu.allocated() - before, compiled.peak_bytes(), "{name}: planned and allocated bytes");

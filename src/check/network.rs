@@ -6,6 +6,7 @@ use crate::Result;
 use crate::dataset::{Batch, Normaliser, Pictures};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Store};
+use crate::graph::checker;
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::taps::{Quantity, Tap};
@@ -34,7 +35,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     let plain = Request::training(&network, &schedule, n, &gpu.target);
     let request = Request { passes, choices, train, taps: &taps, ..plain };
     let mut engine = Engine::new(gpu, &request, &mut Store::default())?;
-    engine.compiled.plan.verify(&engine.compiled.program);
+    checker::check(&engine.compiled.program, &engine.compiled.plan)?;
     engine.recording().poison(gpu, &engine.compiled.program);
     let parameters: Tensors =
         golden.params.iter().map(|(name, p)| (name.clone(), Tensor::new(&p.shape, p.values.clone()))).collect();

@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::autodiff::differentiate;
+use crate::graph::checker;
 use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
@@ -41,7 +42,7 @@ pub fn run_graph(
 ) -> Result<Vec<Vec<f32>>> {
     let lowered = lower(graph, &gpu.target, choices, Program::default(), &HashMap::new())?;
     let plan = Plan::new(&lowered.program, true);
-    plan.verify(&lowered.program);
+    checker::check(&lowered.program, &plan)?;
     plan.fits(&lowered.program, &gpu.target)?;
     let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default())?;
     recording.poison(gpu, &lowered.program);

@@ -6,6 +6,7 @@
 
 pub mod autodiff;
 pub mod build;
+pub mod checker;
 pub mod compile;
 pub mod dot;
 pub mod fit;

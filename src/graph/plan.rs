@@ -1,6 +1,6 @@
 //! The memory plan: which buffers share a slot, how many bytes that takes, and whether the adapter allows it.
 
-use crate::kernels::{Access, Program, Role, Target, align};
+use crate::kernels::{Program, Role, Target, align};
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -24,65 +24,74 @@ pub struct Plan {
     pub staging_bytes: u64,
 }
 
+/// First and last launch that touch each buffer; inputs live from the start, inputs and outputs for ever.
+fn lifetimes(program: &Program) -> Vec<(usize, usize)> {
+    let mut lifetime = vec![(usize::MAX, 0); program.buffers.len()];
+    for (i, launch) in program.launches.iter().enumerate() {
+        for (_, view) in &launch.operands {
+            let (first, last) = &mut lifetime[view.buffer.0];
+            *first = (*first).min(i);
+            *last = (*last).max(i);
+        }
+    }
+    for (spec, life) in program.buffers.iter().zip(&mut lifetime) {
+        match spec.role {
+            Role::Input => life.0 = 0,
+            Role::Output => life.1 = usize::MAX,
+            _ => {}
+        }
+        if spec.role == Role::Input {
+            life.1 = usize::MAX; // may be replayed without being written again
+        }
+    }
+    lifetime
+}
+
+/// Bytes of the slots, and the slot of each buffer, for the given lifetimes.
+pub(super) fn assign(program: &Program, lifetime: &[(usize, usize)], reuse: bool) -> (Vec<u64>, Vec<Option<usize>>) {
+    let mut order: Vec<usize> = (0..program.buffers.len()).collect();
+    order.sort_by_key(|&i| (lifetime[i].0, Reverse(program.buffers[i].bytes)));
+    let mut slots: Vec<u64> = Vec::new(); // bytes
+    let mut occupied: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new(); // last launch of the tenant, slot
+    let mut free: BTreeSet<(u64, usize)> = BTreeSet::new(); // bytes, slot
+    let mut slot_of = vec![None; program.buffers.len()];
+    for i in order {
+        let (bytes, (first, last)) = (program.buffers[i].bytes, lifetime[i]);
+        if program.buffers[i].role == Role::Persistent || first == usize::MAX {
+            continue; // lives in the store; nothing touches it
+        }
+        while let Some(&Reverse((_, slot))) = occupied.peek().filter(|tenant| reuse && tenant.0.0 < first) {
+            occupied.pop();
+            free.insert((slots[slot], slot));
+        }
+        // The smallest that is large enough, else the largest; the first of equals.
+        let large_enough = free.range((bytes, 0)..).next();
+        let largest = || free.last().and_then(|&(most, _)| free.range((most, 0)..).next());
+        let slot = match large_enough.or_else(largest).copied() {
+            Some(chosen) => {
+                free.remove(&chosen);
+                chosen.1
+            }
+            None => {
+                slots.push(0);
+                slots.len() - 1
+            }
+        };
+        slots[slot] = slots[slot].max(bytes);
+        occupied.push(Reverse((last, slot)));
+        slot_of[i] = Some(slot);
+    }
+    (slots, slot_of)
+}
+
 impl Plan {
     /// Plans a program. Buffers whose lifetimes do not overlap share a slot if `reuse`: best fit in the order of
     /// first use, growing a free slot rather than opening a new one.
     pub fn new(program: &Program, reuse: bool) -> Plan {
-        let mut lifetime = vec![(usize::MAX, 0); program.buffers.len()];
-        for (i, launch) in program.launches.iter().enumerate() {
-            for (_, view) in &launch.operands {
-                let (first, last) = &mut lifetime[view.buffer.0];
-                *first = (*first).min(i);
-                *last = (*last).max(i);
-            }
-        }
-        for (spec, life) in program.buffers.iter().zip(&mut lifetime) {
-            match spec.role {
-                Role::Input => life.0 = 0,
-                Role::Output => life.1 = usize::MAX,
-                _ => {}
-            }
-            if spec.role == Role::Input {
-                life.1 = usize::MAX; // may be replayed without being written again
-            }
-        }
-        let mut order: Vec<usize> = (0..program.buffers.len()).collect();
-        order.sort_by_key(|&i| (lifetime[i].0, Reverse(program.buffers[i].bytes)));
-        let mut slots: Vec<u64> = Vec::new(); // bytes
-        let mut occupied: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new(); // last launch of the tenant, slot
-        let mut free: BTreeSet<(u64, usize)> = BTreeSet::new(); // bytes, slot
-        let mut slot_of = vec![None; program.buffers.len()];
-        let mut persistent_bytes = 0;
-        for i in order {
-            let (bytes, (first, last)) = (program.buffers[i].bytes, lifetime[i]);
-            if program.buffers[i].role == Role::Persistent {
-                persistent_bytes += bytes;
-                continue;
-            }
-            if first == usize::MAX {
-                continue; // nothing touches it
-            }
-            while let Some(&Reverse((_, slot))) = occupied.peek().filter(|tenant| reuse && tenant.0.0 < first) {
-                occupied.pop();
-                free.insert((slots[slot], slot));
-            }
-            // The smallest that is large enough, else the largest; the first of equals.
-            let large_enough = free.range((bytes, 0)..).next();
-            let largest = || free.last().and_then(|&(most, _)| free.range((most, 0)..).next());
-            let slot = match large_enough.or_else(largest).copied() {
-                Some(chosen) => {
-                    free.remove(&chosen);
-                    chosen.1
-                }
-                None => {
-                    slots.push(0);
-                    slots.len() - 1
-                }
-            };
-            slots[slot] = slots[slot].max(bytes);
-            occupied.push(Reverse((last, slot)));
-            slot_of[i] = Some(slot);
-        }
+        let lifetime = lifetimes(program);
+        let (slots, slot_of) = assign(program, &lifetime, reuse);
+        let persistent = program.buffers.iter().filter(|b| b.role == Role::Persistent);
+        let persistent_bytes = persistent.map(|b| b.bytes).sum();
         let mut params_bytes = 0;
         let mut params_offset = Vec::new();
         for launch in &program.launches {
@@ -139,29 +148,5 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// Panics if two buffers that live at the same time share a slot, or a launch reads a temporary that nobody has
-    /// written: the planner's own invariants, checked in the tests.
-    pub fn verify(&self, program: &Program) {
-        let mut written = vec![false; program.buffers.len()];
-        for launch in &program.launches {
-            for (name, view) in &launch.operands {
-                let access = launch.kernel.bindings.iter().find(|b| b.name == *name).expect("checked").access;
-                let spec = &program.buffers[view.buffer.0];
-                let known = spec.role == Role::Input || spec.role == Role::Persistent || written[view.buffer.0];
-                assert!(access == Access::ReadWrite || known, "{} reads `{}` unwritten", launch.label, spec.name);
-            }
-            for (_, view) in &launch.operands {
-                written[view.buffer.0] = true;
-            }
-        }
-        for a in 0..program.buffers.len() {
-            for b in 0..a {
-                let apart = self.lifetime[a].1 < self.lifetime[b].0 || self.lifetime[b].1 < self.lifetime[a].0;
-                let shared = self.slot_of[a].is_some() && self.slot_of[a] == self.slot_of[b];
-                assert!(!shared || apart, "`{}` and `{}` collide", program.buffers[a].name, program.buffers[b].name);
-            }
-        }
     }
 }

@@ -25,6 +25,8 @@ pub struct Binding {
     pub index: u32,
     /// How it is used.
     pub access: Access,
+    /// Whether the text loads from it: where it is `read_write`, whether it is read before it is written.
+    pub loads: bool,
 }
 
 /// A member of the parameter struct.
@@ -94,10 +96,10 @@ pub fn capabilities() -> naga::valid::Capabilities {
 }
 
 /// Parses and validates a text; the error holds the place in it.
-fn validated(source: &str) -> std::result::Result<naga::Module, String> {
+fn validated(source: &str) -> std::result::Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    validator().validate(&module).map_err(|e| e.emit_to_string(source))?;
-    Ok(module)
+    let info = validator().validate(&module).map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
 }
 
 fn validator() -> naga::valid::Validator {
@@ -127,13 +129,13 @@ impl Kernel {
     fn reflect(name: &'static str, settings: &Settings) -> Result<Arc<Kernel>> {
         let source = expand(super::text(name), settings, &super::shared_text);
         let fail = |what: String| Error::Gpu(format!("kernel {name} ({}): {what}", settings.label()));
-        let module = validated(&source).map_err(fail)?;
+        let (module, info) = validated(&source).map_err(fail)?;
 
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).map_err(|e| fail(e.to_string()))?;
         let mut bindings = Vec::new();
         let (mut fields, mut params_size, mut workgroup_memory) = (Vec::new(), 0, 0);
-        for (_, variable) in module.global_variables.iter() {
+        for (handle, variable) in module.global_variables.iter() {
             let access = match variable.space {
                 naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
                     Access::ReadWrite
@@ -148,7 +150,9 @@ impl Kernel {
             };
             let binding = variable.binding.ok_or_else(|| fail("a resource has no binding".into()))?;
             let name = variable.name.clone().unwrap_or_default();
-            bindings.push(Binding { name, index: binding.binding, access });
+            let used = module.entry_points.first().map(|_| info.get_entry_point(0)[handle]);
+            let loads = used.is_some_and(|used| used.contains(naga::valid::GlobalUse::READ));
+            bindings.push(Binding { name, index: binding.binding, access, loads });
             if access == Access::Uniform {
                 let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
                     return Err(fail("the parameters are not a struct".into()));

@@ -18,7 +18,7 @@ pub struct Comparison {
     pub expected: f64,
     /// The value found there; NaN when the result is missing, unexpected or of the wrong length.
     pub found: f64,
-    /// `|found - expected|`; infinite when `found` is NaN.
+    /// `|found - expected|`; infinite when that is no number.
     pub error: f64,
     /// The largest error allowed there.
     pub allowed: f64,
@@ -27,7 +27,12 @@ pub struct Comparison {
 impl Comparison {
     /// Error relative to what is allowed: at most 1 when the result passes. 0 when there is no error.
     pub fn ratio(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { self.error / self.allowed }
+        let ratio = self.error / self.allowed;
+        match self.error {
+            0.0 => 0.0,
+            _ if ratio.is_nan() => f64::INFINITY,
+            _ => ratio,
+        }
     }
 
     /// Whether the error is within what is allowed.
@@ -45,7 +50,8 @@ impl Comparison {
     pub(crate) fn of(tensor: &str, expected: &[f32], found: &[f32], allowed: &[f64]) -> Self {
         let at = |position: usize| {
             let (expected, found) = (expected[position] as f64, found[position] as f64);
-            let error = if found.is_finite() { (found - expected).abs() } else { f64::INFINITY };
+            let difference = (found - expected).abs();
+            let error = if difference.is_finite() { difference } else { f64::INFINITY };
             Self { tensor: tensor.to_owned(), position, expected, found, error, allowed: allowed[position] }
         };
         (0..expected.len())
