@@ -8,7 +8,7 @@ use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Node, Origin, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::network::Preset;
 use crate::ops::{Norm, Op};
 use crate::reference::adam;
@@ -480,7 +480,7 @@ fn prepared_adam(count: usize) -> Result<Prepared> {
     let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", unroll as u32))?;
     let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
     let params: &[(&str, Param)] = &[("count", count.into())];
-    program.launch(&kernel, &operands, params, [count.div_ceil(64 * unroll), 1, 1], "adam", "parameters");
+    program.launch(&kernel, &operands, params, [count.div_ceil(64 * unroll), 1, 1], Site::of("adam", "parameters"));
     let inputs = [(hyper, ADAM.hyper(1).to_vec())].into_iter().chain(views.into_iter().zip(adam_values(count)));
     Ok(Prepared { program, inputs: inputs.collect(), outputs: views[1..].to_vec() })
 }

@@ -5,7 +5,7 @@ use super::measure::{measure, median, submit_seconds};
 use super::table::figure;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +109,7 @@ fn fma_probe(lanes: usize, chains: usize, unroll: usize, groups: usize, turns: u
     let mut program = Program::default();
     let output = array(&mut program, "y", groups * lanes, Role::Output);
     let params: &[(&str, Param)] = &[("turns", turns.into()), ("a", 1.0.into()), ("b", 1.0.into())];
-    program.launch(&kernel, &[("y", output)], params, [groups, 1, 1], "multiply-adds", "");
+    program.launch(&kernel, &[("y", output)], params, [groups, 1, 1], Site::of("multiply-adds", ""));
     let links = turns * unroll;
     let expected = move |i: usize| (0..chains).map(|c| (i % 16 + c + links) as f32).sum();
     let flops = 2.0 * (groups * lanes * chains * links) as f64;
@@ -147,7 +147,7 @@ fn load_probe(kind: &'static str, vector: bool, lanes: usize, unroll: usize, wor
         inputs.push(z);
         operands.push(("z", z));
     }
-    program.launch(&kernel, &operands, &[("scale", 3.0.into())], [groups, 1, 1], "stream", "");
+    program.launch(&kernel, &operands, &[("scale", 3.0.into())], [groups, 1, 1], Site::of("stream", ""));
     let expected = move |i: usize| match kind {
         SUM => {
             let (group, lane, component) = (i / (lanes * width), i / width % lanes, i % width);

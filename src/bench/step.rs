@@ -39,7 +39,7 @@ pub struct Timed {
     pub kernel: String,
     /// Area of the network.
     pub area: String,
-    /// Timestep, where the label gives one.
+    /// Timestep, if it has one.
     pub timestep: Option<usize>,
     /// Workgroups.
     pub grid: [u32; 3],
@@ -204,12 +204,12 @@ pub fn step(
     row("step", &compiled.lowered.program, wall);
     let mut names: Vec<&str> = Vec::new();
     for launch in launches {
-        if !names.contains(&op_of(launch)) {
-            names.push(op_of(launch));
+        if !names.contains(&launch.op) {
+            names.push(launch.op);
         }
     }
     for name in names {
-        let of_op = |i: &usize| op_of(&launches[*i]) == name;
+        let of_op = |i: &usize| launches[*i].op == name;
         let mine: Vec<usize> = (0..launches.len()).filter(of_op).collect();
         let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
         let part = Program { launches: mine.iter().map(|&i| launches[i].clone()).collect(), ..Program::default() };
@@ -221,8 +221,7 @@ pub fn step(
     let mut end = 0.0;
     for (i, launch) in launches.iter().enumerate() {
         let duration = median(&runs.iter().map(|run| run[i]).collect::<Vec<_>>());
-        for (table, key) in [(&mut ops, op_of(launch)), (&mut areas, &launch.area), (&mut kernels, launch.kernel.name)]
-        {
+        for (table, key) in [(&mut ops, launch.op), (&mut areas, &launch.area), (&mut kernels, launch.kernel.name)] {
             let share = table.entry(key.to_string()).or_default();
             share.launches += 1;
             share.ms += 1e3 * duration;
@@ -231,10 +230,10 @@ pub fn step(
         end += duration;
         timed.push(Timed {
             label: launch.label.clone(),
-            op: op_of(launch).to_string(),
+            op: launch.op.to_string(),
             kernel: launch.kernel.label(),
             area: launch.area.clone(),
-            timestep: launch.label.split_whitespace().find_map(|word| word.strip_prefix("t=")?.parse().ok()),
+            timestep: launch.timestep,
             grid: launch.grid,
             begin_us: 1e6 * begin,
             duration_us: 1e6 * duration,
@@ -262,11 +261,6 @@ pub fn step(
         kernels,
     };
     Ok((step, rows, timed))
-}
-
-/// The operation that a launch belongs to: the first word of its label.
-fn op_of(launch: &Launch) -> &str {
-    launch.label.split_whitespace().next().unwrap_or(launch.kernel.name)
 }
 
 /// Seconds of every launch.

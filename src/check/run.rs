@@ -9,7 +9,7 @@ use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::Choices;
-use crate::kernels::{BufferSpec, Kernel, Program, Role, Settings, View, align};
+use crate::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View, align};
 use crate::ops::{Norm, Op};
 use crate::reference::golden::{Op as Case, OpCase, Results};
 use crate::reference::{Tensor, mix, norm};
@@ -205,7 +205,7 @@ fn run_adam(gpu: &Gpu, case: &OpCase) -> Result<Results> {
     let views = ["g", "p", "m", "v"].map(|name| buffer(name, count, Role::Input));
     let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", 4))?;
     let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
-    program.launch(&kernel, &operands, &[("count", count.into())], [count.div_ceil(256), 1, 1], "adam", "");
+    program.launch(&kernel, &operands, &[("count", count.into())], [count.div_ceil(256), 1, 1], Site::of("adam", ""));
     let plan = Plan::new(&program, true);
     let recording = Recording::new(gpu, &program, &plan, &mut Store::default())?;
     recording.write(gpu, hyper, &adam.hyper(steps_taken + 1));

@@ -7,7 +7,7 @@ use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::Plan;
 use super::{Origin, ValueId};
 use crate::kernels::choose::Choices;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::network::{AREAS, IMAGE_CHANNELS, NetworkConfig, parameters};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -190,7 +190,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
             ];
             let params: &[(&str, Param)] = &[("count", count.into())];
             let grid = [count.div_ceil(64 * unroll), 1, 1];
-            lowered.program.launch(&kernel, &operands, params, grid, "adam", "parameters");
+            lowered.program.launch(&kernel, &operands, params, grid, Site::of("adam", "parameters"));
         }
         Some(hyper)
     } else {

@@ -3,7 +3,7 @@
 //! convolution whose pixels and images are the columns.
 
 use super::winograd::{self, Winograd};
-use super::{Kernel, Param, Program, Settings, Target, View};
+use super::{Kernel, Param, Program, Settings, Site, Target, View};
 use crate::Result;
 
 /// A convolution from `x` [cin, in_h, in_w, n] to `y` [cout, out_h, out_w, n] with a k x k kernel, padding k / 2.
@@ -171,15 +171,6 @@ pub struct WeightOrder {
     pub flip: bool,
 }
 
-/// A label for messages and profiles.
-#[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
-    /// What is computed.
-    pub label: &'a str,
-    /// Area of the network.
-    pub area: &'a str,
-}
-
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packing {
@@ -227,7 +218,9 @@ fn pack(
         ("in_step", order.in_step.into()),
         ("out_step", order.out_step.into()),
     ];
-    p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
+    let label = format!("{} pack", site.label);
+    p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, Site { label: &label, ..site }).packs_weight =
+        true;
     p.packed.push((packing, packed));
     Ok(packed)
 }
@@ -315,7 +308,7 @@ pub fn conv2d(
     params.extend(start.params());
     let columns = (shape.out_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, shape.out_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -349,7 +342,7 @@ fn product(
         vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
     params.extend(start.params());
     let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
-    p.launch(&kernel, &operands(x, w, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, w, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -380,7 +373,7 @@ pub fn conv_transpose2d(
     params.extend(start.params());
     let columns = (shape.in_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, 4 * shape.in_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -464,7 +457,7 @@ pub fn conv2d_d_weight(
     };
     let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
-    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site.label, site.area);
+    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site);
     if partial != dw {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }
@@ -559,6 +552,7 @@ pub fn sum_partials(
     let kernel = Kernel::new("sum_partials", &Settings::new().set("L", lanes).set("UNROLL", unroll))?;
     let params: &[(&str, Param)] = &[("count", count.into()), ("parts", parts.into())];
     let grid = [count.div_ceil((lanes * unroll) as usize), 1, 1];
-    p.launch(&kernel, &[("partial", partial), ("y", y)], params, grid, &format!("{} sum", site.label), site.area);
+    let label = format!("{} sum", site.label);
+    p.launch(&kernel, &[("partial", partial), ("y", y)], params, grid, Site { label: &label, ..site });
     Ok(())
 }

@@ -8,7 +8,7 @@ mod template;
 pub mod winograd;
 
 pub use kernel::{Access, Binding, Kernel, Param, capabilities};
-pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Target, View, align};
+pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Site, Target, View, align};
 pub use template::Settings;
 
 macro_rules! texts {

@@ -8,8 +8,8 @@
 //!
 //! Summed over channels (or tiles and images, for dw), each of the N x N elementwise products is a product of matrices.
 
-use super::conv::{ConvShape, Site, Start, Tile};
-use super::{Kernel, Param, Program, Settings, Target, View};
+use super::conv::{ConvShape, Start, Tile};
+use super::{Kernel, Param, Program, Settings, Site, Target, View};
 use crate::Result;
 
 /// Interpolation points beside infinity, as many as are needed from the front. With 1/2 and -2 as the last two, F(4 x 4, 3 x 3)
@@ -154,7 +154,7 @@ fn each_tile(
     ];
     params.extend(more);
     let grid = [count.div_ceil(LANES * unroll), steps, 1];
-    p.launch(&kernel, operands, &params, grid, site.label, site.area);
+    p.launch(&kernel, operands, &params, grid, site);
     Ok(())
 }
 
@@ -204,7 +204,8 @@ pub(super) fn d_weight(
     let kernel = Kernel::new("winograd_d_weight", &cut.settings())?;
     let params: &[(&str, Param)] = &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
     let operands = [("partial", partial), ("dw", dw)];
-    p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], &format!("{} sum", site.label), site.area);
+    let label = format!("{} sum", site.label);
+    p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], Site { label: &label, ..site });
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use super::{NORM_EPS, Norm, Op};
 use crate::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Key, Use, Uses, Variant};
-use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder};
-use crate::kernels::{Kernel, Param, Program, Settings, Target, View};
+use crate::kernels::conv::{self, ConvShape, Start, WeightOrder};
+use crate::kernels::{Kernel, Param, Program, Settings, Site, Target, View};
 
 /// What lowering needs to know and what it extends.
 pub struct Context<'a> {
@@ -61,7 +61,7 @@ impl Context<'_> {
         site: Site,
     ) -> Result<()> {
         let kernel = Kernel::new(name, settings)?;
-        self.program.launch(&kernel, operands, params, grid, site.label, site.area);
+        self.program.launch(&kernel, operands, params, grid, site);
         Ok(())
     }
 
@@ -93,7 +93,7 @@ pub fn lower(c: &mut Context, node: &Node) -> Result<()> {
         [first, ..] => format!("{} {} t={t}", node.op.name(), c.graph.values[first.0].name),
         [] => format!("{} t={t}", node.op.name()),
     };
-    let site = Site { label: &label, area: &node.area };
+    let site = Site { op: node.op.name(), timestep: Some(t), area: &node.area, label: &label };
     let input = |i: usize| node.inputs[i];
     let (x, y) = (input(0), node.outputs[0]);
     match node.op {
@@ -299,7 +299,7 @@ fn folded(
         views.iter().zip(&mut parts).for_each(|(view, list)| list.push(*view));
     }
     for ((terms, out), count) in parts.iter().zip(&outs).zip(counts) {
-        add(c, terms, count, *out, Site { label: &format!("{} fold", site.label), area: site.area })?;
+        add(c, terms, count, *out, Site { label: &format!("{} fold", site.label), ..site })?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
@@ -95,7 +95,8 @@ impl Builder {
         ];
         let operands = [&[("batch", self.batch)], operands].concat();
         let grid = [threads[0].div_ceil(LANES), threads[1], 1];
-        self.program.launch(&variant, &operands, &params, grid, &format!("{kernel} {network}"), "trajectory");
+        let site = Site { label: &format!("{kernel} {network}"), ..Site::of(kernel, "trajectory") };
+        self.program.launch(&variant, &operands, &params, grid, site);
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv_transpose2d, conv2d};
-use crate::kernels::{BufferSpec, Kernel, Program, Role, View, align};
+use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv_transpose2d, conv2d};
+use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
 use crate::reference::random::normal;
 use crate::reference::sample::{Product, Sampled, positions, sampled};
 use crate::{Error, Result};
@@ -136,7 +136,7 @@ impl<'g> Bench<'g> {
             View { buffer: program.buffer(spec), offset: 0, bytes }
         });
         let views = [(); 3].map(|()| views.next().expect("three"));
-        let ([a, b, out], shape, site) = (views, &self.key.shape, Site { label: "tune", area: "" });
+        let ([a, b, out], shape, site) = (views, &self.key.shape, Site::of("tune", ""));
         let target = &self.gpu.target;
         match (self.key.op, variant) {
             (ConvOp::Conv2dDWeight, variant) => {
@@ -184,7 +184,7 @@ impl<'g> Bench<'g> {
         if error > TOLERANCE {
             return Ok(Verdict::Wrong(error));
         }
-        let first = usize::from(["pack_weight", "winograd_weight"].contains(&program.launches[0].kernel.name));
+        let first = usize::from(program.launches[0].packs_weight);
         let mut runner = Runner { recording, first, result, seconds: 0.0, error };
         runner.seconds = self.time(&runner, 1)?;
         Ok(Verdict::Right(Box::new(runner)))
