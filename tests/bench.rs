@@ -2,9 +2,9 @@
 
 use assert_cmd::Command;
 use recurve::bench::cases::{preset_cases, shape_cases};
-use recurve::bench::ceilings::probes;
 use recurve::bench::kernels::{jobs, run};
 use recurve::bench::table::Row;
+use recurve::check::probes::probes;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;

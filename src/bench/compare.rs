@@ -1,7 +1,7 @@
 //! `--baseline`: the rows of an earlier run beside those of this one.
 
-use super::measure::ratio;
-use super::table::{Document, Row, figure};
+use super::measure::{figure, ratio};
+use super::table::{Document, Row};
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;

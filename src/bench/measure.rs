@@ -130,6 +130,12 @@ pub fn ratio(now: &[f64], before: &[f64]) -> (f64, [f64; 2]) {
     (median(now) / median(before), bootstrap(&[now, before], of))
 }
 
+/// Three significant digits, without an exponent.
+pub fn figure(x: f64) -> String {
+    let decimals = if x == 0.0 { 0 } else { (2 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
+    format!("{x:.decimals$}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

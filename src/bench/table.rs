@@ -1,7 +1,7 @@
 //! One schema for all measurements: a row of the table is an object of the JSON file and a line of the CSV file.
 
 use super::ceilings::Ceilings;
-use super::measure::{Samples, Source, median, median_interval};
+use super::measure::{Samples, Source, figure, median, median_interval};
 use crate::gpu::{Gpu, driver};
 use crate::kernels::Program;
 use crate::{Error, Result};
@@ -291,12 +291,6 @@ pub fn cells(row: &Row) -> [String; 11] {
         format!("{:.0}", row.compile_ms),
         format!("{}, {clock}", row.variant),
     ]
-}
-
-/// Three significant digits, without an exponent.
-pub fn figure(x: f64) -> String {
-    let decimals = if x == 0.0 { 0 } else { (2 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
-    format!("{x:.decimals$}")
 }
 
 fn plain(value: &Value) -> String {
