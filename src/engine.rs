@@ -1,5 +1,7 @@
 //! A network on a device: the planned programs, their parameters and Adam's state, fed with batches.
 
+pub use crate::scores::Scores;
+
 use crate::Result;
 use crate::dataset::Batch;
 use crate::gpu::{Gpu, Reading, Recording, Store};
@@ -27,17 +29,6 @@ impl Adam {
         let numbers = [self.learning_rate / c1, 1.0 - self.beta1, 1.0 - self.beta2, 1.0 / c2.sqrt(), self.epsilon];
         numbers.map(|x| x as f32)
     }
-}
-
-/// Loss and accuracy of one batch, per timestep.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// Sum over the batch's images of the negative log-probability of the label, per timestep.
-    pub loss: Vec<f64>,
-    /// Images whose first maximum is the label, per timestep.
-    pub correct: Vec<f64>,
-    /// Images counted.
-    pub images: usize,
 }
 
 /// One vector per parameter, in the order of [`parameters()`].

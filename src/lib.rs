@@ -26,6 +26,8 @@ pub mod kernels;
 
 pub mod gpu;
 
+pub mod scores;
+
 pub mod engine;
 
 pub mod check;

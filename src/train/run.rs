@@ -412,25 +412,9 @@ fn adam(training: &TrainingConfig, step: u64, total: u64) -> Adam {
 }
 
 fn add(sums: &mut Option<Scores>, scores: Scores) {
-    let Some(sums) = sums else {
-        *sums = Some(scores);
-        return;
-    };
-    let plus = |a: &mut Vec<f64>, b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-    plus(&mut sums.loss, &scores.loss);
-    plus(&mut sums.correct, &scores.correct);
-    sums.images += scores.images;
-}
-
-impl Scores {
-    /// Mean loss at each timestep.
-    pub fn mean_loss(&self) -> Vec<f64> {
-        self.loss.iter().map(|sum| sum / self.images as f64).collect()
-    }
-
-    /// Fraction of pictures classified correctly at each timestep.
-    pub fn accuracy(&self) -> Vec<f64> {
-        self.correct.iter().map(|count| count / self.images as f64).collect()
+    match sums {
+        Some(sums) => sums.add(&scores),
+        None => *sums = Some(scores),
     }
 }
 
