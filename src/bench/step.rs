@@ -2,7 +2,7 @@
 
 use super::cases::{Case, step_cases};
 use super::ceilings::Ceilings;
-use super::measure::{Samples, Source, believed, median, ratio};
+use super::measure::{Clock, Samples, believed, median, ratio};
 use super::table::{Row, Subject};
 use crate::dataset::Batch;
 use crate::engine::{Adam, Engine};
@@ -51,7 +51,7 @@ pub struct Timed {
 
 /// A training step in figures.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct StepFigures {
     /// Images per second of the median step.
     pub images_per_s: f64,
     /// Median time of a step, milliseconds.
@@ -94,7 +94,7 @@ pub struct Step {
 }
 
 /// The network as `step` measures it, ready to run on random pictures.
-struct Bench<'g> {
+struct RunningStep<'g> {
     engine: Engine<'g>,
     done: u64,
 }
@@ -112,8 +112,8 @@ fn request<'a>(
     Request { config, batch, target, passes, choices, train: true, inspect: false, trajectory: false }
 }
 
-impl<'g> Bench<'g> {
-    fn new(gpu: &'g Gpu, request: &Request) -> Result<Bench<'g>> {
+impl<'g> RunningStep<'g> {
+    fn new(gpu: &'g Gpu, request: &Request) -> Result<RunningStep<'g>> {
         let Request { config, batch, .. } = *request;
         let mut engine = Engine::new(gpu, request, &mut Store::default())?;
         let specs = parameters(config);
@@ -123,7 +123,7 @@ impl<'g> Bench<'g> {
         let x = normal(1, 3 * config.image_size * config.image_size * batch);
         let labels = (0..batch).map(|i| (i % config.classes) as u32).collect();
         engine.feed(&Batch { x, labels, n: batch });
-        Ok(Bench { engine, done: 0 })
+        Ok(RunningStep { engine, done: 0 })
     }
 
     /// One step; seconds in all, and of the host alone.
@@ -162,9 +162,9 @@ pub fn step(
     (name, args): (&str, &str),
     ceilings: Option<&Ceilings>,
     seconds: f64,
-) -> Result<(Step, Vec<Row>, Vec<Timed>)> {
+) -> Result<(StepFigures, Vec<Row>, Vec<Timed>)> {
     let (before, begin) = (gpu.allocated(), Instant::now());
-    let mut bench = Bench::new(gpu, &request(gpu, config, batch, passes, choices))?;
+    let mut bench = RunningStep::new(gpu, &request(gpu, config, batch, passes, choices))?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
     let first_run = bench.run()?.0;
@@ -178,7 +178,7 @@ pub fn step(
     }
     bench.check()?;
     let middle = median(&times);
-    let Parts { runs, begins, source, doubt } = parts(gpu, &bench)?;
+    let LaunchTimes { runs, begins, source, doubt } = launch_times(gpu, &bench)?;
     let launches = bench.launches();
     let compiled = &bench.engine.compiled;
     let cases = step_cases(compiled, "");
@@ -200,7 +200,7 @@ pub fn step(
         row.percent = ceilings.map(|_| 100.0 * total(&roof, only) / (1e-3 * row.ms));
         rows.push(row);
     };
-    let wall = Samples { seconds: times.clone(), repeats: 1, source: Source::Wall, doubt: None };
+    let wall = Samples { seconds: times.clone(), repeats: 1, source: Clock::Wall, doubt: None };
     row("step", &compiled.lowered.program, wall);
     let mut names: Vec<&str> = Vec::new();
     for launch in launches {
@@ -239,7 +239,7 @@ pub fn step(
             duration_us: 1e6 * duration,
         });
     }
-    let step = Step {
+    let step = StepFigures {
         images_per_s: batch as f64 / middle,
         ms: 1e3 * middle,
         spread: [rows[0].min_ms, rows[0].max_ms],
@@ -254,7 +254,7 @@ pub fn step(
         first_step_ms: 1e3 * first_step,
         prepare_ms: 1e3 * prepare,
         compile_ms: 1e3 * (first_run - middle).max(0.0),
-        parts_by: if source == Source::Timestamp { "timestamps" } else { "launches submitted alone" },
+        parts_by: if source == Clock::Timestamp { "timestamps" } else { "launches submitted alone" },
         doubt,
         ops,
         areas,
@@ -264,30 +264,30 @@ pub fn step(
 }
 
 /// Seconds of every launch.
-struct Parts {
+struct LaunchTimes {
     /// Of several runs.
     runs: Vec<Vec<f64>>,
     /// Begins in the last run, by the device's clock.
     begins: Option<Vec<f64>>,
-    source: Source,
+    source: Clock,
     doubt: Option<String>,
 }
 
 /// Times the launches by timestamps around each, if they are offered and plausible, else alone.
-fn parts(gpu: &Gpu, bench: &Bench) -> Result<Parts> {
+fn launch_times(gpu: &Gpu, bench: &RunningStep) -> Result<LaunchTimes> {
     const RUNS: usize = 5;
     let recording = bench.engine.recording();
     let timer = Timer::new(gpu, bench.launches().len())?;
     let timings = (0..RUNS).map(|_| recording.time_passes(gpu, timer.as_ref())).collect::<Result<Vec<_>>>()?;
     let (source, doubt) = believed(&timings);
-    if source == Source::Timestamp {
+    if source == Clock::Timestamp {
         let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
         let runs: Vec<Vec<f64>> = passes.clone().map(|p| p.iter().map(|[b, e]| (e - b).max(0.0)).collect()).collect();
         let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
-        return Ok(Parts { runs, begins, source, doubt });
+        return Ok(LaunchTimes { runs, begins, source, doubt });
     }
     let runs = (0..RUNS.min(3)).map(|_| recording.time_launches(gpu, 1)).collect::<Result<_>>()?;
-    Ok(Parts { runs, begins: None, source, doubt })
+    Ok(LaunchTimes { runs, begins: None, source, doubt })
 }
 
 /// Launches before which a barrier stands when a program is replayed: those that read what was written since the buffer was
@@ -343,10 +343,10 @@ pub fn passes(
     (name, args): (&str, &str),
     seconds: f64,
 ) -> Result<(Vec<PassEffect>, Vec<Row>)> {
-    let mut variants: Vec<(&str, Bench)> = Vec::new();
+    let mut variants: Vec<(&str, RunningStep)> = Vec::new();
     for pass in std::iter::once("").chain(Passes::NAMES) {
         let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
-        let mut bench = Bench::new(gpu, &request(gpu, config, batch, Passes::without(&off)?, Choices::TABLE))?;
+        let mut bench = RunningStep::new(gpu, &request(gpu, config, batch, Passes::without(&off)?, Choices::TABLE))?;
         bench.run()?;
         variants.push((pass, bench));
     }
@@ -377,7 +377,7 @@ pub fn passes(
         let (flops, bytes) = (total(&Case::flops), total(&Case::bytes));
         let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
         let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
-        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Source::Wall, doubt: None };
+        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Clock::Wall, doubt: None };
         rows.push(Row::new(subject, &compiled.lowered.program, &samples, (0.0, 0.0), None));
     }
     Ok((effects, rows))

@@ -2,10 +2,10 @@
 //! Sums and small tables stay on the device from batch to batch and are copied back once, at the end.
 
 use super::accumulator::{Accumulator, Tally};
-use super::goldens::{Comparison, Golden};
+use super::goldens::{Agreement, Golden};
 use super::readout::Readout;
 use super::statistics::Statistics;
-use super::streaming::Batch;
+use super::streaming::ActivityBatch;
 use crate::Result;
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
@@ -230,7 +230,7 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn add(&mut self, batch: &Batch) -> Result<()> {
+    pub fn add(&mut self, batch: &ActivityBatch) -> Result<()> {
         assert_eq!(batch.width, self.width, "all batches of a stream have the same width");
         for (to, of) in [(self.trained, batch.trained), (self.untrained, batch.untrained)] {
             self.recording.write(self.gpu, to.logits, of.logits);
@@ -314,6 +314,6 @@ fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'
 ///
 /// # Errors
 /// What the device says; statistics that cannot be finished.
-pub fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Comparison> {
+pub fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Agreement> {
     golden.check(&stream(gpu, golden, 64)?.finish()?)
 }

@@ -18,7 +18,7 @@ const MOST_PRODUCTS: f64 = 4e6;
 /// A measured run lasts at least so long, seconds: as many launches as that takes.
 const LEAST_RUN: f64 = 2e-3;
 /// The bench of one shape: its operands on the device, and what comes out by plain loops.
-pub struct Bench<'g> {
+pub struct Workbench<'g> {
     gpu: &'g Gpu,
     key: Key,
     order: WeightOrder,
@@ -104,9 +104,9 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     normal(seed, 65_521.min(count)).into_iter().cycle().take(count).collect()
 }
 
-impl<'g> Bench<'g> {
+impl<'g> Workbench<'g> {
     /// Draws operands and computes the sample.
-    pub fn new(gpu: &'g Gpu, key: &Key) -> Bench<'g> {
+    pub fn new(gpu: &'g Gpu, key: &Key) -> Workbench<'g> {
         let Counts { x, second, result } = counts(key);
         let operands = [numbers(1, x), numbers(2, second)];
         let (order, shape, product) = sampled_as(key);
@@ -120,7 +120,7 @@ impl<'g> Bench<'g> {
         let terms = 2.0 * result as f64 / key.flops();
         let many = (MOST_PRODUCTS * terms).clamp(8.0, 1000.0) as usize;
         let sample = positions(result).take(many).map(|i| (i, sampled(&shape, product, operands_of, i))).collect();
-        Bench { gpu, key: *key, order, operands, sample, store: Store::default() }
+        Workbench { gpu, key: *key, order, operands, sample, store: Store::default() }
     }
 
     /// The launches of a variant.
