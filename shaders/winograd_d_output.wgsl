@@ -2,14 +2,11 @@
 // adjoint of winograd_output, for the weight gradient. In the order of winograd_panels.
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
-  slots: u32, first_slot: u32,
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Images>;
 @group(0) @binding(2) var<storage, read_write> d: array<f32>;
-@group(0) @binding(3) var<storage, read_write> marks: array<u32>;
-//#include winograd_marks
 //#include each
 
 @compute @workgroup_size(L)
@@ -22,22 +19,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let plane = group.y * p.step + channel * p.h * p.w * p.n + image;
       let x0 = tile / p.n % p.tiles_x * M;
       let y0 = tile / p.n / p.tiles_x * M;
-      var word = Marks(0u);
       var t: array<Images, M * N>;             // dy A^T
 //#for r in 0..M
       {
 //#for c in 0..M
         let ok$c = y0 + $r < p.h && x0 + $c < p.w;
         let g$c = select(Images(0.0), dy[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)], ok$c);
-        word |= mark(g$c) << Marks($($r * N + $c));
 //#end
 //#for c in 0..N
         t[$($r * N + $c)] = $sum{l: A[$c] g$l};
 //#end
       }
-//#end
-//#for e in 0..VEC
-      marks[((group.y * tiles + tile) * VEC + $e) * p.slots + p.first_slot + channel] = word_of(word, $e);
 //#end
 //#for r in 0..N
 //#for c in 0..N

@@ -1,11 +1,9 @@
 // dw[co, ci, ky, kx] = (G^T u G)[ky, kx], where u[i * N + j, co, ci] is the sum over parts of the gradients with respect to
-// the transformed weights: the adjoint of winograd_weight. A tap under which x and dy never meet (winograd_meetings) has the
-// gradient 0, not what rounding leaves; what is not finite stays so.
+// the transformed weights: the adjoint of winograd_weight.
 struct Params { count: u32, parts: u32, part_step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;
-@group(0) @binding(2) var<storage, read> met: array<u32>;
-@group(0) @binding(3) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -28,14 +26,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#end
     }
 //#end
-    let taps = met[e];
 //#for r in 0..K
 //#for c in 0..K
-    {
-      let value = $sum{l: GT[$c] t[$($r * N + $l)]};
-      let kept = ((taps >> $($r * K + $c)) & 1u) != 0u || (bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u;
-      dw[e * K * K + $($r * K + $c)] = select(0.0, value, kept);
-    }
+    dw[e * K * K + $($r * K + $c)] = $sum{l: GT[$c] t[$($r * N + $l)]};
 //#end
 //#end
   }

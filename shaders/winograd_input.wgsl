@@ -5,7 +5,7 @@
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32,
 //#if PANELS
-  steps: u32, step: u32, width: u32, slots: u32, first_slot: u32,
+  steps: u32, step: u32, width: u32,
 //#endif
 }
 //#include vectors
@@ -13,8 +13,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Images>;
 //#if PANELS
 @group(0) @binding(2) var<storage, read_write> v: array<f32>;
-@group(0) @binding(3) var<storage, read_write> marks: array<u32>;
-//#include winograd_marks
 //#else
 @group(0) @binding(2) var<storage, read_write> v: array<Images>;
 //#endif
@@ -39,45 +37,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
       let x0 = tile / p.n % p.tiles_x * M - K / 2u;    // wraps below 0, then exceeds w
       let y0 = tile / p.n / p.tiles_x * M - K / 2u;
-//#if PANELS
-      var rows: array<Marks, N>;
-//#endif
       var t: array<Images, N * N>;             // d B
 //#for r in 0..N
       {
 //#for c in 0..N
         let ok$c = y0 + $r < p.h && x0 + $c < p.w;
         let d$c = select(Images(0.0), x[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)], ok$c);
-//#if PANELS
-        rows[$r] |= mark(d$c) << Marks($c);
-//#endif
 //#end
 //#for c in 0..N
         t[$($r * N + $c)] = $sum{l: BT[$c] d$l};
 //#end
       }
 //#end
-//#if PANELS
-      var top = Marks(0u);
-//#for r in 0..N
-      top |= rows[$r] << Marks($($r * N));
-//#end
-//#if TALL
-      var rest = Marks(0u);                    // from the second row on
-//#for r in 1..N
-      rest |= rows[$r] << Marks($($r * N - N));
-//#end
-//#endif
-//#for e in 0..VEC
-      {
-        let word = ((group.y * tiles + tile) * VEC + $e) * p.slots + p.first_slot + channel;
-        marks[word] = word_of(top, $e);
-//#if TALL
-        marks[word + p.channels] = word_of(rest, $e);
-//#endif
-      }
-//#end
-//#endif
 //#for r in 0..N
 //#for c in 0..N
       {

@@ -1,15 +1,12 @@
 // The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
-// Outputs under which x is all zero (winograd_live) are start, without what rounding leaves; what is not finite stays so.
 struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32 }
 //#include vectors
-//#include winograd_marks
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> m: array<Images>;
 @group(0) @binding(2) var<storage, read_write> y: array<Images>;
 @group(0) @binding(3) var<storage, read> base: array<Images>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read> live: array<Marks>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -48,19 +45,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
 //#end
 //#end
-      let word = live[tile];
-      if (any_below(word, (1u << (M * M)) - 1u)) {
-        for (var i = 0u; i < M * M; i++) {
-          if (y0 + i / M < p.h && x0 + i % M < p.w) {
-            let spot = plane + ((y0 + i / M) * p.w + x0 + i % M) * p.n;
-            var sum = Images(start);
-            if (p.has_base != 0u) { sum += base[spot]; }
-            let found = y[spot];
-            let finite = (bitcast<Marks>(found) & Marks(0x7f800000u)) != Marks(0x7f800000u);
-            y[spot] = select(found, sum, (((word >> Marks(i)) & Marks(1u)) == Marks(0u)) & finite);
-          }
-        }
-      }
     }
   }
 }

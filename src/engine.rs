@@ -1,5 +1,7 @@
 //! A network on a device: the planned program, its parameters and Adam's state by name, fed with batches, run in phases.
 
+pub use crate::scores::Scores;
+
 use crate::dataset::{Batch, Normaliser};
 use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::compile::{Compiled, Request, compile};
@@ -10,19 +12,6 @@ use crate::network::{Network, Schedule};
 use crate::ops::Hyper;
 use crate::tensors::{Tensor, Tensors};
 use crate::{Error, Result};
-
-/// Loss and accuracy of one batch, for each timestep at which there are logits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// The first timestep at which there are logits.
-    pub first: usize,
-    /// Sum over the batch's images of the negative log-probability of the label.
-    pub loss: Vec<f64>,
-    /// Images whose first maximum is the label.
-    pub correct: Vec<f64>,
-    /// Images counted.
-    pub images: usize,
-}
 
 /// A compiled network on a device.
 pub struct Engine<'g> {
@@ -270,36 +259,5 @@ impl<'g> Engine<'g> {
     /// The recording, for kernels that work on this network's outputs.
     pub fn recording(&self) -> &Recording {
         &self.recording
-    }
-}
-
-impl Scores {
-    /// Adds those of another batch of the same network.
-    pub fn add(&mut self, other: &Scores) {
-        let plus = |a: &mut Vec<f64>, b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        plus(&mut self.loss, &other.loss);
-        plus(&mut self.correct, &other.correct);
-        self.images += other.images;
-    }
-
-    /// The loss: mean over images, sum over timesteps.
-    pub fn total_loss(&self) -> f64 {
-        self.loss.iter().sum::<f64>() / self.images as f64
-    }
-
-    /// By timestep, `None` before there are logits.
-    fn means(&self, sums: &[f64]) -> Vec<Option<f64>> {
-        let absent = std::iter::repeat_n(None, self.first);
-        absent.chain(sums.iter().map(|sum| Some(sum / self.images as f64))).collect()
-    }
-
-    /// Mean loss at each timestep; `None` before there are logits.
-    pub fn mean_loss(&self) -> Vec<Option<f64>> {
-        self.means(&self.loss)
-    }
-
-    /// Fraction of pictures classified correctly at each timestep; `None` before there are logits.
-    pub fn accuracy(&self) -> Vec<Option<f64>> {
-        self.means(&self.correct)
     }
 }

@@ -12,6 +12,8 @@ pub mod error;
 
 pub mod tensors;
 
+pub mod files;
+
 pub mod dataset;
 
 pub mod network;
@@ -25,6 +27,8 @@ pub mod graph;
 pub mod reference;
 
 pub mod gpu;
+
+pub mod scores;
 
 pub mod engine;
 

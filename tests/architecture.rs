@@ -62,3 +62,38 @@ fn no_circle_among_the_network_s_modules() {
         assert!(imports.len() < before, "these import each other in a circle: {imports:?}");
     }
 }
+
+#[test]
+fn imports_run_in_one_direction() {
+    // File or folder under src, and what it must not name.
+    let rules = [
+        ("check", "crate::bench"),
+        ("tune", "crate::train"),
+        ("tune", "crate::bench"),
+        ("tune", "crate::check"),
+        ("train", "crate::trajectory"),
+        ("train", "crate::bench"),
+        ("bench/measure.rs", "super::"),
+        ("bench/ceilings.rs", "super::table"),
+        ("reference", "crate::kernels"),
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (of, never) in rules {
+        let mut seen = 0;
+        for (path, text) in all().iter().filter(|(path, _)| path.starts_with(root.join(of))) {
+            seen += 1;
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(lines.all(|line| !line.contains(never)), "{} names {never}", path.display());
+        }
+        assert!(seen > 0, "src/{of} has no files");
+    }
+}
+
+#[test]
+fn files_are_written_atomically_in_one_place() {
+    let with: Vec<PathBuf> =
+        all().into_iter().filter(|(_, text)| text.contains("AtomicWriteFile")).map(|(path, _)| path).collect();
+    assert_eq!(with.len(), 1, "{with:?}");
+    assert!(with[0].ends_with("src/files.rs"));
+}

@@ -8,7 +8,7 @@ use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
 use recurve::trajectory::gpu::{GpuStream, Layout};
 use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::readout::Readout;
-use recurve::trajectory::streaming::{Activity, Batch, Stream, image_innermost};
+use recurve::trajectory::streaming::{Activity, ActivityBatch, Stream, image_innermost};
 
 const TIMESTEPS: usize = 6;
 const CLASSES: usize = 7;
@@ -71,7 +71,7 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
             }
         };
         let labels: Vec<u32> = (0..WIDTH).map(label).collect();
-        let batch = Batch {
+        let batch = ActivityBatch {
             width: WIDTH,
             images,
             labels: &labels,
@@ -105,7 +105,7 @@ fn numbers_that_are_not_finite_are_an_error() {
     representations[(2 * FEATURES + 4) * WIDTH + 9] = f32::INFINITY;
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];
-    let batch = Batch { width: WIDTH, images: WIDTH, labels: &labels, trained: activity, untrained: activity };
+    let batch = ActivityBatch { width: WIDTH, images: WIDTH, labels: &labels, trained: activity, untrained: activity };
     stream.add(&batch).expect("the device answers");
     let error = stream.finish().expect_err("one representation is infinite").to_string();
     assert!(error.contains("not finite") && error.contains("timestep 2"), "{error}");
@@ -147,7 +147,8 @@ fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
     let (logits, representations) = image_innermost(of, 0..of.samples, WIDTH);
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];
-    let batch = Batch { width: WIDTH, images: of.samples, labels: &labels, trained: activity, untrained: activity };
+    let batch =
+        ActivityBatch { width: WIDTH, images: of.samples, labels: &labels, trained: activity, untrained: activity };
     twin.add(&batch);
     device.add(&batch).expect("the device answers");
     [twin.finish(), device.finish()]

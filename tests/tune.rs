@@ -8,7 +8,7 @@ use recurve::graph::compile::{Request, compile};
 use recurve::kernels::choose::{Choices, ConvOp, Key, Uses, Variant};
 use recurve::network::{RunConfig, Schedule, initialise};
 use recurve::ops::Hyper;
-use recurve::tune::{Options, Outcome, Trial, Tuned, cache, model, tune};
+use recurve::tune::{Fate, Trial, TuneOptions, Tuned, cache, model, tune};
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,8 @@ fn run(
         ends.borrow_mut().push(now.get());
         alter(key, variant, result);
     };
-    let mut options = Options { seconds, clock: &|| now.get(), progress: &mut |_: &Trial| told += 1, alter: &alter };
+    let mut options =
+        TuneOptions { seconds, clock: &|| now.get(), progress: &mut |_: &Trial| told += 1, alter: &alter };
     let tuned = tune(gpu(), uses, &mut options);
     if let Ok(tuned) = &tuned {
         assert_eq!(told, tuned.trials.len(), "every trial is told of");
@@ -100,14 +101,14 @@ fn nothing_begins_after_the_deadline() {
     let (none, ends) = run(&uses, (0.0, 1.0), &nothing);
     let none = none.expect("the device answers");
     assert_eq!((none.shapes, none.left, none.choices), (0, uses.len(), Choices::default()), "no time, no choice");
-    assert!(none.trials.iter().all(|t| t.outcome == Outcome::NotTried && t.ms.is_none()));
+    assert!(none.trials.iter().all(|t| t.outcome == Fate::NotTried && t.ms.is_none()));
     assert_eq!(ends.len(), 0);
 
     // With a clock that stands still everything is tried: so many runs, so many seconds at a second each.
     let (all, ends) = run(&uses, (1.0, 0.0), &nothing);
     let (all, runs) = (all.expect("the device answers"), ends.len());
     assert_eq!((all.shapes, all.left), (uses.len(), 0));
-    assert!(all.trials.iter().all(|t| t.outcome != Outcome::NotTried), "{:?}", all.trials);
+    assert!(all.trials.iter().all(|t| t.outcome != Fate::NotTried), "{:?}", all.trials);
     assert!(runs > 2 * uses.len(), "some shape has candidates: {runs} runs");
 
     for seconds in [1.5, 4.5, 9.5, 20.5] {
@@ -118,15 +119,14 @@ fn nothing_begins_after_the_deadline() {
         assert!(ends.len() < runs, "{seconds} s: {} of {runs} runs", ends.len());
         assert_eq!(tuned.shapes + tuned.left, uses.len(), "{seconds} s");
         assert_eq!(tuned.shapes, tuned.choices.tuned.len());
-        let ran = |t: &&Trial| matches!(t.outcome, Outcome::Chosen | Outcome::Slower);
+        let ran = |t: &&Trial| matches!(t.outcome, Fate::Chosen | Fate::Slower);
         assert_eq!(tuned.trials.iter().filter(ran).count(), ends.len(), "{seconds} s: {:?}", tuned.trials);
         for trial in &tuned.trials {
             assert_eq!(ran(&trial), trial.ms.is_some(), "{trial:?}");
             assert_eq!(ran(&trial), trial.error.is_some_and(|e| e <= 1e-4), "{trial:?}");
         }
         for (key, variant) in &tuned.choices.tuned {
-            let chosen: Vec<_> =
-                tuned.trials.iter().filter(|t| t.key == *key && t.outcome == Outcome::Chosen).collect();
+            let chosen: Vec<_> = tuned.trials.iter().filter(|t| t.key == *key && t.outcome == Fate::Chosen).collect();
             assert_eq!(chosen.len(), 1, "{key}");
             assert_eq!(chosen[0].variant, *variant);
         }
@@ -144,10 +144,10 @@ fn a_wrong_candidate_is_never_chosen() {
     let (tuned, _) = run(&one_of_each(), (1.0, 0.0), &spoil);
     let tuned = tuned.expect("the table is right");
     let tried: Vec<&Trial> =
-        tuned.trials.iter().filter(|t| !t.present && !matches!(t.outcome, Outcome::Refused(_))).collect();
+        tuned.trials.iter().filter(|t| !t.present && !matches!(t.outcome, Fate::Refused(_))).collect();
     assert!(!tried.is_empty(), "some candidate was tried: {:?}", tuned.trials);
     for trial in tried {
-        assert_eq!(trial.outcome, Outcome::Wrong, "{}: {}", trial.key, trial.variant);
+        assert_eq!(trial.outcome, Fate::Wrong, "{}: {}", trial.key, trial.variant);
         assert!(trial.ms.is_none(), "what is wrong is not timed");
     }
     assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant == table(key)), "the table stays");
@@ -160,7 +160,7 @@ fn a_wrong_candidate_is_never_chosen() {
     };
     let (tuned, _) = run(&one_of_each(), (1.0, 0.0), &spoil);
     let tuned = tuned.expect("other variants are right");
-    assert!(tuned.trials.iter().all(|t| t.present == (t.outcome == Outcome::Wrong)), "{:?}", tuned.trials);
+    assert!(tuned.trials.iter().all(|t| t.present == (t.outcome == Fate::Wrong)), "{:?}", tuned.trials);
     assert_eq!(tuned.choices.tuned.len(), one_of_each().len());
     assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant != table(key)), "{:?}", tuned.choices);
 }

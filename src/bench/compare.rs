@@ -1,7 +1,7 @@
 //! `--baseline`: the rows of an earlier run beside those of this one.
 
-use super::measure::ratio;
-use super::table::{Document, Row, figure};
+use super::measure::{figure, ratio};
+use super::table::{Document, Row};
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub struct Compared {
 
 /// Two runs side by side.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
+pub struct BaselineComparison {
     /// Rows that both have.
     pub rows: Vec<Compared>,
     /// Ids that only the baseline has, or that failed now.
@@ -54,7 +54,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// Documents that cannot be compared.
-pub fn compare(now: &Document, before: &Document, margin: f64, any_adapter: bool) -> Result<Comparison> {
+pub fn compare(now: &Document, before: &Document, margin: f64, any_adapter: bool) -> Result<BaselineComparison> {
     let differ = |what: &str, before: &str, now: &str| {
         Error::Data(format!("the baseline's {what} is `{before}`, this run's is `{now}`"))
     };
@@ -96,10 +96,10 @@ pub fn compare(now: &Document, before: &Document, margin: f64, any_adapter: bool
         });
     }
     let missing = before.iter().filter(|r| found(&now, &r.id).is_none()).map(|r| r.id.clone()).collect();
-    Ok(Comparison { rows, missing, new, margin })
+    Ok(BaselineComparison { rows, missing, new, margin })
 }
 
-impl Comparison {
+impl BaselineComparison {
     /// How many rows are slower beyond doubt.
     pub fn regressions(&self) -> usize {
         self.rows.iter().filter(|r| r.verdict == Verdict::Regression).count()

@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Whose clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum Clock {
     /// The host's, from submission to completion.
     Wall,
     /// The device's, between the first and the last launch.
@@ -28,7 +28,7 @@ pub struct Samples {
     /// Runs of the program in one sample: submitted together, so that the cost of a submission is shared.
     pub repeats: usize,
     /// Whose clock.
-    pub source: Source,
+    pub source: Clock,
     /// Why the device's clock was not believed, if it was offered and not.
     pub doubt: Option<String>,
 }
@@ -64,8 +64,8 @@ pub fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<Samples
     }
     let (source, doubt) = believed(&timings);
     let one = |t: &Timing| match source {
-        Source::Wall => t.wall,
-        Source::Timestamp => device_seconds(t).expect("believed"),
+        Clock::Wall => t.wall,
+        Clock::Timestamp => device_seconds(t).expect("believed"),
     };
     let seconds: Vec<f64> = timings.iter().map(|t| one(t) / repeats as f64).collect();
     Ok(Samples { seconds, repeats, source, doubt })
@@ -78,13 +78,13 @@ pub fn device_seconds(timing: &Timing) -> Option<f64> {
 
 /// Whose clock to take: the device's, if its share of the wall time is plausible. A submission that had to wait, for another
 /// program on the processor say, is no doubt: the device's clock leaves such waiting out.
-pub fn believed(timings: &[Timing]) -> (Source, Option<String>) {
+pub fn believed(timings: &[Timing]) -> (Clock, Option<String>) {
     let Some(device) = timings.iter().map(device_seconds).collect::<Option<Vec<f64>>>() else {
-        return (Source::Wall, None);
+        return (Clock::Wall, None);
     };
     let doubt = |device: f64, wall: f64, of: &str| {
         let (device, wall) = (1e3 * device, 1e3 * wall);
-        (Source::Wall, Some(format!("timestamps say {device:.3} ms for {of} of {wall:.3} ms by the wall clock")))
+        (Clock::Wall, Some(format!("timestamps say {device:.3} ms for {of} of {wall:.3} ms by the wall clock")))
     };
     for (device, timing) in device.iter().zip(timings) {
         if !(0.0..=PLAUSIBLE[1] * timing.wall).contains(device) {
@@ -92,7 +92,7 @@ pub fn believed(timings: &[Timing]) -> (Source, Option<String>) {
         }
     }
     let (device, wall): (f64, f64) = (device.iter().sum(), timings.iter().map(|t| t.wall).sum());
-    if device < PLAUSIBLE[0] * wall { doubt(device, wall, "submissions") } else { (Source::Timestamp, None) }
+    if device < PLAUSIBLE[0] * wall { doubt(device, wall, "submissions") } else { (Clock::Timestamp, None) }
 }
 
 /// The median; of an even number, the mean of the middle two. Panics without values.
@@ -128,6 +128,12 @@ pub fn median_interval(values: &[f64]) -> [f64; 2] {
 pub fn ratio(now: &[f64], before: &[f64]) -> (f64, [f64; 2]) {
     let of = |lists: &[Vec<f64>]| median(&lists[0]) / median(&lists[1]);
     (median(now) / median(before), bootstrap(&[now, before], of))
+}
+
+/// Three significant digits, without an exponent.
+pub fn figure(x: f64) -> String {
+    let decimals = if x == 0.0 { 0 } else { (2 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
+    format!("{x:.decimals$}")
 }
 
 #[cfg(test)]
@@ -169,12 +175,12 @@ mod tests {
     fn whose_clock() {
         let timing =
             |wall: f64, device: Option<f64>| Timing { wall, host: 0.0, passes: device.map(|d| vec![[0.0, d]]) };
-        assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.6))]), (Source::Timestamp, None));
-        assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.3))]), (Source::Timestamp, None));
-        assert_eq!(believed(&[timing(1.0, None)]), (Source::Wall, None));
+        assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.6))]), (Clock::Timestamp, None));
+        assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.3))]), (Clock::Timestamp, None));
+        assert_eq!(believed(&[timing(1.0, None)]), (Clock::Wall, None));
         for device in [0.05, 1.1, 0.0, -1.0, f64::NAN] {
             let (source, doubt) = believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(device))]);
-            assert!(source == Source::Wall && doubt.is_some(), "{device}");
+            assert!(source == Clock::Wall && doubt.is_some(), "{device}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //! self-contained page.
 
 use super::ceilings::Ceilings;
-use super::table::{Document, HEAD, Row, cells, figure};
+use super::measure::figure;
+use super::table::{Document, HEAD, Row, cells};
 use crate::report::svg::{Anchor, Axes, BLUE, GREEN, GREY, INK, Marker, ORANGE, Svg, Text, VERMILLION};
 use crate::{Error, Result};
 use askama::Template;

@@ -2,7 +2,7 @@
 
 use super::cases::{Case, step_cases};
 use super::ceilings::Ceilings;
-use super::measure::{Samples, Source, believed, median, ratio};
+use super::measure::{Clock, Samples, believed, median, ratio};
 use super::table::{Row, Subject};
 use crate::dataset::{Batch, Normaliser, Pictures};
 use crate::engine::Engine;
@@ -40,7 +40,7 @@ pub struct Timed {
     pub kernel: String,
     /// Area of the network.
     pub area: String,
-    /// Timestep, where the label gives one.
+    /// Timestep, if it has one.
     pub timestep: Option<usize>,
     /// Workgroups.
     pub grid: [u32; 3],
@@ -52,7 +52,7 @@ pub struct Timed {
 
 /// A training step in figures.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct StepFigures {
     /// Images per second of the median step.
     pub images_per_s: f64,
     /// Median time of a step, milliseconds.
@@ -95,15 +95,15 @@ pub struct Step {
 }
 
 /// The network as `step` measures it, ready to run on random pictures.
-struct Bench<'g> {
+struct RunningStep<'g> {
     engine: Engine<'g>,
     done: u64,
 }
 
 const ADAM: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
-impl<'g> Bench<'g> {
-    fn new(gpu: &'g Gpu, request: &Request) -> Result<Bench<'g>> {
+impl<'g> RunningStep<'g> {
+    fn new(gpu: &'g Gpu, request: &Request) -> Result<RunningStep<'g>> {
         let Request { network, batch, .. } = *request;
         let mut engine = Engine::new(gpu, request, &mut Store::default())?;
         let values = initialise(&network.parameters, 1);
@@ -111,7 +111,7 @@ impl<'g> Bench<'g> {
         engine.set_moments(&values.zeros(), &values.zeros())?;
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
         engine.feed(&noise(network, batch));
-        Ok(Bench { engine, done: 0 })
+        Ok(RunningStep { engine, done: 0 })
     }
 
     /// One step; seconds in all, and of the host alone.
@@ -158,11 +158,11 @@ pub fn step(
     (name, args): (&str, &str),
     ceilings: Option<&Ceilings>,
     seconds: f64,
-) -> Result<(Step, Vec<Row>, Vec<Timed>)> {
+) -> Result<(StepFigures, Vec<Row>, Vec<Timed>)> {
     let (before, begin) = (gpu.allocated(), Instant::now());
     let schedule = Schedule::plain(network.timesteps);
     let request = Request::training(network, &schedule, batch, &gpu.target);
-    let mut bench = Bench::new(gpu, &Request { passes, choices, ..request })?;
+    let mut bench = RunningStep::new(gpu, &Request { passes, choices, ..request })?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
     let first_run = bench.run()?.0;
@@ -176,7 +176,7 @@ pub fn step(
     }
     bench.check()?;
     let middle = median(&times);
-    let Parts { runs, begins, source, doubt } = parts(gpu, &bench)?;
+    let LaunchTimes { runs, begins, source, doubt } = launch_times(gpu, &bench)?;
     let launches = bench.launches();
     let compiled = &bench.engine.compiled;
     let cases = step_cases(compiled, "");
@@ -198,16 +198,16 @@ pub fn step(
         row.percent = ceilings.map(|_| 100.0 * total(&roof, only) / (1e-3 * row.ms));
         rows.push(row);
     };
-    let wall = Samples { seconds: times.clone(), repeats: 1, source: Source::Wall, doubt: None };
+    let wall = Samples { seconds: times.clone(), repeats: 1, source: Clock::Wall, doubt: None };
     row("step", &compiled.program, wall);
     let mut names: Vec<&str> = Vec::new();
     for launch in launches {
-        if !names.contains(&op_of(launch)) {
-            names.push(op_of(launch));
+        if !names.contains(&launch.op) {
+            names.push(launch.op);
         }
     }
     for name in names {
-        let of_op = |i: &usize| op_of(&launches[*i]) == name;
+        let of_op = |i: &usize| launches[*i].op == name;
         let mine: Vec<usize> = (0..launches.len()).filter(of_op).collect();
         let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
         let part = Program { launches: mine.iter().map(|&i| launches[i].clone()).collect(), ..Program::default() };
@@ -219,8 +219,7 @@ pub fn step(
     let mut end = 0.0;
     for (i, launch) in launches.iter().enumerate() {
         let duration = median(&runs.iter().map(|run| run[i]).collect::<Vec<_>>());
-        for (table, key) in [(&mut ops, op_of(launch)), (&mut areas, &launch.area), (&mut kernels, launch.kernel.name)]
-        {
+        for (table, key) in [(&mut ops, launch.op), (&mut areas, &launch.area), (&mut kernels, launch.kernel.name)] {
             let share = table.entry(key.to_string()).or_default();
             share.launches += 1;
             share.ms += 1e3 * duration;
@@ -229,16 +228,16 @@ pub fn step(
         end += duration;
         timed.push(Timed {
             label: launch.label.clone(),
-            op: op_of(launch).to_string(),
+            op: launch.op.to_string(),
             kernel: launch.kernel.label(),
             area: launch.area.clone(),
-            timestep: launch.label.split_whitespace().find_map(|word| word.strip_prefix("t=")?.parse().ok()),
+            timestep: launch.timestep,
             grid: launch.grid,
             begin_us: 1e6 * begin,
             duration_us: 1e6 * duration,
         });
     }
-    let step = Step {
+    let step = StepFigures {
         images_per_s: batch as f64 / middle,
         ms: 1e3 * middle,
         spread: [rows[0].min_ms, rows[0].max_ms],
@@ -253,7 +252,7 @@ pub fn step(
         first_step_ms: 1e3 * first_step,
         prepare_ms: 1e3 * prepare,
         compile_ms: 1e3 * (first_run - middle).max(0.0),
-        parts_by: if source == Source::Timestamp { "timestamps" } else { "launches submitted alone" },
+        parts_by: if source == Clock::Timestamp { "timestamps" } else { "launches submitted alone" },
         doubt,
         ops,
         areas,
@@ -262,36 +261,31 @@ pub fn step(
     Ok((step, rows, timed))
 }
 
-/// The operation that a launch belongs to: the first word of its label.
-fn op_of(launch: &Launch) -> &str {
-    launch.label.split_whitespace().next().unwrap_or(launch.kernel.name)
-}
-
 /// Seconds of every launch.
-struct Parts {
+struct LaunchTimes {
     /// Of several runs.
     runs: Vec<Vec<f64>>,
     /// Begins in the last run, by the device's clock.
     begins: Option<Vec<f64>>,
-    source: Source,
+    source: Clock,
     doubt: Option<String>,
 }
 
 /// Times the launches by timestamps around each, if they are offered and plausible, else alone.
-fn parts(gpu: &Gpu, bench: &Bench) -> Result<Parts> {
+fn launch_times(gpu: &Gpu, bench: &RunningStep) -> Result<LaunchTimes> {
     const RUNS: usize = 5;
     let recording = bench.engine.recording();
     let timer = Timer::new(gpu, bench.launches().len())?;
     let timings = (0..RUNS).map(|_| recording.time_passes(gpu, timer.as_ref())).collect::<Result<Vec<_>>>()?;
     let (source, doubt) = believed(&timings);
-    if source == Source::Timestamp {
+    if source == Clock::Timestamp {
         let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
         let runs: Vec<Vec<f64>> = passes.clone().map(|p| p.iter().map(|[b, e]| (e - b).max(0.0)).collect()).collect();
         let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
-        return Ok(Parts { runs, begins, source, doubt });
+        return Ok(LaunchTimes { runs, begins, source, doubt });
     }
     let runs = (0..RUNS.min(3)).map(|_| recording.time_launches(gpu, 1)).collect::<Result<_>>()?;
-    Ok(Parts { runs, begins: None, source, doubt })
+    Ok(LaunchTimes { runs, begins: None, source, doubt })
 }
 
 /// Launches before which a barrier stands when a program is replayed: those that read what was written since the buffer was
@@ -347,12 +341,12 @@ pub fn passes(
     (name, args): (&str, &str),
     seconds: f64,
 ) -> Result<(Vec<PassEffect>, Vec<Row>)> {
-    let mut variants: Vec<(&str, Bench)> = Vec::new();
+    let mut variants: Vec<(&str, RunningStep)> = Vec::new();
     for pass in std::iter::once("").chain(Passes::NAMES) {
         let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
         let (schedule, passes) = (Schedule::plain(network.timesteps), Passes::without(&off)?);
         let request = Request::training(network, &schedule, batch, &gpu.target);
-        let mut bench = Bench::new(gpu, &Request { passes, ..request })?;
+        let mut bench = RunningStep::new(gpu, &Request { passes, ..request })?;
         bench.run()?;
         variants.push((pass, bench));
     }
@@ -383,7 +377,7 @@ pub fn passes(
         let (flops, bytes) = (total(&Case::flops), total(&Case::bytes));
         let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
         let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
-        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Source::Wall, doubt: None };
+        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Clock::Wall, doubt: None };
         rows.push(Row::new(subject, &compiled.program, &samples, (0.0, 0.0), None));
     }
     Ok((effects, rows))

@@ -1,7 +1,7 @@
 //! One schema for all measurements: a row of the table is an object of the JSON file and a line of the CSV file.
 
 use super::ceilings::Ceilings;
-use super::measure::{Samples, Source, median, median_interval};
+use super::measure::{Clock, Samples, figure, median, median_interval};
 use crate::gpu::{Gpu, driver};
 use crate::kernels::Program;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Row {
     /// Runs per sample.
     pub repeats: usize,
     /// Whose clock.
-    pub source: Source,
+    pub source: Clock,
     /// Why the device's clock was not believed, where it was offered and not.
     pub doubt: Option<String>,
     /// Additions and multiplications per second, in 10^9, at the median; padding included.
@@ -160,7 +160,7 @@ impl Row {
             ci_ms: [0.0; 2],
             samples_ms: Vec::new(),
             repeats: 0,
-            source: Source::Wall,
+            source: Clock::Wall,
             doubt: None,
             gflops: 0.0,
             gbps: 0.0,
@@ -274,9 +274,9 @@ pub fn cells(row: &Row) -> [String; 11] {
         return [name, uses, ms, interval, gflops, gbps, intensity, percent, error, compile, failed];
     }
     let clock = match (row.source, &row.doubt) {
-        (Source::Timestamp, _) => "timestamps".to_string(),
-        (Source::Wall, None) => "wall".to_string(),
-        (Source::Wall, Some(doubt)) => format!("wall ({doubt})"),
+        (Clock::Timestamp, _) => "timestamps".to_string(),
+        (Clock::Wall, None) => "wall".to_string(),
+        (Clock::Wall, Some(doubt)) => format!("wall ({doubt})"),
     };
     [
         name,
@@ -291,12 +291,6 @@ pub fn cells(row: &Row) -> [String; 11] {
         format!("{:.0}", row.compile_ms),
         format!("{}, {clock}", row.variant),
     ]
-}
-
-/// Three significant digits, without an exponent.
-pub fn figure(x: f64) -> String {
-    let decimals = if x == 0.0 { 0 } else { (2 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
-    format!("{x:.decimals$}")
 }
 
 fn plain(value: &Value) -> String {
@@ -321,7 +315,7 @@ pub(super) mod tests {
     pub fn row(id: &str, ms: &[f64]) -> Row {
         let subject = Subject { id: id.into(), op: "conv2d".into(), flops: 1e9, bytes: 1e6, ..Subject::default() };
         let seconds = ms.iter().map(|x| 1e-3 * x).collect();
-        let samples = Samples { seconds, repeats: 1, source: Source::Wall, doubt: None };
+        let samples = Samples { seconds, repeats: 1, source: Clock::Wall, doubt: None };
         Row::new(subject, &Program::default(), &samples, (1e-7, 0.0), None)
     }
 

@@ -2,10 +2,10 @@
 //! against the operation's twin; fused forms against twins put together.
 
 use super::goldens::{Bits, judge, report};
+use super::probes::probes;
 use super::run::{image_last, run_case, run_graph};
 use super::{CaseReport, repeated};
 use crate::Result;
-use crate::bench::ceilings::probes;
 use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::{Graph, Origin, ValueId};

@@ -65,11 +65,11 @@ fn is_partner(path: &Path) -> bool {
     name.ends_with(".npz") && json.exists() || matches!(name, "files.json" | "expected.safetensors") && hdf5_beside()
 }
 
-type Outcome = Option<(String, CaseReport)>;
+type Examined = Option<(String, CaseReport)>;
 
 /// What a file is, by its first bytes. A name counts only where it promises what the bytes do not hold: such a file is
 /// damaged, or one of the HDF5 files that must be refused.
-fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     file.take(16).read_to_end(&mut start).map_err(Error::io(path))?;
@@ -131,7 +131,7 @@ pub(super) fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, Str
     }
 }
 
-fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     match read(path)? {
         None => Ok(None),
         Some(Golden::Ops(op, cases)) => {
@@ -156,11 +156,11 @@ fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
     }
 }
 
-fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
+fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     let Some(golden) = analyses::Golden::open(path)? else { return Ok(None) };
     let exact = golden.check_exact()?;
     let (streamed, equal) = check_analysis(gpu, &golden, repeat)?;
-    let text = |what: &str, c: &analyses::Comparison| match &c.offence {
+    let text = |what: &str, c: &analyses::Agreement| match &c.offence {
         Some((message, count)) => format!("{what}: {message} ({count} numbers differ)"),
         None => format!("{what}: largest error {:.1e} at {}", c.largest_error, c.largest_at),
     };
@@ -171,7 +171,7 @@ fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Outcome> {
 }
 
 /// The statistics through the kernels, and whether the tables of repetitions had equal bits.
-fn check_analysis(gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Comparison, Option<bool>)> {
+fn check_analysis(gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Agreement, Option<bool>)> {
     let (_, equal) = repeated(repeat, || accumulate(gpu, golden, 64).map(|tables| format!("{tables:?}")))?;
     Ok((check_golden(gpu, golden)?, equal))
 }

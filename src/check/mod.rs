@@ -3,6 +3,7 @@
 pub mod cases;
 pub mod goldens;
 pub mod network;
+pub mod probes;
 pub mod run;
 pub mod shaders;
 pub mod twin;

@@ -1,6 +1,6 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
-use crate::bench::ceilings::probes;
+use super::probes::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;

@@ -2,7 +2,7 @@
 
 use super::Adapter;
 use recurve::trajectory::Statistics;
-use recurve::trajectory::analyse::{Options, analyse};
+use recurve::trajectory::analyse::{AnalyseOptions, analyse};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("report"));
     recurve::train::run_folder::read_config(&arguments.run)?;
     let gpu = adapter.open(false)?;
-    let options = Options {
+    let options = AnalyseOptions {
         run: &arguments.run,
         data: arguments.data.as_deref(),
         split: &arguments.split,

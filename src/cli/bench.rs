@@ -7,11 +7,12 @@ use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use recurve::bench::cases::{Case, preset_cases, shape_cases};
 use recurve::bench::ceilings::ceilings;
-use recurve::bench::compare::{Comparison, compare};
+use recurve::bench::compare::{BaselineComparison, compare};
 use recurve::bench::kernels::{self, jobs};
+use recurve::bench::measure::figure;
 use recurve::bench::roofline::html;
-use recurve::bench::step::{PassEffect, Share, Step, passes, step};
-use recurve::bench::table::{Document, Row, figure};
+use recurve::bench::step::{PassEffect, Share, StepFigures, passes, step};
+use recurve::bench::table::{Document, Row};
 use recurve::bench::trace::trace;
 use recurve::bench::variants::{GPUS, SHAPE, variants};
 use recurve::gpu::Gpu;
@@ -353,7 +354,7 @@ impl Bench<'_> {
             self.say(&format!("table and chart: {}", path.display()));
         }
         let margin = self.arguments.margin / 100.0;
-        let comparison: Option<Comparison> =
+        let comparison: Option<BaselineComparison> =
             baseline.map(|before| compare(document, &before, margin, self.arguments.any_adapter)).transpose()?;
         if let Some(comparison) = &comparison {
             self.say(&comparison.table());
@@ -422,7 +423,7 @@ fn right(table: &mut Table, columns: std::ops::Range<usize>) {
     }
 }
 
-fn report(s: &Step) -> String {
+fn report(s: &StepFigures) -> String {
     let mib = |bytes: f64| bytes / 1048576.0;
     let share = s.percent.map_or(String::new(), |p| format!(", {p:.0} % of the roof"));
     let mut text = format!(

@@ -6,7 +6,7 @@ use recurve::graph::passes::Passes;
 use recurve::network::{NetworkConfig, Preset, RunConfig};
 use recurve::train::Run;
 use recurve::train::run::describe;
-use recurve::trajectory::analyse::Options;
+use recurve::trajectory::analyse::AnalyseOptions;
 use recurve::tune::Tuning;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
 fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
     let report = out.join("report");
-    let options = Options { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
+    let options = AnalyseOptions { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
     let analysis = recurve::trajectory::analyse::analyse(gpu, &options)?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)

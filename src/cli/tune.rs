@@ -6,7 +6,7 @@ use recurve::graph::compile::{Request, compile};
 use recurve::graph::fit::fits;
 use recurve::graph::passes::Passes;
 use recurve::network::{Network, Preset, RunConfig, Schedule};
-use recurve::tune::{Chosen, Options, Outcome, SECONDS, Trial, Tuned, Tuning, cache, choose, tune};
+use recurve::tune::{Chosen, Fate, SECONDS, Trial, TuneOptions, Tuned, Tuning, cache, choose, tune};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -107,7 +107,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     };
     let begin = Instant::now();
     let clock = || begin.elapsed().as_secs_f64();
-    let mut options = Options { seconds, clock: &clock, progress: &mut show, alter: &|_, _, _| () };
+    let mut options = TuneOptions { seconds, clock: &clock, progress: &mut show, alter: &|_, _, _| () };
     let tuned = tune(&gpu, &compiled.uses, &mut options)?;
     let folder = cache::folder();
     cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);
@@ -136,12 +136,12 @@ fn print(tuned: &Tuned) {
             last = Some(trial.key);
         }
         let outcome = match &trial.outcome {
-            Outcome::Chosen if trial.present => "stays".to_string(),
-            Outcome::Chosen => "chosen".into(),
-            Outcome::Slower => String::new(),
-            Outcome::Wrong => "wrong".into(),
-            Outcome::Refused(why) => format!("refused: {why}"),
-            Outcome::NotTried => "no time left".into(),
+            Fate::Chosen if trial.present => "stays".to_string(),
+            Fate::Chosen => "chosen".into(),
+            Fate::Slower => String::new(),
+            Fate::Wrong => "wrong".into(),
+            Fate::Refused(why) => format!("refused: {why}"),
+            Fate::NotTried => "no time left".into(),
         };
         let of = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
         println!(

@@ -154,7 +154,8 @@ pub fn lower(
     };
     for node in &graph.nodes {
         let label = format!("{} {} t={}", node.op.name(), graph.values[node.outputs[0].0].name, node.timestep);
-        let (call, site) = (Call { inputs: &node.inputs, outputs: &node.outputs }, Site { label: &label, area: &node.area });
+        let call = Call { inputs: &node.inputs, outputs: &node.outputs };
+        let site = Site { op: node.op.name(), timestep: Some(node.timestep), area: &node.area, label: &label };
         node.op.lower(&mut context, call, site)?;
     }
     Ok(Lowered { program, views, uses })

@@ -1,9 +1,9 @@
 //! Which variant serves which shape: the table of sensible choices, what was tuned or forced instead of it, and the list of
 //! all variants for `check` and the tuner.
 
-use super::conv::{self, ConvShape, Lanes, Parts, Site, Source, Tile, WeightTile};
+use super::conv::{self, ConvShape, Lanes, Parts, Source, Tile, WeightTile};
 use super::winograd::Winograd;
-use super::{Program, Target, View};
+use super::{Program, Site, Target, View};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 

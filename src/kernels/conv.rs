@@ -2,9 +2,8 @@
 //! convolution, weight gradients. Linear layers are 1x1 convolutions on 1x1 maps; a matrix product is a 1x1
 //! convolution whose pixels and images are the columns.
 
-use super::meetings::{Marks, live};
 use super::winograd::{self, Winograd};
-use super::{Kernel, Param, Program, Settings, Target, View};
+use super::{Kernel, Param, Program, Settings, Site, Target, View};
 use crate::Result;
 
 /// A convolution from `x` [cin, in_h, in_w, n] to `y` [cout, out_h, out_w, n] with a k x k kernel, padding k / 2.
@@ -172,15 +171,6 @@ pub struct WeightOrder {
     pub flip: bool,
 }
 
-/// A label for messages and profiles.
-#[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
-    /// What is computed.
-    pub label: &'a str,
-    /// Area of the network.
-    pub area: &'a str,
-}
-
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packing {
@@ -228,7 +218,9 @@ fn pack(
         ("in_step", order.in_step.into()),
         ("out_step", order.out_step.into()),
     ];
-    p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, &format!("{} pack", site.label), site.area);
+    let label = format!("{} pack", site.label);
+    p.launch(&kernel, &[("w", w), ("packed", packed)], params, grid, Site { label: &label, ..site }).packs_weight =
+        true;
     p.packed.insert(packing, packed);
     Ok(packed)
 }
@@ -286,8 +278,7 @@ pub fn conv2d(
         let (columns, batch) = (cut.tiles(), cut.positions());
         let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
-        let live = live(p, &cut, (x, shape.cin), site)?;
-        return winograd::output(p, &cut, shape.cout, (m, live, start, y), site);
+        return winograd::output(p, &cut, shape.cout, (m, start, y), site);
     }
     let packed = pack(p, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
@@ -317,7 +308,7 @@ pub fn conv2d(
     params.extend(start.params());
     let columns = (shape.out_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, shape.out_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -351,7 +342,7 @@ fn product(
         vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
     params.extend(start.params());
     let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
-    p.launch(&kernel, &operands(x, w, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, w, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -382,7 +373,7 @@ pub fn conv_transpose2d(
     params.extend(start.params());
     let columns = (shape.in_w * shape.n / vec).div_ceil(tile.lanes);
     let grid = [columns, 4 * shape.in_h.div_ceil(tile.nv), shape.cout.div_ceil(tile.r)];
-    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site.label, site.area);
+    p.launch(&kernel, &operands(x, packed, start, y), &params, grid, site);
     Ok(())
 }
 
@@ -466,7 +457,7 @@ pub fn conv2d_d_weight(
     };
     let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
-    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site.label, site.area);
+    p.launch(&kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site);
     if partial != dw {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }
@@ -505,7 +496,7 @@ impl Parts {
 }
 
 /// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
-/// position. A gradient without a product other than 0 is exactly 0, as by plain loops.
+/// position.
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -520,25 +511,28 @@ pub fn conv2d_d_weight_transformed(
 ) -> Result<()> {
     let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
     let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
-    let met = p.scratch("met", site.area, cin * cout);
     for (part, first) in (0..steps).step_by(parts.each).enumerate() {
         let count = parts.each.min(steps - first);
         let from = |view: View, step: usize| {
             let skipped = 4 * (first * step) as u64;
             View { offset: view.offset + skipped, bytes: view.bytes - skipped, ..view }
         };
-        let marks = Marks::new(p, cut, (cin, cout), count, site.area);
-        let xs = (from(x, x_step), cin, x_step, count);
-        let v = winograd::panels(p, cut, ("winograd_input", ["x", "v"]), xs, cin, &marks, site)?;
-        let dys = (from(dy, dy_step), cout, dy_step, count);
-        let d = winograd::panels(p, cut, ("winograd_d_output", ["dy", "d"]), dys, tile.r, &marks, site)?;
-        marks.meet(p, cut, (met, part == 0), site)?;
+        let v =
+            winograd::panels(p, cut, ("winograd_input", ["x", "v"]), (from(x, x_step), cin, x_step, count), cin, site)?;
+        let d = winograd::panels(
+            p,
+            cut,
+            ("winograd_d_output", ["dy", "d"]),
+            (from(dy, dy_step), cout, dy_step, count),
+            tile.r,
+            site,
+        )?;
         let (skipped, bytes) = (4 * (part * parts.words) as u64, 4 * parts.words as u64);
         let sums = View { offset: partial.offset + skipped, bytes, ..partial };
         let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
-    winograd::d_weight(p, cut, cin * cout, (partial, parts.count, parts.words), (met, dw), site)
+    winograd::d_weight(p, cut, cin * cout, (partial, parts.count, parts.words, dw), site)
 }
 
 /// `y[i]` = sum over s of `partial[s, i]`.
@@ -558,6 +552,7 @@ pub fn sum_partials(
     let kernel = Kernel::new("sum_partials", &Settings::new().set("L", lanes).set("UNROLL", unroll))?;
     let params: &[(&str, Param)] = &[("count", count.into()), ("parts", parts.into())];
     let grid = [count.div_ceil((lanes * unroll) as usize), 1, 1];
-    p.launch(&kernel, &[("partial", partial), ("y", y)], params, grid, &format!("{} sum", site.label), site.area);
+    let label = format!("{} sum", site.label);
+    p.launch(&kernel, &[("partial", partial), ("y", y)], params, grid, Site { label: &label, ..site });
     Ok(())
 }

@@ -68,10 +68,36 @@ pub struct Launch {
     pub params: Vec<u8>,
     /// Workgroups in x, y, z.
     pub grid: [u32; 3],
-    /// What it computes, for profiles: `v2 t=1 conv2d`.
-    pub label: String,
-    /// Area.
+    /// The operation that asked for it: `conv2d`.
+    pub op: &'static str,
+    /// Timestep of the operation, if it has one.
+    pub timestep: Option<usize>,
+    /// Area of the network.
     pub area: String,
+    /// For people: operation, value and timestep, as in `conv2d v2.b t=1`.
+    pub label: String,
+    /// Whether it packs a weight, which all later launches of the run that want it so share.
+    pub packs_weight: bool,
+}
+
+/// Where a launch belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// The operation that asks for it.
+    pub op: &'static str,
+    /// Timestep of the operation, if it has one.
+    pub timestep: Option<usize>,
+    /// Area of the network.
+    pub area: &'a str,
+    /// For messages and profiles: see [`Launch::label`].
+    pub label: &'a str,
+}
+
+impl<'a> Site<'a> {
+    /// An operation that is labelled by its name, outside of the timesteps.
+    pub fn of(op: &'static str, area: &'a str) -> Site<'a> {
+        Site { op, timestep: None, area, label: op }
+    }
 }
 
 /// A sequence of launches over virtual buffers.
@@ -106,16 +132,15 @@ impl Program {
     }
 
     /// Adds a launch. Panics when an operand is missing or unknown, or a buffer would be bound both read-only and
-    /// read-write: mistakes in the program, not in its input.
+    /// read-write: mistakes in the program, not in its input. Gives it for what few launches have.
     pub fn launch(
         &mut self,
         kernel: &Arc<Kernel>,
         operands: &[(&'static str, View)],
         params: &[(&str, Param)],
         grid: [usize; 3],
-        label: &str,
-        area: &str,
-    ) {
+        site: Site,
+    ) -> &mut Launch {
         let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform);
         let mut bound = 0;
         for binding in storage {
@@ -136,9 +161,13 @@ impl Program {
             operands: operands.to_vec(),
             params: kernel.pack_params(params),
             grid: grid.map(|g| u32::try_from(g).expect("grids are below 2^32")),
-            label: label.to_string(),
-            area: area.to_string(),
+            op: site.op,
+            timestep: site.timestep,
+            area: site.area.to_string(),
+            label: site.label.to_string(),
+            packs_weight: false,
         });
+        self.launches.last_mut().expect("it was just added")
     }
 }
 

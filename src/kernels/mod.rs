@@ -4,13 +4,11 @@ pub mod choose;
 pub mod conv;
 mod kernel;
 mod launch;
-mod meetings;
 mod template;
 pub mod winograd;
 
 pub use kernel::{Access, Binding, Kernel, Param, capabilities};
-pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Target, View, align};
-pub use conv::Site;
+pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Site, Target, View, align};
 pub use template::Settings;
 
 macro_rules! texts {
@@ -59,17 +57,14 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "trajectory_pairs",
     "trajectory_pick",
     "trajectory_tally",
-    "winograd_blocks",
     "winograd_d_output",
     "winograd_d_weight",
     "winograd_input",
-    "winograd_live",
-    "winograd_meetings",
     "winograd_output",
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "each", "exponentials", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_marks", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "each", "exponentials", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1
@@ -93,7 +88,6 @@ pub fn fingerprint() -> u64 {
     let program = [
         include_str!("conv.rs"),
         include_str!("choose.rs"),
-        include_str!("meetings.rs"),
         include_str!("template.rs"),
         include_str!("winograd.rs"),
         include_str!("../ops/convolution.rs"),

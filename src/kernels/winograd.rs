@@ -8,9 +8,8 @@
 //!
 //! Summed over channels (or tiles and images, for dw), each of the N x N elementwise products is a product of matrices.
 
-use super::conv::{ConvShape, Site, Start, Tile};
-use super::meetings::Marks;
-use super::{Kernel, Param, Program, Settings, Target, View};
+use super::conv::{ConvShape, Start, Tile};
+use super::{Kernel, Param, Program, Settings, Site, Target, View};
 use crate::Result;
 
 /// Interpolation points beside infinity, as many as are needed from the front. With 1/2 and -2 as the last two, F(4 x 4, 3 x 3)
@@ -105,13 +104,7 @@ impl Winograd {
 
     pub(super) fn settings(&self) -> Settings {
         let n = self.m + self.k - 1;
-        let settings = Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32);
-        settings.set("K", self.k as u32).flag("TALL", self.tall())
-    }
-
-    /// Whether the N x N pixels under a tile are more than a word has bits.
-    pub(super) fn tall(&self) -> bool {
-        self.positions() > 32
+        Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32).set("K", self.k as u32)
     }
 
     /// Words of a transformed map.
@@ -134,7 +127,7 @@ pub(super) const MARGIN: usize = 64;
 pub(super) const LANES: usize = 64;
 
 /// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
-pub(super) fn each_tile(
+fn each_tile(
     p: &mut Program,
     name: &'static str,
     panels: bool,
@@ -161,7 +154,7 @@ pub(super) fn each_tile(
     ];
     params.extend(more);
     let grid = [count.div_ceil(LANES * unroll), steps, 1];
-    p.launch(&kernel, operands, &params, grid, site.label, site.area);
+    p.launch(&kernel, operands, &params, grid, site);
     Ok(())
 }
 
@@ -172,58 +165,47 @@ pub(super) fn input(p: &mut Program, cut: &Winograd, (x, channels): (View, usize
     Ok(v)
 }
 
-/// y = start + A^T m A, where m are the products [positions, channels, tiles]; start alone where [`super::meetings::live`] found
-/// nothing to sum.
+/// y = start + A^T m A, where m are the products [positions, channels, tiles].
 pub(super) fn output(
     p: &mut Program,
     cut: &Winograd,
     channels: usize,
-    (m, live, start, y): (View, View, Start, View),
+    (m, start, y): (View, Start, View),
     site: Site,
 ) -> Result<()> {
-    let operands = [vec![("m", m), ("live", live), ("y", y)], start.operands(m).to_vec()].concat();
+    let operands = [vec![("m", m), ("y", y)], start.operands(m).to_vec()].concat();
     each_tile(p, "winograd_output", false, cut, (channels, 1), &operands, &start.params(), site)
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
-/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width]; and the marks of the maps.
+/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
 pub(super) fn panels(
     p: &mut Program,
     cut: &Winograd,
     (name, [read, written]): (&'static str, [&'static str; 2]),
     (map, channels, step, steps): (View, usize, usize, usize),
     width: usize,
-    marks: &Marks,
     site: Site,
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
-    let (marks, slots, first_slot) = marks.part(read == "dy");
-    let more = [
-        ("steps", steps.into()),
-        ("step", (step / cut.vector()).into()),
-        ("width", width.into()),
-        ("slots", slots.into()),
-        ("first_slot", first_slot.into()),
-    ];
-    let operands = [(read, map), (written, result), ("marks", marks)];
-    each_tile(p, name, true, cut, (channels, steps), &operands, &more, site)?;
+    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
+    each_tile(p, name, true, cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
     Ok(result)
 }
 
-/// dw = G^T u G, where u is the sum of `parts` gradients [positions, pairs], `part_step` words apart; 0 where [`Marks::meet`]
-/// found no meeting.
+/// dw = G^T u G, where u is the sum of `parts` gradients [positions, pairs], `part_step` words apart.
 pub(super) fn d_weight(
     p: &mut Program,
     cut: &Winograd,
     pairs: usize,
-    (partial, parts, part_step): (View, usize, usize),
-    (met, dw): (View, View),
+    (partial, parts, part_step, dw): (View, usize, usize, View),
     site: Site,
 ) -> Result<()> {
     let kernel = Kernel::new("winograd_d_weight", &cut.settings())?;
     let params: &[(&str, Param)] = &[("count", pairs.into()), ("parts", parts.into()), ("part_step", part_step.into())];
-    let operands = [("partial", partial), ("met", met), ("dw", dw)];
-    p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], &format!("{} sum", site.label), site.area);
+    let operands = [("partial", partial), ("dw", dw)];
+    let label = format!("{} sum", site.label);
+    p.launch(&kernel, &operands, params, [pairs.div_ceil(LANES), 1, 1], Site { label: &label, ..site });
     Ok(())
 }
 

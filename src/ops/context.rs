@@ -68,7 +68,7 @@ impl<'a> Context<'a> {
         site: Site,
     ) -> Result<()> {
         let kernel = Kernel::new(name, settings)?;
-        self.program.launch(&kernel, operands, params, grid, site.label, site.area);
+        self.program.launch(&kernel, operands, params, grid, site);
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl<'a> Context<'a> {
             views.iter().zip(&mut parts).for_each(|(view, list)| list.push(*view));
         }
         for ((terms, out), count) in parts.iter().zip(&outs).zip(counts) {
-            super::add::sum(self, terms, count, *out, Site { label: &format!("{} fold", site.label), area: site.area })?;
+            super::add::sum(self, terms, count, *out, Site { label: &format!("{} fold", site.label), ..site })?;
         }
         Ok(())
     }

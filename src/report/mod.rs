@@ -17,11 +17,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
+use crate::files::write_atomically;
 use crate::{Error, Result};
 use view::View;
 
@@ -174,18 +174,16 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     let folder = dir.join("figures");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     for figure in &figures {
-        write_atomically(&folder.join(format!("{}.svg", figure.name)), &figure.svg)?;
+        write_text(&folder.join(format!("{}.svg", figure.name)), &figure.svg)?;
     }
-    write_atomically(&dir.join("report.json"), &json)?;
+    write_text(&dir.join("report.json"), &json)?;
     let path = dir.join("report.html");
-    write_atomically(&path, &page)?;
+    write_text(&path, &page)?;
     Ok(path)
 }
 
-fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    let mut file = AtomicWriteFile::open(path).map_err(Error::io(path))?;
-    file.write_all(text.as_bytes()).map_err(Error::io(path))?;
-    file.commit().map_err(Error::io(path))
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, text.as_bytes()).map_err(Error::io(path))
 }
 
 /// JSON with one object key a line and arrays on one line: readable, and 25,000 ids stay one line.

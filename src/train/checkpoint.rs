@@ -8,14 +8,13 @@
 //! No generator's state is stored: whatever is drawn is a function of the seed and the position in the data.
 
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
 use crate::tensors::{Tensor, Tensors};
-use atomic_write_file::AtomicWriteFile;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 /// Changes when an older program could no longer read the file.
@@ -292,12 +291,4 @@ pub(super) fn write_checkpoint_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
             bytes.len()
         ))
     })
-}
-
-/// Writes to a temporary file beside `path`, flushes it to the disk, then renames it: after a crash at any moment
-/// `path` is either as before or complete.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(bytes)?;
-    file.commit()
 }

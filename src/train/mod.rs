@@ -13,5 +13,5 @@ pub mod run_folder;
 pub use checkpoint::{Checkpoint, CheckpointState, DataState};
 pub use metrics::Event;
 pub use progress::Progress;
-pub use run::{Outcome, Run};
+pub use run::{FinishedRun, Run};
 pub use run_folder::{Latest, Resumed, RunFolder};

@@ -44,7 +44,7 @@ pub struct Run {
 
 /// What training has led to.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct FinishedRun {
     /// Steps done in all.
     pub step: u64,
     /// Scores on the whole evaluation split, at the end.
@@ -142,7 +142,7 @@ impl Run {
     /// # Errors
     /// What does not fit the adapter, before anything is allocated; a lost device; data that cannot be read; a folder
     /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
-    pub fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<Outcome> {
+    pub fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<FinishedRun> {
         let (first, total) = (self.step(), self.total_steps());
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
         let network = config.network.network()?;
@@ -242,7 +242,7 @@ impl Run {
         };
         let (epoch, seconds) = (total / steps_per_epoch, begun.elapsed().as_secs_f64());
         session.folder.log(&Event::End { step: total, epoch, seconds })?;
-        Ok(Outcome { step: total, evaluation, split: config.data.eval_split.clone() })
+        Ok(FinishedRun { step: total, evaluation, split: config.data.eval_split.clone() })
     }
 }
 

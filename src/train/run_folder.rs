@@ -14,9 +14,10 @@
 //! one file leaves the other). A run killed between any two of these goes on from the newest complete checkpoint, and
 //! events after it leave the log, as they will happen again.
 
-use super::checkpoint::{Checkpoint, write_atomically, write_checkpoint_bytes};
+use super::checkpoint::{Checkpoint, write_checkpoint_bytes};
 use super::metrics::{self, Event};
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::network::{Description, RunConfig};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 /// What is analysed.
 #[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
+pub struct AnalyseOptions<'a> {
     /// The run folder.
     pub run: &'a Path,
     /// Another data set than the run's.
@@ -53,7 +53,7 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
-pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
+pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
     let config = read_config(options.run)?;
     let (trained, path) = load(options)?;
     let description = trained.state.network.clone();
@@ -170,7 +170,7 @@ pub fn analyse(gpu: &Gpu, options: &Options) -> Result<Analysis> {
 }
 
 /// The checkpoint asked for, and its file.
-fn load(options: &Options) -> Result<(Checkpoint, PathBuf)> {
+fn load(options: &AnalyseOptions) -> Result<(Checkpoint, PathBuf)> {
     let Some(step) = options.checkpoint else {
         let latest = latest(options.run)?.ok_or_else(|| {
             Error::Checkpoint(format!("{}: holds no checkpoint; train it first", options.run.display()))

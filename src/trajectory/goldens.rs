@@ -11,7 +11,7 @@ use super::exact::{self, Silent};
 use super::npz::Extraction;
 use super::readout::Readout;
 use super::statistics::Statistics;
-use super::streaming::{Activity, Batch, Stream, image_innermost};
+use super::streaming::{Activity, ActivityBatch, Stream, image_innermost};
 use crate::{Error, Result};
 
 /// Tolerance for the statistics in f64.
@@ -43,7 +43,7 @@ pub struct Golden {
 
 /// How two results compare.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
+pub struct Agreement {
     /// The largest error of a number with fraction, relative: see the tolerances.
     pub largest_error: f64,
     /// Where it is.
@@ -89,14 +89,14 @@ impl Golden {
     }
 
     /// Compares the exact statistics, in f64 and with the published notebook's ways, with the stored ones.
-    pub fn check_exact(&self) -> Result<Comparison> {
+    pub fn check_exact(&self) -> Result<Agreement> {
         let found = exact::statistics(&self.trained, &self.untrained, Silent::AsPublished)?;
         compare(&found, &self.expected, TOLERANCE_F64)
     }
 
     /// Compares statistics in f32 with the stored ones. Where representations are all zero, the means of cosines, in
     /// which this program differs from the published notebook by choice, are compared with the exact ones.
-    pub fn check(&self, found: &Statistics) -> Result<Comparison> {
+    pub fn check(&self, found: &Statistics) -> Result<Agreement> {
         let mut expected = self.expected.clone();
         if expected["silent_representations"] != 0 {
             let exact = exact::statistics(&self.trained, &self.untrained, Silent::LeftOut)?;
@@ -120,7 +120,7 @@ impl Golden {
     }
 
     /// Hands on all samples in batches of `width`, of which the last may be padded.
-    pub fn batches(&self, width: usize, mut take: impl FnMut(&Batch) -> Result<()>) -> Result<()> {
+    pub fn batches(&self, width: usize, mut take: impl FnMut(&ActivityBatch) -> Result<()>) -> Result<()> {
         let samples = self.trained.samples;
         for first in (0..samples).step_by(width) {
             let batch = first..(first + width).min(samples);
@@ -128,7 +128,7 @@ impl Golden {
             let untrained = image_innermost(&self.untrained, batch.clone(), width);
             let mut labels: Vec<u32> = self.trained.labels[batch.clone()].iter().map(|&label| label as u32).collect();
             labels.resize(width, 0);
-            take(&Batch {
+            take(&ActivityBatch {
                 width,
                 images: batch.len(),
                 labels: &labels,
@@ -152,13 +152,13 @@ impl Golden {
 
 /// Compares statistics with stored ones: keys, lengths, integers and nulls exactly, numbers with fraction to a relative
 /// tolerance.
-pub fn compare(found: &Statistics, expected: &Value, tolerance: f64) -> Result<Comparison> {
-    let mut comparison = Comparison { largest_error: 0.0, largest_at: "none".into(), offence: None };
+pub fn compare(found: &Statistics, expected: &Value, tolerance: f64) -> Result<Agreement> {
+    let mut comparison = Agreement { largest_error: 0.0, largest_at: "none".into(), offence: None };
     comparison.visit("", &to_value(found)?, expected, tolerance);
     Ok(comparison)
 }
 
-impl Comparison {
+impl Agreement {
     fn visit(&mut self, place: &str, found: &Value, expected: &Value, tolerance: f64) {
         match (found, expected) {
             (Value::Object(found), Value::Object(expected)) => {

@@ -2,16 +2,16 @@
 //! Sums and small tables stay on the device from batch to batch and are copied back once, at the end.
 
 use super::accumulator::{Accumulator, Tally};
-use super::goldens::{Comparison, Golden};
+use super::goldens::{Agreement, Golden};
 use super::readout::Readout;
 use super::statistics::Statistics;
-use super::streaming::Batch;
+use super::streaming::ActivityBatch;
 use crate::Result;
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
@@ -122,7 +122,8 @@ impl Builder {
         ];
         let operands = [&[("batch", self.batch)], operands].concat();
         let grid = [threads[0].div_ceil(LANES), threads[1], 1];
-        self.program.launch(&variant, &operands, &params, grid, &format!("{kernel} {network}"), "trajectory");
+        let site = Site { label: &format!("{kernel} {network}"), ..Site::of(kernel, "trajectory") };
+        self.program.launch(&variant, &operands, &params, grid, site);
         Ok(())
     }
 
@@ -280,7 +281,7 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn add(&mut self, batch: &Batch) -> Result<()> {
+    pub fn add(&mut self, batch: &ActivityBatch) -> Result<()> {
         assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
         for (to, of) in [(self.trained, batch.trained), (self.untrained, batch.untrained)] {
             self.recording.write(self.gpu, to.logits, of.logits);
@@ -360,6 +361,6 @@ fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'
 ///
 /// # Errors
 /// What the device says; statistics that cannot be finished.
-pub fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Comparison> {
+pub fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Agreement> {
     golden.check(&stream(gpu, golden, 64)?.finish()?)
 }

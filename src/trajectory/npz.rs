@@ -1,12 +1,13 @@
 //! Stored outputs and representations of a network, in the layout that the published extraction script writes.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use npyz::WriterBuilder;
 use zip::ZipArchive;
 
+use crate::files::write_atomically;
 use crate::{Error, Result};
 
 /// The arrays of one network over one set of samples: T timesteps, N samples, K classes, D features; all at least 1.
@@ -109,8 +110,7 @@ impl Extraction {
     /// Writes the arrays as an npz file of float64, as the published script does, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = self.encode().map_err(Error::io(path))?;
-        let mut file = atomic_write_file::AtomicWriteFile::open(path).map_err(Error::io(path))?;
-        file.write_all(&bytes).and_then(|()| file.commit()).map_err(Error::io(path))
+        write_atomically(path, &bytes).map_err(Error::io(path))
     }
 
     fn encode(&self) -> std::io::Result<Vec<u8>> {

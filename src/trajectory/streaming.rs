@@ -38,7 +38,7 @@ pub struct Activity<'a> {
 
 /// One batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
+pub struct ActivityBatch<'a> {
     /// Images for which the arrays have room.
     pub width: usize,
     /// Images that are there: the first; the others are padding.
@@ -68,7 +68,7 @@ impl Stream {
     }
 
     /// Takes the next batch.
-    pub fn add(&mut self, batch: &Batch) {
+    pub fn add(&mut self, batch: &ActivityBatch) {
         let to = &mut self.accumulator;
         let shape = Shape {
             timesteps: to.timesteps,

@@ -11,10 +11,10 @@
 //! ```
 
 use super::model::most_splits;
+use crate::files::write_atomically;
 use crate::kernels::choose::{Choices, ConvOp, Key, Variant, variants};
 use crate::kernels::conv::{ConvShape, Tile, WeightTile};
 use crate::kernels::{Target, fingerprint};
-use crate::train::checkpoint::write_atomically;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

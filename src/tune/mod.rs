@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use trial::{Bench, Runner, Verdict};
+use trial::{Runner, Verdict, Workbench};
 
 /// Seconds that tuning takes unless told otherwise.
 pub const SECONDS: f64 = 10.0;
@@ -44,7 +44,7 @@ pub enum Tuning {
 /// What became of a variant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Fate {
     /// It serves the shape from now on.
     Chosen,
     /// It does not win clearly, or has been beaten.
@@ -83,7 +83,7 @@ pub struct Trial {
     /// Bytes of the kernel's text.
     pub text_bytes: Option<usize>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: Fate,
 }
 
 /// What tuning found.
@@ -108,7 +108,7 @@ pub struct Tuned {
 }
 
 /// How to tune.
-pub struct Options<'a> {
+pub struct TuneOptions<'a> {
     /// Seconds for everything, compilation included.
     pub seconds: f64,
     /// Seconds since any moment: the clock by which the deadline is kept. Variants are timed by another, so that a test may
@@ -162,7 +162,7 @@ impl Compiler<'_> {
 /// # Errors
 /// A shape that no variant was found to compute right, the present one included: the network must not run on such a driver. A
 /// lost device.
-pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
+pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut TuneOptions) -> Result<Tuned> {
     let begin = (options.clock)();
     let (choices, trials) = (Choices::default(), Vec::new());
     let mut tuned = Tuned { choices, trials, shapes: 0, left: 0, before_ms: 0.0, after_ms: 0.0, seconds: 0.0 };
@@ -196,13 +196,13 @@ pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut Options) -> Result<Tuned> {
 /// The error for a shape of whose variants, `trials`, none was found right, if the present one is wrong: without the tuner,
 /// the network would compute with it.
 fn refuse_if_wrong(gpu: &Gpu, trials: &[Trial]) -> Result<()> {
-    let Some(present) = trials.iter().find(|trial| trial.present && trial.outcome == Outcome::Wrong) else {
+    let Some(present) = trials.iter().find(|trial| trial.present && trial.outcome == Fate::Wrong) else {
         return Ok(());
     };
-    let others = |of: fn(&Outcome) -> bool| trials.iter().filter(|t| !t.present && of(&t.outcome)).count();
-    let wrong = others(|outcome| *outcome == Outcome::Wrong);
-    let refused = others(|outcome| matches!(outcome, Outcome::Refused(_)));
-    let untried = others(|outcome| *outcome == Outcome::NotTried);
+    let others = |of: fn(&Fate) -> bool| trials.iter().filter(|t| !t.present && of(&t.outcome)).count();
+    let wrong = others(|outcome| *outcome == Fate::Wrong);
+    let refused = others(|outcome| matches!(outcome, Fate::Refused(_)));
+    let untried = others(|outcome| *outcome == Fate::NotTried);
     let more = if untried > 0 { ", or give the tuner more seconds to try the others" } else { "" };
     Err(Error::Gpu(format!(
         "{}: no variant of this kernel was found to compute it right on adapter `{}`, driver `{}`: with the table's choice, \
@@ -225,13 +225,13 @@ fn shape(
     key: &Key,
     used: &Use,
     left: f64,
-    options: &mut Options,
+    options: &mut TuneOptions,
     compiler: &mut Compiler,
     trials: &mut Vec<Trial>,
 ) -> Result<Option<(usize, f64)>> {
     let (target, clock) = (&gpu.target, options.clock);
     let begin = clock();
-    let mut bench: Option<Bench> = None;
+    let mut bench: Option<Workbench> = None;
     let mut best: Option<(Runner, usize)> = None; // and its trial
     let candidates = model::candidates(target, key, &used.variant);
     let base = model::cost(target, key, &used.variant);
@@ -249,7 +249,7 @@ fn shape(
             error: None,
             compile_ms: None,
             text_bytes: None,
-            outcome: Outcome::NotTried,
+            outcome: Fate::NotTried,
         };
         // A shape may take half of what is left, so that the next ones get their turn.
         let share = if i == 0 { left } else { left / 2.0 };
@@ -264,11 +264,11 @@ fn shape(
             }
             continue;
         }
-        let bench = bench.get_or_insert_with(|| Bench::new(gpu, key));
+        let bench = bench.get_or_insert_with(|| Workbench::new(gpu, key));
         let prepared = match bench.prepare(&variant) {
             Ok(prepared) => prepared,
             Err(error) => {
-                trial.outcome = Outcome::Refused(error.to_string());
+                trial.outcome = Fate::Refused(error.to_string());
                 trials.push(trial);
                 continue;
             }
@@ -295,9 +295,9 @@ fn shape(
         match verdict {
             Err(error) => {
                 gpu.wait()?; // a lost device ends it; a variant that the driver refuses does not
-                trial.outcome = Outcome::Refused(error.to_string());
+                trial.outcome = Fate::Refused(error.to_string());
             }
-            Ok(Verdict::Wrong(error)) => (trial.error, trial.outcome) = (Some(error), Outcome::Wrong),
+            Ok(Verdict::Wrong(error)) => (trial.error, trial.outcome) = (Some(error), Fate::Wrong),
             Ok(Verdict::Right(runner)) => {
                 let mut runner = *runner;
                 trial.error = Some(runner.error);
@@ -315,7 +315,7 @@ fn shape(
                 if i == 0 {
                     first_ms = trial.ms;
                 }
-                trial.outcome = Outcome::Slower;
+                trial.outcome = Fate::Slower;
                 if best.is_none() || ratio < MARGIN {
                     gain *= ratio;
                     best = Some((runner, trials.len()));
@@ -325,7 +325,7 @@ fn shape(
         trials.push(trial);
     }
     Ok(best.map(|(_, at)| {
-        trials[at].outcome = Outcome::Chosen;
+        trials[at].outcome = Fate::Chosen;
         (at, gain)
     }))
 }
@@ -379,7 +379,7 @@ pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option
             eprintln!("tuning {} shapes, at most {seconds:.0} s", missing.len());
             let begin = Instant::now();
             let clock = || begin.elapsed().as_secs_f64();
-            let mut options = Options { seconds, clock: &clock, progress: &mut |_| (), alter: &|_, _, _| () };
+            let mut options = TuneOptions { seconds, clock: &clock, progress: &mut |_| (), alter: &|_, _, _| () };
             let found = tune(gpu, &missing, &mut options)?;
             cache::remember(folder, target, &found.choices);
             all.tuned.extend(&found.choices.tuned);

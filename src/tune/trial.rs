@@ -3,8 +3,8 @@
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Site, Start, WeightOrder, conv_transpose2d, conv2d};
-use crate::kernels::{BufferSpec, Kernel, Program, Role, View, align};
+use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv_transpose2d, conv2d};
+use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
 use crate::reference::random::normal;
 use crate::reference::sample::{Product, Sampled, positions, sampled};
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ const MOST_PRODUCTS: f64 = 4e6;
 /// A measured run lasts at least so long, seconds: as many launches as that takes.
 const LEAST_RUN: f64 = 2e-3;
 /// The bench of one shape: its operands on the device, and what comes out by plain loops.
-pub struct Bench<'g> {
+pub struct Workbench<'g> {
     gpu: &'g Gpu,
     key: Key,
     order: WeightOrder,
@@ -104,9 +104,9 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     normal(seed, 65_521.min(count)).into_iter().cycle().take(count).collect()
 }
 
-impl<'g> Bench<'g> {
+impl<'g> Workbench<'g> {
     /// Draws operands and computes the sample.
-    pub fn new(gpu: &'g Gpu, key: &Key) -> Bench<'g> {
+    pub fn new(gpu: &'g Gpu, key: &Key) -> Workbench<'g> {
         let Counts { x, second, result } = counts(key);
         let operands = [numbers(1, x), numbers(2, second)];
         let (order, shape, product) = sampled_as(key);
@@ -120,7 +120,7 @@ impl<'g> Bench<'g> {
         let terms = 2.0 * result as f64 / key.flops();
         let many = (MOST_PRODUCTS * terms).clamp(8.0, 1000.0) as usize;
         let sample = positions(result).take(many).map(|i| (i, sampled(&shape, product, operands_of, i))).collect();
-        Bench { gpu, key: *key, order, operands, sample, store: Store::default() }
+        Workbench { gpu, key: *key, order, operands, sample, store: Store::default() }
     }
 
     /// The launches of a variant.
@@ -136,7 +136,7 @@ impl<'g> Bench<'g> {
             View { buffer: program.buffer(spec), offset: 0, bytes }
         });
         let views = [(); 3].map(|()| views.next().expect("three"));
-        let ([a, b, out], shape, site) = (views, &self.key.shape, Site { label: "tune", area: "" });
+        let ([a, b, out], shape, site) = (views, &self.key.shape, Site::of("tune", ""));
         let target = &self.gpu.target;
         match (self.key.op, variant) {
             (ConvOp::Conv2dDWeight, variant) => {
@@ -184,7 +184,7 @@ impl<'g> Bench<'g> {
         if error > TOLERANCE {
             return Ok(Verdict::Wrong(error));
         }
-        let first = usize::from(["pack_weight", "winograd_weight"].contains(&program.launches[0].kernel.name));
+        let first = usize::from(program.launches[0].packs_weight);
         let mut runner = Runner { recording, first, result, seconds: 0.0, error };
         runner.seconds = self.time(&runner, 1)?;
         Ok(Verdict::Right(Box::new(runner)))
