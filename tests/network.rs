@@ -355,13 +355,14 @@ fn parameters_are_those_of_the_twin() {
     let mut compared = 0;
     for bits in 0..1 << 8 {
         let on = |bit: u32| bits >> bit & 1 == 1;
+        let norm = ["LN", "GN", "None"][bits % 3];
         let description = serde_json::json!({
             "image_size": 16, "in_channels": 3, "stem_channels": 4, "area_channels": [4, 8, 16, 32],
             "kernel_size": if on(0) { 3 } else { 5 }, "lateral": on(1), "topdown": on(2),
             "interaction": if on(3) { "additive" } else { "multiplicative" },
             "lt_position": if on(4) { "all" } else { "last" },
             "recurrent_from": if on(5) { "v1" } else { "v2" },
-            "norm": ["LN", "GN", "None"][bits % 3], "groups": 2, "classifier_bias": on(6),
+            "norm": norm, "groups": 2, "classifier_bias": on(6),
             "timesteps": if on(7) { 3 } else { 1 }, "n_classes": 5,
         });
         let twin = recurve::reference::network::Config::from_json(&description).unwrap();
