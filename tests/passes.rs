@@ -31,7 +31,8 @@ fn difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let scale = a.iter().chain(b).fold(1e-3_f64, |m, v| m.max(f64::from(v.abs())));
     let errors = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    errors.fold(0.0, |worst, error| if error.is_finite() { f64::max(worst, error) } else { f64::INFINITY }) / scale
+    let worst = errors.fold(0.0, |m, error| if error.is_finite() { f64::max(m, error) } else { f64::INFINITY });
+    if worst.is_finite() { worst / scale } else { f64::INFINITY }
 }
 
 #[test]

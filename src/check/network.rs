@@ -46,7 +46,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     let mut results = Results::new();
     let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     if !train {
-        engine.run();
+        engine.recording().run_poisoned(gpu, &engine.compiled.program);
         results.insert("loss".into(), vec![loss(&engine, n)?]);
         tapped(&engine, &network, golden, n, &mut results)?;
         return Ok(results);
@@ -60,7 +60,10 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
                 results.insert(format!("adam3/{name}"), tensor.values);
             }
         }
-        engine.run();
+        match step {
+            1 => engine.recording().run_poisoned(gpu, &engine.compiled.program),
+            _ => engine.run(),
+        }
         losses.push(loss(&engine, n)?);
         if step == 1 {
             tapped(&engine, &network, golden, n, &mut results)?;

@@ -29,7 +29,8 @@ pub fn image_first(values: &[f32], n: usize) -> Vec<f32> {
     (0..values.len()).map(|i| values[i % rest * n + i / rest]).collect()
 }
 
-/// Runs a graph once. Temporaries start as NaN, so that a launch that reads what nobody wrote shows.
+/// Runs a graph once. Temporaries start and end as NaN, so that a launch that reads what nobody wrote, or what lies in a
+/// slot shared too early, shows.
 ///
 /// # Errors
 /// What the device says.
@@ -49,7 +50,7 @@ pub fn run_graph(
     for (value, words) in inputs {
         recording.write(gpu, lowered.view(*value), words);
     }
-    recording.run(gpu);
+    recording.run_poisoned(gpu, &lowered.program);
     outputs.iter().map(|&v| recording.read(gpu, lowered.view(v))).collect()
 }
 

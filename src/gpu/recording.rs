@@ -3,7 +3,7 @@
 use super::device::Gpu;
 use super::warm;
 use crate::graph::plan::Plan;
-use crate::kernels::{Access, Program, View};
+use crate::kernels::{Access, Program, Role, View};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -146,6 +146,34 @@ impl Recording {
         gpu.queue.submit([encoder.finish()]);
     }
 
+    /// As [`Recording::run`], but fills each temporary with NaN right after the last launch that touches it: a launch that
+    /// would still find there what it needs, by luck or in a slot shared too early, finds NaN. For checks: each launch is a
+    /// pass of its own.
+    pub fn run_poisoned(&self, gpu: &Gpu, program: &Program) {
+        let mut last: Vec<Option<usize>> = vec![None; program.buffers.len()];
+        for (i, launch) in program.launches.iter().enumerate() {
+            launch.operands.iter().for_each(|(_, view)| last[view.buffer.0] = Some(i));
+        }
+        let mut dying: Vec<Vec<usize>> = vec![Vec::new(); program.launches.len()];
+        let mut most = 4;
+        for (buffer, spec) in program.buffers.iter().enumerate().filter(|(_, spec)| spec.role == Role::Temporary) {
+            last[buffer].into_iter().for_each(|i| dying[i].push(buffer));
+            most = most.max(spec.bytes);
+        }
+        let (label, usage) = (Some("NaN"), wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
+        let descriptor = wgpu::BufferDescriptor { label, size: most, usage, mapped_at_creation: false };
+        let nan = gpu.device.create_buffer(&descriptor);
+        gpu.queue.write_buffer(&nan, 0, bytemuck::cast_slice(&vec![f32::NAN; (most / 4) as usize]));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for (step, dying) in self.steps.iter().zip(dying) {
+            step.encode(&mut encoder.begin_compute_pass(&Default::default()));
+            for buffer in dying {
+                encoder.copy_buffer_to_buffer(&nan, 0, &self.buffers[buffer], 0, program.buffers[buffer].bytes);
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
+    }
+
     /// Copies a view back and waits for it.
     ///
     /// # Errors
@@ -162,7 +190,7 @@ impl Recording {
     /// Fills every temporary slot with NaN, so that a launch that reads what nobody wrote cannot go unnoticed.
     pub fn poison(&self, gpu: &Gpu, program: &Program) {
         for (buffer, spec) in self.buffers.iter().zip(&program.buffers) {
-            if spec.role == crate::kernels::Role::Temporary {
+            if spec.role == Role::Temporary {
                 let words = vec![f32::NAN; (buffer.size() / 4) as usize];
                 gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
             }
