@@ -42,7 +42,7 @@ pub fn read(path: &Path) -> Result<Option<Golden>> {
     if file.metadata.contains_key("op") {
         let (op, cases) = ops::from_file(file)?;
         Ok(Some(Golden::Ops(op, cases)))
-    } else if ["config", "architecture"].iter().any(|key| file.metadata.contains_key(*key)) {
+    } else if ["config", "architecture", "protocol"].iter().any(|key| file.metadata.contains_key(*key)) {
         Ok(Some(Golden::Network(Box::new(network::from_file(file)?))))
     } else {
         Ok(None)

@@ -137,8 +137,8 @@ impl NetworkGolden {
     /// - `act`, `logits`, `logprob`, `loss`, `adam3/losses`: 3e-5 (1 + |ref|)
     /// - `grad`: 5e-5 of the tensor's largest absolute value
     /// - `adam3`: 5e-6 where well conditioned, else 6e-3 (there the gradient is so small that the sign of its first
-    ///   update is arbitrary); 0 where the gradient is exactly 0 and for parameters that take no part: they must not
-    ///   move
+    ///   update is arbitrary); 0 for parameters that take no part and where the gradient is exactly 0: they must not
+    ///   move, unless the file says that a later step moved them (its gradient need not be 0)
     ///
     /// # Panics
     /// When no such result is expected.

@@ -260,7 +260,7 @@ fn check_connection(w: &WrittenConnection, from: Option<&Area>, to: &Area) -> Re
         return wrong("a vector has an average and perhaps a lateral connection, and no other".into());
     }
     let kernel = w.kernel.unwrap_or(3);
-    if kernel % 2 == 0 {
+    if kernel.is_multiple_of(2) {
         return wrong(format!("`kernel` must be odd, found {kernel}"));
     }
     if !matches!(stride, 1 | 2 | 4) || !matches!(pool, 1 | 2) {

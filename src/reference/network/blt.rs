@@ -89,11 +89,11 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         let sizes = [self.stem_channels, self.timesteps, self.n_classes];
         let groups_fit = self.groups > 0 && self.area_channels.iter().all(|channels| channels % self.groups == 0);
-        if self.image_size == 0 || self.image_size % 8 != 0 {
+        if self.image_size == 0 || !self.image_size.is_multiple_of(8) {
             Err(format!("`image_size`: expected a multiple of 8, found {}", self.image_size))
         } else if self.in_channels != 3 {
             Err(format!("`in_channels`: expected 3 (colour pictures), found {}", self.in_channels))
-        } else if self.kernel_size % 2 == 0 {
+        } else if self.kernel_size.is_multiple_of(2) {
             Err(format!("`kernel_size`: expected an odd number, found {}", self.kernel_size))
         } else if sizes.contains(&0) || self.area_channels.contains(&0) {
             Err("channels, `timesteps` and `n_classes` must be at least 1".to_owned())
