@@ -7,10 +7,8 @@ use recurve::bench::table::Row;
 use recurve::check::probes::probes;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
-use recurve::graph::passes::Passes;
 use recurve::kernels::Target;
-use recurve::kernels::choose::Choices;
-use recurve::network::Preset;
+use recurve::network::{Preset, Schedule};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
@@ -228,17 +226,15 @@ fn cases_agree_with_their_twins() {
 fn launches_say_what_they_belong_to_and_labels_follow() {
     let config = Preset::Tiny.network();
     let target = &Target { cpu: true, subgroup: 8, max_binding: 1 << 30, max_buffer: 1 << 30, ..Target::minimum() };
-    let (passes, choices) = (Passes::default(), Choices::TABLE);
-    let request =
-        Request { config: &config, batch: 32, target, passes, choices, train: true, inspect: false, trajectory: false };
-    let launches = compile(&request).unwrap().lowered.program.launches;
+    let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
+    let launches = compile(&Request::training(&network, &schedule, 32, target)).unwrap().program.launches;
     let (mut packs, mut timesteps) = (0, std::collections::BTreeSet::new());
     for launch in &launches {
         let label = &launch.label;
         assert_eq!(label.split(' ').next(), Some(launch.op), "{label}");
         let said = label.split(' ').find_map(|word| word.strip_prefix("t=")).map(|t| t.parse::<usize>().unwrap());
         assert_eq!(said, launch.timestep, "{label}");
-        assert_eq!(launch.timestep.is_none(), launch.op == "adam", "{label}");
+        assert_eq!(launch.timestep.is_none(), ["adam", "normalise"].contains(&launch.op), "{label}");
         assert_eq!(launch.packs_weight, ["pack_weight", "winograd_weight"].contains(&launch.kernel.name), "{label}");
         assert_eq!(launch.packs_weight, label.ends_with(" pack"), "{label}");
         packs += usize::from(launch.packs_weight);

@@ -100,7 +100,7 @@ impl Placed {
             .collect();
         let inputs_of_node = node.inputs.iter().map(|v| known[v]).collect();
         alone.outputs = outputs.clone();
-        alone.nodes.push(Node { op: node.op, inputs: inputs_of_node, outputs, area: "bench".into(), timestep: 0 });
+        alone.nodes.push(Node { op: node.op, inputs: inputs_of_node, outputs, area: "bench".into(), timestep: None });
         Placed { graph: alone, inputs, buffers }
     }
 

@@ -10,7 +10,7 @@ struct Use {
     output: usize,
     inputs: Vec<ValueId>,
     area: String,
-    timestep: usize,
+    timestep: Option<usize>,
 }
 
 /// The state of a reverse traversal.
@@ -20,7 +20,7 @@ struct Tape<'a> {
     contributions: BTreeMap<ValueId, Vec<ValueId>>,
     uses: BTreeMap<ValueId, Vec<Use>>,
     differentiable: Vec<bool>,
-    here: (String, usize),
+    here: (String, Option<usize>),
 }
 
 impl crate::ops::Tape for Tape<'_> {
@@ -91,7 +91,7 @@ pub fn differentiate(
         }
     }
     let forward = graph.nodes.clone();
-    let (contributions, uses, here) = (BTreeMap::new(), BTreeMap::new(), (String::new(), 0));
+    let (contributions, uses, here) = (BTreeMap::new(), BTreeMap::new(), (String::new(), None));
     let mut tape = Tape { graph, contributions, uses, differentiable, here };
     for (value, seed) in seeds {
         tape.contributions.entry(*value).or_default().push(*seed);

@@ -189,13 +189,8 @@ pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled 
     let blank = blank.then(|| input(&mut b.graph, "blank", &[IMAGE_CHANNELS, side, side, batch]));
     let gains = schedule.gains.len() * schedule.timesteps;
     b.gains = (gains > 0).then(|| input(&mut b.graph, "gains", &[gains]));
-    let x = b.graph.node(normalise, &[pictures, table], "x", "input", 0)[0];
-    b.graph.values[x.0].timestep = None;
-    let x_next = next.map(|next| {
-        let x = b.graph.node(normalise, &[next, table], "x.next", "input", 0)[0];
-        b.graph.values[x.0].timestep = None;
-        x
-    });
+    let x = b.graph.node(normalise, &[pictures, table], "x", "input", None)[0];
+    let x_next = next.map(|next| b.graph.node(normalise, &[next, table], "x.next", "input", None)[0]);
 
     let mut drives: Vec<Vec<Option<ValueId>>> = vec![Vec::new(); areas];
     let mut activations = drives.clone();

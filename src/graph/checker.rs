@@ -254,7 +254,7 @@ mod tests {
     use crate::graph::compile::{Compiled, Request, compile};
     use crate::graph::plan::assign;
     use crate::graph::taps::Tap;
-    use crate::kernels::{Kernel, Settings, Target};
+    use crate::kernels::{Kernel, Settings, Site, Target};
     use crate::network::{Interaction, NetworkConfig, Preset, RecurrentFrom, Schedule};
     use crate::reference::random::SplitMix64;
 
@@ -268,7 +268,7 @@ mod tests {
         let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
         for &(x, y) in launches {
             let operands = [("x", program.whole(BufferId(x))), ("y", program.whole(BufferId(y)))];
-            program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], &format!("{x} to {y}"), "");
+            program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site { label: &format!("{x} to {y}"), ..Site::of("relu", "") });
         }
         program
     }
@@ -354,7 +354,7 @@ mod tests {
         let kernel = Kernel::new("modulate_d_drives", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
         let view = |i| program.whole(BufferId(i));
         let operands = [("b", view(0)), ("s", view(0)), ("dy", view(0)), ("db", view(1)), ("ds", view(2))];
-        program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], "both", "");
+        program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site { label: "both", ..Site::of("relu", "") });
         refused(check(&program, &placed(&program, &[Some(0), Some(1), Some(1)])), &["both written", "slot 1"]);
     }
 

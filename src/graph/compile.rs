@@ -399,7 +399,7 @@ fn accumulation(places: &Places, first: View) -> (Graph, Placed) {
         let words = sum.bytes as usize / 4;
         let sum = shared(&mut graph, &mut placed, "sum", sum, words);
         let part = shared(&mut graph, &mut placed, "part", part, words);
-        graph.node(Accumulate, &[sum, part, first], "sums of gradients", "parameters", 0);
+        graph.node(Accumulate, &[sum, part, first], "sums of gradients", "parameters", None);
     }
     (graph, placed)
 }
@@ -412,7 +412,7 @@ fn update(places: &Places, hyper: View) -> (Graph, Placed) {
         let of = [("gradient", &places.sums), ("parameter", &places.values), ("m", &places.m), ("v", &places.v)];
         let words = places.values[arena].bytes as usize / 4;
         let operands = of.map(|(name, arenas)| shared(&mut graph, &mut placed, name, arenas[arena], words));
-        graph.node(Adam, &[&[hyper], &operands[..]].concat(), "parameters", "parameters", 0);
+        graph.node(Adam, &[&[hyper], &operands[..]].concat(), "parameters", "parameters", None);
     }
     (graph, placed)
 }

@@ -9,10 +9,10 @@ pub fn dot(graph: &Graph) -> String {
         String::from("digraph recurve {\n  rankdir = TB;\n  node [fontname = \"sans-serif\", fontsize = 10];\n");
     let producers = graph.producers();
     let mut leaves = vec![false; graph.values.len()];
-    let last = graph.nodes.iter().map(|n| n.timestep).max().unwrap_or(0);
+    let last = graph.nodes.iter().filter_map(|n| n.timestep).max().unwrap_or(0);
     for t in 0..=last {
         let _ = writeln!(out, "  subgraph cluster_t{t} {{\n    label = \"t = {t}\";");
-        for (i, node) in graph.nodes.iter().enumerate().filter(|(_, n)| n.timestep == t) {
+        for (i, node) in graph.nodes.iter().enumerate().filter(|(_, n)| n.timestep.unwrap_or(0) == t) {
             let value = &graph.values[node.outputs[0].0];
             let _ = writeln!(
                 out,

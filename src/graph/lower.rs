@@ -153,9 +153,10 @@ pub fn lower(
         uses: &mut uses,
     };
     for node in &graph.nodes {
-        let label = format!("{} {} t={}", node.op.name(), graph.values[node.outputs[0].0].name, node.timestep);
+        let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
+        let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);
         let call = Call { inputs: &node.inputs, outputs: &node.outputs };
-        let site = Site { op: node.op.name(), timestep: Some(node.timestep), area: &node.area, label: &label };
+        let site = Site { op: node.op.name(), timestep: node.timestep, area: &node.area, label: &label };
         node.op.lower(&mut context, call, site)?;
     }
     Ok(Lowered { program, views, uses })

@@ -62,8 +62,8 @@ pub struct Node {
     pub outputs: Vec<ValueId>,
     /// Area of the network.
     pub area: String,
-    /// Timestep at which the network description asks for it.
-    pub timestep: usize,
+    /// Timestep at which the network asks for it; none for what is done once.
+    pub timestep: Option<usize>,
 }
 
 /// A computation as data.
@@ -87,7 +87,15 @@ impl Graph {
 
     /// Adds a node; the outputs are named `name` (then `name.1`, …) and get their shapes from the op. Panics if the
     /// inputs do not fit: networks are checked when their configuration is read.
-    pub fn node(&mut self, op: impl Into<Op>, inputs: &[ValueId], name: &str, area: &str, timestep: usize) -> Vec<ValueId> {
+    pub fn node(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        name: &str,
+        area: &str,
+        timestep: impl Into<Option<usize>>,
+    ) -> Vec<ValueId> {
+        let timestep = timestep.into();
         let op = op.into();
         let shapes: Vec<&[usize]> = inputs.iter().map(|v| &self.values[v.0].shape[..]).collect();
         let shapes = op.output_shapes(&shapes);
@@ -96,7 +104,7 @@ impl Graph {
             .enumerate()
             .map(|(i, shape)| {
                 let name = if i == 0 { name.to_string() } else { format!("{name}.{i}") };
-                self.value(&name, shape, Origin::Node, area, Some(timestep))
+                self.value(&name, shape, Origin::Node, area, timestep)
             })
             .collect();
         self.nodes.push(Node {
