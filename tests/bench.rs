@@ -8,6 +8,7 @@ use recurve::check::probes::probes;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
 use recurve::kernels::Target;
+use recurve::kernels::choose::Choices;
 use recurve::network::{Preset, Schedule};
 use serde_json::Value;
 use std::path::Path;
