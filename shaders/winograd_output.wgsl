@@ -1,5 +1,12 @@
 // The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
+//
+// Constants:
+//   L       invocations of a workgroup
+//   UNROLL  elements that a lane serves, one after the other
+//   M       rows and columns of outputs of a tile
+//   K       kernel size
+//   N       rows and columns of a transformed tile: M + K - 1
 struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

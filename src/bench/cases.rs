@@ -8,6 +8,7 @@ use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::graph::{Graph, Node, Origin, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
+use crate::kernels::grid::{Cover, cover};
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
 use crate::network::Preset;
 use crate::ops::{Norm, Op};
@@ -196,13 +197,12 @@ impl Case {
         let (op, k, stride) = match placed.node().op {
             Op::Conv2d { k, .. } | Op::Conv2dDInput { k, .. } => (ConvOp::Conv2d, k, 1),
             Op::ConvTranspose2dDInput { k, .. } => (ConvOp::Conv2d, k, 2),
-            Op::ConvTranspose2d { k, .. } => (ConvOp::ConvTranspose2d, k, 1),
+            Op::ConvTranspose2d { k, .. } => (ConvOp::ConvTranspose2d, k, 2),
             Op::Conv2dDWeight { k, .. } => (ConvOp::Conv2dDWeight, k, 1),
             Op::ConvTranspose2dDWeight { k } => (ConvOp::Conv2dDWeight, k, 2),
             _ => return Vec::new(),
         };
-        let all = variants(target, op, k).into_iter();
-        all.filter(|v| stride == 1 || !matches!(v, Variant::Conv(tile) if tile.winograd > 0)).collect()
+        variants(target, op, k, stride)
     }
 
     /// Launches alone.
@@ -212,7 +212,7 @@ impl Case {
     pub fn program(&self, target: &Target, choices: &Choices) -> Result<Program> {
         match &self.work {
             Work::Node(placed) => Ok(placed.lowered(target, choices)?.0),
-            Work::Adam(count) => Ok(prepared_adam(*count)?.program),
+            Work::Adam(count) => Ok(prepared_adam(target, *count)?.program),
         }
     }
 
@@ -223,7 +223,7 @@ impl Case {
     pub fn prepared(&self, target: &Target, choices: &Choices) -> Result<Prepared> {
         match &self.work {
             Work::Node(placed) => placed.prepared(target, choices),
-            Work::Adam(count) => prepared_adam(*count),
+            Work::Adam(count) => prepared_adam(target, *count),
         }
     }
 
@@ -467,7 +467,7 @@ fn adam_values(count: usize) -> [Vec<f32>; 4] {
     [small(1, 0.02), small(2, 1.0), small(3, 0.01), small(4, 0.01).iter().map(|v| v * v).collect()]
 }
 
-fn prepared_adam(count: usize) -> Result<Prepared> {
+fn prepared_adam(target: &Target, count: usize) -> Result<Prepared> {
     let mut program = Program::default();
     let mut buffer = |name: &str, count: usize| -> View {
         let (name, bytes, area) = (name.to_string(), align(4 * count as u64), "bench".to_string());
@@ -476,11 +476,11 @@ fn prepared_adam(count: usize) -> Result<Prepared> {
     };
     let hyper = buffer("hyper", 5);
     let views = ["g", "p", "m", "v"].map(|name| buffer(name, count));
-    let unroll = count.div_ceil(64 * 65_535).max(4);
+    let Cover { groups, unroll } = cover(count, 64, 4, target);
     let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", unroll as u32))?;
     let operands: Vec<_> = ["grad", "param", "m", "v"].into_iter().zip(views).chain([("hyper", hyper)]).collect();
     let params: &[(&str, Param)] = &[("count", count.into())];
-    program.launch(&kernel, &operands, params, [count.div_ceil(64 * unroll), 1, 1], "adam", "parameters");
+    program.launch(&kernel, &operands, params, [groups, 1, 1], "adam", "parameters");
     let inputs = [(hyper, ADAM.hyper(1).to_vec())].into_iter().chain(views.into_iter().zip(adam_values(count)));
     Ok(Prepared { program, inputs: inputs.collect(), outputs: views[1..].to_vec() })
 }

@@ -5,6 +5,7 @@ pub mod goldens;
 pub mod network;
 pub mod run;
 pub mod shaders;
+mod strides;
 pub mod twin;
 
 use serde::Serialize;

@@ -75,15 +75,15 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
         Ok(())
     };
     let base = false;
-    for variant in variants(target, ConvOp::Conv2d, k) {
+    for variant in variants(target, ConvOp::Conv2d, k, 1) {
         add(variant, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
         add(variant, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
         add(variant, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
     }
-    for variant in variants(target, ConvOp::ConvTranspose2d, k) {
+    for variant in variants(target, ConvOp::ConvTranspose2d, k, 2) {
         add(variant, Op::ConvTranspose2d { k, bias: false, base }, &with_weight(&small))?;
     }
-    for variant in variants(target, ConvOp::Conv2dDWeight, k) {
+    for variant in variants(target, ConvOp::Conv2dDWeight, k, 1) {
         add(variant, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
         add(variant, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
     }

@@ -7,6 +7,7 @@ use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::Plan;
 use super::{Origin, ValueId};
 use crate::kernels::choose::Choices;
+use crate::kernels::grid::{Cover, cover};
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Target, View, align};
 use crate::network::{AREAS, IMAGE_CHANNELS, NetworkConfig, parameters};
 use crate::{Error, Result};
@@ -179,7 +180,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         let hyper = lowered.program.whole(buffer);
         for i in 0..value_arenas.len() {
             let count = (value_arenas[i].bytes / 4) as usize;
-            let unroll = count.div_ceil(64 * 65_535).max(4);
+            let Cover { groups, unroll } = cover(count, 64, 4, target);
             let kernel = Kernel::new("adam", &Settings::new().set("L", 64).set("UNROLL", unroll as u32))?;
             let operands = [
                 ("hyper", hyper),
@@ -189,8 +190,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
                 ("v", adam_v[i]),
             ];
             let params: &[(&str, Param)] = &[("count", count.into())];
-            let grid = [count.div_ceil(64 * unroll), 1, 1];
-            lowered.program.launch(&kernel, &operands, params, grid, "adam", "parameters");
+            lowered.program.launch(&kernel, &operands, params, [groups, 1, 1], "adam", "parameters");
         }
         Some(hyper)
     } else {

@@ -5,7 +5,8 @@ use crate::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Key, Use, Uses, Variant};
 use crate::kernels::conv::{self, ConvShape, Site, Start, WeightOrder};
-use crate::kernels::{Kernel, Param, Program, Settings, Target, View};
+use crate::kernels::grid::{Cover, cover};
+use crate::kernels::{Param, Program, Settings, Target, View};
 
 /// What lowering needs to know and what it extends.
 pub struct Context<'a> {
@@ -60,9 +61,7 @@ impl Context<'_> {
         grid: [usize; 3],
         site: Site,
     ) -> Result<()> {
-        let kernel = Kernel::new(name, settings)?;
-        self.program.launch(&kernel, operands, params, grid, site.label, site.area);
-        Ok(())
+        self.program.add(self.target, (name, settings.clone()), operands, params, grid, site)
     }
 
     /// An elementwise launch over `count` elements, in vectors where they divide it.
@@ -76,10 +75,9 @@ impl Context<'_> {
     ) -> Result<()> {
         let vec = vector(count);
         let count = count / vec;
-        let unroll = count.div_ceil(LANES * 65_535).max(if vec > 1 { 1 } else { 4 });
+        let Cover { groups, unroll } = cover(count, LANES, if vec > 1 { 1 } else { 4 }, self.target);
         let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32).images(vec);
-        let grid = [count.div_ceil(LANES * unroll), 1, 1];
-        self.launch(name, &settings, operands, &[("count", count.into())], grid, site)
+        self.launch(name, &settings, operands, &[("count", count.into())], [groups, 1, 1], site)
     }
 }
 
@@ -100,24 +98,24 @@ pub fn lower(c: &mut Context, node: &Node) -> Result<()> {
         Op::Conv2d { k, bias, base } => {
             let (xs, ys) = (c.shape(x), c.shape(y));
             let shape = ConvShape::same(xs[3], xs[0], ys[0], xs[1], xs[2], k);
-            let order = WeightOrder { out_step: shape.cin * k * k, in_step: k * k, flip: false };
+            let order = WeightOrder::out_first(shape.cin, k);
             convolve(c, node, &shape, order, bias, base, false, site)
         }
         Op::Conv2dDInput { k, base } => {
             let (xs, ys) = (c.shape(x), c.shape(y));
             let shape = ConvShape::same(xs[3], xs[0], ys[0], xs[1], xs[2], k);
-            let order = WeightOrder { out_step: k * k, in_step: shape.cout * k * k, flip: true };
+            let order = WeightOrder::in_first(shape.cout, k).turned();
             convolve(c, node, &shape, order, false, base, false, site)
         }
         Op::ConvTranspose2d { k, bias, base } => {
             let (xs, ys) = (c.shape(x), c.shape(y));
-            let shape = ConvShape::same(xs[3], xs[0], ys[0], xs[1], xs[2], k);
-            let order = WeightOrder { out_step: k * k, in_step: shape.cout * k * k, flip: false };
+            let shape = ConvShape::transposed(xs[3], xs[0], ys[0], [xs[1], xs[2]], k, 2);
+            let order = WeightOrder::in_first(shape.cout, k);
             convolve(c, node, &shape, order, bias, base, true, site)
         }
         Op::ConvTranspose2dDInput { k, base } => {
             let shape = strided(c.shape(x), c.shape(y), k);
-            let order = WeightOrder { out_step: shape.cin * k * k, in_step: k * k, flip: false };
+            let order = WeightOrder::out_first(shape.cin, k);
             convolve(c, node, &shape, order, false, base, false, site)
         }
         Op::Conv2dDWeight { k, .. } => {
@@ -511,8 +509,7 @@ fn normalise_d_affine(c: &mut Context, node: &Node, norm: Norm, site: Site) -> R
             ("y_step", run.get(3).map_or(0, |r| r.1 / vec).into()),
             ("dy_step", (run[2].1 / vec).into()),
         ];
-        // Large maps have more rows than 8 lanes could cover in one dimension of the grid.
-        let lanes = if c.target.cpu && rows <= 8 * c.target.max_grid as usize { 8 } else { 64 };
+        let lanes = if c.target.cpu { 8 } else { 64 };
         let settings = Settings::new().set("L", lanes as u32).images(vec).flag("RELU", norm.relu);
         c.launch("norm_d_affine", &settings, &operands, params, [rows.div_ceil(lanes), 1, 1], site)?;
         if norm.per_channel {

@@ -215,11 +215,7 @@ impl Checkpoint {
     fn checksum(&self) -> u64 {
         let state = serde_json::to_string(&self.state).expect("the state has only plain fields");
         let values = self.tensors().into_iter().flatten().flatten().map(|v| v.to_bits());
-        state
-            .bytes()
-            .map(u32::from)
-            .chain(values)
-            .fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3))
+        crate::hash::fnv1a_words(state.bytes().map(u32::from).chain(values))
     }
 }
 

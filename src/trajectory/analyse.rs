@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
-use crate::kernels::fnv1a;
+use crate::hash::fnv1a;
 use crate::network::{initialise, parameters};
 use crate::report::{self, Epoch, Meta, Report, Training};
 use crate::train::run_folder::{checkpoints, choices_path, latest, read_config, read_metrics};

@@ -38,7 +38,7 @@ impl Identity {
         let readable: String =
             self.adapter.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let parts: Vec<&str> = readable.split('-').filter(|part| !part.is_empty()).collect();
-        let hash = crate::kernels::fnv1a(format!("{self:?}").as_bytes());
+        let hash = crate::hash::fnv1a(format!("{self:?}").as_bytes());
         format!("choices-{:.40}-{hash:016x}.toml", parts.join("-"))
     }
 }
@@ -126,7 +126,7 @@ fn exists(target: &Target, key: &Key, variant: &Variant) -> bool {
         Variant::Conv(_) => *variant,
     };
     let some = !matches!(variant, Variant::Weight(tile) if tile.splits == 0);
-    let listed = variants(target, key.op, key.shape.k);
+    let listed = variants(target, key.op, key.shape.k, key.shape.stride);
     some && listed.into_iter().chain([Choices::TABLE.variant(target, key)]).any(|known| whole(&known) == whole(variant))
 }
 

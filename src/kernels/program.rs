@@ -1,0 +1,181 @@
+//! What is to be run, before any device is touched: buffers, and launches in order.
+
+use super::grid::{fold, word};
+use super::kernel::{Access, Kernel, Param};
+use super::loops;
+use super::packing::Packing;
+use super::target::Target;
+use super::template::Settings;
+use super::view::{BufferId, BufferSpec, Role, View, align};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// One dispatch.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The kernel variant.
+    pub kernel: Arc<Kernel>,
+    /// Views by the kernel's variable names; every storage variable of the kernel is bound exactly once.
+    pub operands: Vec<(&'static str, View)>,
+    /// Bytes of the parameter struct.
+    pub params: Vec<u8>,
+    /// Workgroups in x, y, z.
+    pub grid: [u32; 3],
+    /// What it computes, for profiles: `v2 t=1 conv2d`.
+    pub label: String,
+    /// Area.
+    pub area: String,
+}
+
+/// A label for messages and profiles.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// What is computed.
+    pub label: &'a str,
+    /// Area of the network.
+    pub area: &'a str,
+}
+
+/// Most storage buffers of a kernel: WebGPU's default limit, as are the next two.
+const MOST_BUFFERS: usize = 8;
+/// Most invocations of a workgroup.
+const MOST_INVOCATIONS: u32 = 256;
+/// Most bytes of workgroup memory.
+const MOST_WORKGROUP_MEMORY: u32 = 16 << 10;
+/// Most bytes of a binding whatever the adapter allows: kernels count words with 32 bits, and their last lanes count on for a
+/// while behind the end.
+const MOST_INDEXED: u64 = 4 << 31;
+
+impl Launch {
+    /// A member of the parameter struct that is a whole number.
+    pub fn param(&self, name: &str) -> Option<u32> {
+        let field = self.kernel.fields.iter().find(|field| field.name == name && !field.float)?;
+        let at = field.offset as usize;
+        Some(u32::from_le_bytes(self.params[at..at + 4].try_into().expect("four bytes")))
+    }
+
+    /// Checks grid, bindings, loops and kernel against an adapter.
+    ///
+    /// # Errors
+    /// The first figure that does not fit, beside the figure allowed.
+    pub fn fits(&self, target: &Target) -> Result<()> {
+        let (label, name, kernel) = (&self.label, &target.name, &self.kernel);
+        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        let most = target.max_binding.min(MOST_INDEXED);
+        if let Some((operand, view)) = self.operands.iter().find(|(_, view)| view.bytes > most) {
+            let (asked, allowed) = (mib(view.bytes), (10.0 * mib(most)).floor() / 10.0); // 2^31 - 1 is not 2048.0 MiB
+            return Err(Error::Gpu(format!(
+                "{label}: `{operand}` binds {asked:.1} MiB; {name} allows {allowed:.1} MiB"
+            )));
+        }
+        if let Some(&asked) = self.grid.iter().find(|&&g| g > target.max_grid) {
+            let allowed = target.max_grid;
+            return Err(Error::Gpu(format!("{label}: {asked} workgroups in one dimension; {allowed} are allowed")));
+        }
+        let turns = loops::longest(self);
+        if turns > loops::MOST_TURNS {
+            let allowed = loops::MOST_TURNS;
+            return Err(Error::Gpu(format!("{label}: a loop of {turns} turns; drivers may stop one beyond {allowed}")));
+        }
+        let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+        let invocations: u32 = kernel.workgroup.iter().product();
+        for (what, asked, allowed) in [
+            ("storage buffers", buffers as u32, MOST_BUFFERS as u32),
+            ("invocations in a workgroup", invocations, MOST_INVOCATIONS),
+            ("bytes of workgroup memory", kernel.workgroup_memory, MOST_WORKGROUP_MEMORY),
+        ] {
+            if asked > allowed {
+                let kernel = kernel.label();
+                return Err(Error::Gpu(format!("{label}: kernel {kernel} has {asked} {what}; {allowed} are allowed")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A sequence of launches over virtual buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// All buffers.
+    pub buffers: Vec<BufferSpec>,
+    /// All launches, in order.
+    pub launches: Vec<Launch>,
+    /// Weights that a launch has packed.
+    pub(super) packed: Vec<(Packing, View)>,
+}
+
+impl Program {
+    /// Adds a buffer.
+    pub fn buffer(&mut self, spec: BufferSpec) -> BufferId {
+        self.buffers.push(spec);
+        BufferId(self.buffers.len() - 1)
+    }
+
+    /// The whole of a buffer.
+    pub fn whole(&self, buffer: BufferId) -> View {
+        View { buffer, offset: 0, bytes: self.buffers[buffer.0].bytes }
+    }
+
+    /// A temporary of `count` 4-byte words that only the launches of one operation see.
+    pub fn scratch(&mut self, name: &str, area: &str, count: usize) -> View {
+        let (name, area) = (format!("scratch.{name}"), area.to_string());
+        let spec = BufferSpec { name, bytes: align(4 * count as u64), role: Role::Temporary, area, timestep: None };
+        let id = self.buffer(spec);
+        self.whole(id)
+    }
+
+    /// Adds a launch of the kernel `name`, its grid folded where the adapter asks for that. Panics as [`Program::launch`] does.
+    ///
+    /// # Errors
+    /// When naga refuses the variant.
+    pub fn add(
+        &mut self,
+        target: &Target,
+        (name, settings): (&'static str, Settings),
+        operands: &[(&'static str, View)],
+        params: &[(&str, Param)],
+        grid: [usize; 3],
+        site: Site,
+    ) -> Result<()> {
+        let (grid, settings) = fold(grid, settings, target);
+        let kernel = Kernel::new(name, &settings)?;
+        self.launch(&kernel, operands, params, grid, site.label, site.area);
+        Ok(())
+    }
+
+    /// Adds a launch. Panics when an operand is missing or unknown, or a buffer would be bound both read-only and
+    /// read-write: mistakes in the program, not in its input.
+    pub fn launch(
+        &mut self,
+        kernel: &Arc<Kernel>,
+        operands: &[(&'static str, View)],
+        params: &[(&str, Param)],
+        grid: [usize; 3],
+        label: &str,
+        area: &str,
+    ) {
+        let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform);
+        let mut bound = 0;
+        for binding in storage {
+            let found = operands.iter().filter(|(name, _)| *name == binding.name).count();
+            assert!(found == 1, "{}: `{}` is bound {found} times", kernel.label(), binding.name);
+            bound += 1;
+        }
+        assert!(bound == operands.len(), "{}: unknown operand among {operands:?}", kernel.label());
+        let access = |name: &str| kernel.bindings.iter().find(|b| b.name == name).map(|b| b.access);
+        for (i, (a, view_a)) in operands.iter().enumerate() {
+            for (b, view_b) in &operands[..i] {
+                let same = view_a.buffer == view_b.buffer;
+                assert!(!same || access(a) == access(b), "{}: {a} and {b} share a buffer", kernel.label());
+            }
+        }
+        self.launches.push(Launch {
+            kernel: kernel.clone(),
+            operands: operands.to_vec(),
+            params: kernel.pack_params(params),
+            grid: grid.map(word),
+            label: label.to_string(),
+            area: area.to_string(),
+        });
+    }
+}
