@@ -38,7 +38,7 @@ fn targets() -> Vec<Target> {
 fn within(launch: &Launch, target: &Target, what: &str) {
     let label = format!("{what}: {} ({})", launch.label, launch.kernel.label());
     assert!(launch.grid.iter().all(|&g| (1..=target.max_grid).contains(&g)), "{label}: grid {:?}", launch.grid);
-    let turns = longest(launch);
+    let turns = longest(&launch.kernel, &launch.params);
     assert!(turns <= MOST_TURNS, "{label}: a loop of {turns} turns");
     // No binding is too large here, so that nothing else may be refused either.
     let unbounded = Target { max_binding: u64::MAX, ..target.clone() };

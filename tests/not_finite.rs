@@ -73,8 +73,12 @@ impl Alone {
         Alone { op, inputs: inputs.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
     }
 
+    fn shapes(&self) -> Vec<&[usize]> {
+        self.inputs.iter().map(Vec::as_slice).collect()
+    }
+
     fn values(&self) -> Vec<Vec<f32>> {
-        let shapes: Vec<&[usize]> = self.inputs.iter().map(Vec::as_slice).collect();
+        let shapes = self.shapes();
         let mut values: Vec<Vec<f32>> =
             shapes.iter().enumerate().map(|(i, s)| normal(i as u64 + 1, s.iter().product())).collect();
         prepare(&self.op, &shapes, &mut values);
@@ -93,7 +97,7 @@ impl Alone {
     }
 
     fn twin(&self, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let shapes: Vec<&[usize]> = self.inputs.iter().map(Vec::as_slice).collect();
+        let shapes = self.shapes();
         let operands: Vec<Operand> =
             shapes.iter().zip(values).map(|(shape, values)| Operand { shape, values }).collect();
         let results = self.op.output_shapes(&shapes);
@@ -178,6 +182,17 @@ fn one_nan_comes_through_every_kernel() {
             for (at, bits) in [(0, 0x7fc0_0000), (many / 2, 0xffc0_0000), (many - 1, 0x7fc0_0000)] {
                 let mut values = clean.clone();
                 values[operand][at] = f32::from_bits(bits);
+                if operand == 0 && matches!(case.op, Op::NormDInput(_) | Op::NormDAffine(_)) {
+                    // The statistics of x are NaN with it.
+                    let (shapes, mut of_nan) = (case.shapes(), values.clone());
+                    prepare(&case.op, &shapes, &mut of_nan);
+                    values[1] = of_nan.swap_remove(1);
+                }
+                if operand == 2 && values.len() == 5 && matches!(case.op, Op::NormDInput(_)) {
+                    // So is what was normalised with this gamma, whose rectification decides where gradients flow.
+                    let per_gamma = values[0].len() / many;
+                    values[4][at * per_gamma..(at + 1) * per_gamma].fill(f32::NAN);
+                }
                 let expected = case.twin(&values);
                 for gpu in &gpus {
                     let found = case.on_device(gpu, &values);

@@ -170,7 +170,7 @@ impl Kernel {
             name,
             settings: settings.clone(),
             variant: settings.label(),
-            subgroups: source.contains("subgroup"),
+            subgroups: source.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains("subgroup"))),
             workgroup: entry.workgroup_size,
             source,
             module,
@@ -189,6 +189,13 @@ impl Kernel {
     /// `name/variant`, for messages, tables and profiles.
     pub fn label(&self) -> String {
         if self.variant.is_empty() { self.name.to_string() } else { format!("{}/{}", self.name, self.variant) }
+    }
+
+    /// A whole number of a parameter struct, if it has one of this name.
+    pub fn whole_param(&self, params: &[u8], name: &str) -> Option<u32> {
+        let field = self.fields.iter().find(|field| field.name == name && !field.float)?;
+        let bytes = params.get(field.offset as usize..field.offset as usize + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
     /// The bytes of the parameter struct. Panics if a member is missing, unknown or of another type: a mistake in

@@ -1,7 +1,7 @@
 //! How often the loops of a launch turn. Some lavapipe versions stop a loop beyond 30,000 turns, without a word: longer ones
 //! are nested.
 
-use super::Launch;
+use super::kernel::Kernel;
 
 /// Turns that a loop may have.
 pub const MOST_TURNS: usize = 30_000;
@@ -10,12 +10,11 @@ pub const MOST_TURNS: usize = 30_000;
 /// convolution kernels are nested only where they are longer than this (flag `LONG`), as their text is slow to compile.
 pub(super) const BLOCK: usize = 16_384;
 
-/// The turns of the longest loop of a launch, from its parameters and the constants of its variant. Loops that are written out
+/// The turns of the longest loop of a kernel with the bytes of a parameter struct, by these and the constants of the variant. Loops that are written out
 /// by the template do not count. Panics on a kernel that is not listed here.
-pub fn longest(launch: &Launch) -> usize {
-    let kernel = &launch.kernel;
+pub fn longest(kernel: &Kernel, params: &[u8]) -> usize {
     let p = |name: &str| {
-        let value = launch.param(name);
+        let value = kernel.whole_param(params, name);
         value.unwrap_or_else(|| panic!("{}: no whole parameter `{name}`", kernel.label())) as usize
     };
     let constant = |name: &str| {

@@ -47,13 +47,6 @@ const MOST_WORKGROUP_MEMORY: u32 = 16 << 10;
 const MOST_INDEXED: u64 = 4 << 31;
 
 impl Launch {
-    /// A member of the parameter struct that is a whole number.
-    pub fn param(&self, name: &str) -> Option<u32> {
-        let field = self.kernel.fields.iter().find(|field| field.name == name && !field.float)?;
-        let at = field.offset as usize;
-        Some(u32::from_le_bytes(self.params[at..at + 4].try_into().expect("four bytes")))
-    }
-
     /// Checks grid, bindings, loops and kernel against an adapter.
     ///
     /// # Errors
@@ -72,7 +65,7 @@ impl Launch {
             let allowed = target.max_grid;
             return Err(Error::Gpu(format!("{label}: {asked} workgroups in one dimension; {allowed} are allowed")));
         }
-        let turns = loops::longest(self);
+        let turns = loops::longest(kernel, &self.params);
         if turns > loops::MOST_TURNS {
             let allowed = loops::MOST_TURNS;
             return Err(Error::Gpu(format!("{label}: a loop of {turns} turns; drivers may stop one beyond {allowed}")));

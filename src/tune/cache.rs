@@ -225,6 +225,30 @@ mod tests {
     }
 
     #[test]
+    fn variants_are_written_as_ever() {
+        // Lines of files from before Winograd's tiles had a type of their own.
+        let old = r#"adapter = "a"
+driver = "b"
+kernels = "c"
+choices = [
+  { op = "conv2d", steps = 1, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 16, nv = 4, vec = 2 } },
+  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 64, cout = 64, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 32, nv = 1, vec = 4, winograd = 4 } },
+  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { along = "channels", subgroup = true, lanes = 8, r = 2, c = 8, unroll = 1, vec = 4, splits = 3 } },
+]
+"#;
+        let file: File = toml::from_str(old).unwrap();
+        let shown: Vec<String> = file.choices.iter().map(|line| line.variant.to_string()).collect();
+        let expected = ["subgroup l8 r16 nv4 v2", "subgroup l8 r32 nv1 v4 f4", "channels subgroup l8 r2 c8 u1 v4 s3"];
+        assert_eq!(shown, expected);
+        let lines = file.choices.iter().map(inline).map(|line| format!("  {line},\n"));
+        assert!(old.contains(&lines.collect::<String>()), "written in another form");
+        for side in ["0", "1", "3", "-4"] {
+            let wrong = old.replace("winograd = 4", &format!("winograd = {side}"));
+            assert!(toml::from_str::<File>(&wrong).is_err(), "tiles of {side} outputs");
+        }
+    }
+
+    #[test]
     fn damaged_files_are_named_passed_over_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(Identity::of(&target()).file_name());
