@@ -1,4 +1,9 @@
 // y = x0 + x1 + ... + x(TERMS - 1), in this order.
+//
+// Constants:
+//   L       invocations of a workgroup
+//   UNROLL  elements that a lane serves, one after the other
+//   TERMS   maps that are added
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,14 +1,21 @@
 // Global average pool: y[c, n] = mean over pixels of x[c, pixel, n].
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, pixels: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let image = group.x * L + lane;
   if (image >= p.n) { return; }
   var sum = 0.0;
-  for (var pixel = 0u; pixel < p.pixels; pixel++) { sum += x[(group.y * p.pixels + pixel) * p.n + image]; }
+  for (var first = 0u; first < p.pixels; first += BLOCK) {
+    let end = min(first + BLOCK, p.pixels);
+    for (var pixel = first; pixel < end; pixel++) { sum += x[(group.y * p.pixels + pixel) * p.n + image]; }
+  }
   y[group.y * p.n + image] = sum / f32(p.pixels);
 }

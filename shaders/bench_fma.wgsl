@@ -1,6 +1,11 @@
 // A ceiling: CHAINS independent chains acc = a * acc + b per lane, in registers. UNROLL links per turn of the loop, so that
 // an accumulator takes part in several multiply-adds before it is written back. The sum is written, so that nothing can be
 // left out; with a = b = 1 it is exact: the sum over chains c of i % 16 + c + turns * UNROLL.
+//
+// Constants:
+//   L       invocations of a workgroup
+//   CHAINS  independent chains of a lane
+//   UNROLL  links of a chain per turn of the loop
 struct Params { turns: u32, a: f32, b: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

@@ -1,6 +1,7 @@
 // A ceiling: streams from and to memory, UNROLL elements per lane; an element is a number, or four (VECTOR).
 // SUM: y[lane] = scale * the sum of its elements of x. SCALE (neither flag): y = scale * x. TRIAD: y = x + scale * z.
 // The grid covers the arrays exactly.
+// Constants: L, invocations of a workgroup; UNROLL, elements of a lane.
 struct Params { scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 //#if VECTOR

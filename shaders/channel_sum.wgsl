@@ -1,14 +1,17 @@
 // y[c] = sum over t and i of x[t * step + c * length + i]: bias gradients over time, pixels and images. One group a channel;
 // lanes stride through it and lane 0 adds their sums in order.
+// Constants: L, invocations of a workgroup.
 struct Params { length: u32, steps: u32, step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 const BLOCK = 1024u;      // terms of a partial sum: bounds loops, and the growth of rounding
 var<workgroup> tile: array<f32, L>;
+//#include fold
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   var sum = 0.0;
   for (var t = 0u; t < p.steps; t++) {
     for (var start = 0u; start < p.length; start += L * BLOCK) {

@@ -5,6 +5,20 @@
 // w is packed by pack_weight: [co / R][ci][kx][ky][co % R].
 // Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
 // start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
+//
+// Constants:
+//   L       invocations of a workgroup, along (column, image) of y
+//   K       kernel size
+//   STRIDE  stride
+//   R       output channels of a lane
+//   NV      rows of y of a lane
+//   ROWS    rows of x that a lane holds at a time
+//   STEP    how far apart rows of x for neighbouring rows of y are among those: STRIDE, or K if that is less
+//   CT      input channels whose weights are staged at a time (SHARED)
+//   S       subgroup size (SUBGROUP, as are the next two)
+//   WV      packed weights that are loaded as one vector
+//   LOADS   loads of a lane that bring the weights of one turn
+//   LONG    flag: more input channels than one loop may take
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
 }
@@ -14,15 +28,18 @@ const TAPS = K * R;                    // packed weights of one (ci, kx)
 //#if SHARED
 var<workgroup> tile: array<f32, 2 * CT * K * TAPS>;   // two halves: one is filled while lanes that are late still read the other
 //#endif
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(workgroup_id) id: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 //#if SUBGROUP
   @builtin(subgroup_invocation_id) sub: u32,
 //#endif
 ) {
+  let group = unfolded(id);
   let columns = p.out_w * p.n;
   let q = group.x * L + lane;
   let inside = q < columns;
@@ -36,8 +53,11 @@ fn main(
   var row: array<u32, ROWS>;
   var has: array<bool, ROWS>;
 //#for j in 0..ROWS
-  has[$j] = y0 * STRIDE + $ju >= K / 2u && y0 * STRIDE + $ju - K / 2u < p.in_h;
-  row[$j] = (y0 * STRIDE + $ju - K / 2u) * pitch + image;
+  {
+    let yi = y0 * STRIDE + $($j / STEP * STRIDE + $j % STEP)u - K / 2u;    // wraps below 0, then exceeds in_h
+    has[$j] = yi < p.in_h;
+    row[$j] = yi * pitch + image;
+  }
 //#end
 
   // Where the tile lies in y.
@@ -49,7 +69,12 @@ fn main(
 
   let weights = group.z * p.cin * K * TAPS;
   // All products of an accumulator stand next to each other: it should be read and written once for several products.
+//#if LONG
+  for (var block = 0u; block < p.cin; block += BLOCK) {
+  for (var ci = block; ci < min(block + BLOCK, p.cin); ci++) {
+//#else
   for (var ci = 0u; ci < p.cin; ci++) {
+//#endif
 //#if SHARED
     let half = ci / CT % 2u * CT * K * TAPS;
     if (ci % CT == 0u) {
@@ -88,13 +113,16 @@ fn main(
 //#endif
 //#endif
 //#for j in 0..NV
-        acc[$($r * NV + $j)] = fma(f, v$($j * STRIDE + $k), acc[$($r * NV + $j)]);
+        acc[$($r * NV + $j)] = fma(f, v$($j * STEP + $k), acc[$($r * NV + $j)]);
 //#end
       }
 //#end
 //#end
     }
   }
+//#if LONG
+  }
+//#endif
 
 //#include tile_store
 }

@@ -4,6 +4,18 @@
 // The gradients of a weight that all timesteps share, in one reduction over time, rows, columns and images. Lanes run
 // along (column, image); a group walks down the rows with a window of K rows of x in registers, and keeps
 // R output x C input channels x K x K taps. Group z takes the column blocks z, z + splits, ...; sum_partials adds up.
+//
+// Constants:
+//   L       invocations of a workgroup, along (column, image) of y
+//   K       kernel size
+//   STRIDE  stride
+//   R       output channels of a lane
+//   C       input channels of a lane
+//   COUNT   accumulators of a lane: R C K K
+//   KEPT    rows of the window of K rows of x that the next row of y needs again
+//   NEW     rows of the window that each row of y brings: K - KEPT
+//   WINDOW  flag: there are rows to keep
+//   LONG    flag: more blocks of columns than one loop may take
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, blocks: u32, splits: u32,
@@ -16,15 +28,18 @@ struct Params {
 const BATCH = min(COUNT, 4096u / L);     // sums exchanged through workgroup memory at a time
 var<workgroup> tile: array<f32, BATCH * L>;
 //#endif
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(workgroup_id) id: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 //#if SUBGROUP
   @builtin(subgroup_invocation_id) sub: u32,
 //#endif
 ) {
+  let group = unfolded(id);
   let ci0 = group.x * C;
   let co0 = group.y * R;
   let columns = p.out_w * p.n;
@@ -34,7 +49,12 @@ fn main(
   var acc: array<f32, COUNT>;
 
   for (var t = 0u; t < p.steps; t++) {
+//#if LONG
+    for (var first = group.z; first < p.blocks; first += BLOCK * p.splits) {
+    for (var b = first; b < min(first + BLOCK * p.splits, p.blocks); b += p.splits) {
+//#else
     for (var b = group.z; b < p.blocks; b += p.splits) {
+//#endif
       let q = b * L + lane;
       let inside = q < columns;
       let xo = q / p.n;
@@ -94,6 +114,9 @@ fn main(
 //#end
       }
     }
+//#if LONG
+    }
+//#endif
   }
 
   let first = group.z * p.cout * p.cin * K * K;

@@ -2,6 +2,23 @@
 // channels x K x K taps. A group walks down the rows of x: every value of x, broadcast, meets the rows of dy that it
 // contributes to, which wait in a window of registers. Nothing is exchanged between lanes at the end.
 // SUBGROUP: one load brings x of as many input channels as there are lanes, each is broadcast; else uniform loads.
+//
+// Constants:
+//   L       invocations of a workgroup, along output channels; with SUBGROUP the subgroup size
+//   K       kernel size
+//   STRIDE  stride
+//   NV      output channels of a lane, L apart
+//   C       input channels of a lane
+//   COUNT   accumulators of a lane: NV C K K
+//   TAPS    K K
+//   VEC     images that are taken at a time
+//   U       rows of y per turn of the loop
+//   XROWS   rows of x that go with them: U STRIDE
+//   ABOVE   rows of dy above the present one that a row of x can meet: K/2 / STRIDE, rounded up
+//   WINDOW  rows of dy that wait in registers: 2 ABOVE + U
+//   KEPT    those of them that the next turn needs again: 2 ABOVE
+//   LOADS   loads of a lane that bring x of C channels (SUBGROUP)
+//   LONG    flag: more columns than one loop may take
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, per_split: u32,
@@ -11,16 +28,19 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Images>;
 @group(0) @binding(2) var<storage, read> dy: array<Images>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(workgroup_id) id: vec3<u32>,
 //#if SUBGROUP
   @builtin(subgroup_invocation_id) lane: u32,
 //#else
   @builtin(local_invocation_index) lane: u32,
 //#endif
 ) {
+  let group = unfolded(id);
   let ci0 = group.x * C;
   let co0 = group.y * NV * L;
   let columns = p.out_w * p.n;
@@ -43,7 +63,12 @@ fn main(
 
   let end = min((group.z + 1u) * p.per_split, columns);
   for (var t = 0u; t < p.steps; t++) {
+//#if LONG
+    for (var first = group.z * p.per_split; first < end; first += BLOCK) {
+    for (var q = first; q < min(first + BLOCK, end); q++) {
+//#else
     for (var q = group.z * p.per_split; q < end; q++) {
+//#endif
       let xo = q / p.n;
       let image = q - xo * p.n;
       let dy_at = t * p.dy_step + q;
@@ -108,12 +133,11 @@ fn main(
 //#end
 //#for k in 0..K
 //#for j in 0..NV
-//#for u in 0..XROWS
-            if ($(($u + K / 2 + $k) % STRIDE) == 0) {          // the row of dy that meets this row of x through tap k
+//#for i in 0..U
+            // Row u = (k - K/2) mod STRIDE + i STRIDE of x meets row (u + K/2 - k) / STRIDE of dy through tap k.
 //#for e in 0..VEC
-              acc[$((($j * C + $c) * K + $k) * K + $h)] = fma(d$((($u + K / 2 + STRIDE * K - $k) / STRIDE + ABOVE - K) * NV + $j)_$e, v$u_$e, acc[$((($j * C + $c) * K + $k) * K + $h)]);
+            acc[$((($j * C + $c) * K + $k) * K + $h)] = fma(d$(((($k + STRIDE * K - K / 2) % STRIDE + $i * STRIDE + K / 2 + STRIDE * K - $k) / STRIDE + ABOVE - K) * NV + $j)_$e, v$(($k + STRIDE * K - K / 2) % STRIDE + $i * STRIDE)_$e, acc[$((($j * C + $c) * K + $k) * K + $h)]);
 //#end
-            }
 //#end
 //#end
 //#end
@@ -123,6 +147,9 @@ fn main(
 //#end
       }
     }
+//#if LONG
+    }
+//#endif
   }
 
   // One input channel per turn: stores written out for all accumulators take CPU drivers seconds to compile.

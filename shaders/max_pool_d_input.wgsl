@@ -1,4 +1,6 @@
-// dx = base (0 without BASE) + dy at the first maximum of each 2x2 window in scan order (0,0), (0,1), (1,0), (1,1).
+// dx = base (0 without BASE) + dy at the first maximum of each 2x2 window in scan order (0,0), (0,1), (1,0), (1,1);
+// a NaN is the largest.
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
@@ -16,9 +18,12 @@ fn put(i: u32, value: Images) {
   dx[i] = value;
 //#endif
 }
+//#include fold
+//#include exceeds
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let q = group.x * L + lane;
   let xo = q / p.n;
   if (2u * xo >= p.in_w) { return; }
@@ -30,13 +35,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (xo < p.out_w && yo < p.out_h) {
       let a = x[i]; let b = x[i + p.n]; let c = x[i + pitch]; let d = x[i + pitch + p.n];
       let g = dy[(group.y * p.out_h + yo) * p.out_w * p.n + q];
-      let top = max(a, b);
-      let most = max(top, max(c, d));
-      let in_top = top == most;
-      put(i, select(Images(0.0), g, a == most));
-      put(i + p.n, select(Images(0.0), g, in_top & (a != most)));
-      put(i + pitch, select(Images(0.0), g, !in_top & (c == most)));
-      put(i + pitch + p.n, select(Images(0.0), g, !in_top & (c != most)));
+      let right = exceeds(b, a);                         // of the upper pair
+      let right_below = exceeds(d, c);
+      let below = exceeds(select(c, d, right_below), select(a, b, right));
+      put(i, select(Images(0.0), g, !below & !right));
+      put(i + p.n, select(Images(0.0), g, !below & right));
+      put(i + pitch, select(Images(0.0), g, below & !right_below));
+      put(i + pitch + p.n, select(Images(0.0), g, below & right_below));
     } else {                                             // an odd last row or column took no part
       put(i, Images(0.0));
       if (pair) { put(i + p.n, Images(0.0)); }

@@ -1,5 +1,6 @@
 // y = (x - mean) * rstd * gamma + beta, rectified if RELU. gamma, beta: one per row (per element of [C, H, W]), or one per
 // channel (CHANNEL: `pixels` rows share it).
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
@@ -10,9 +11,11 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 @group(0) @binding(5) var<storage, read_write> y: array<Images>;
 //#include positive
 //#include rows
+//#include fold
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let mean = stats[group.z * p.n + at.image];

@@ -1,5 +1,6 @@
 // Per row, over all timesteps and images: d_gamma = sum of g h, d_beta = sum of g, with g = dy (0 where RELU and y = 0)
 // and h = (x - mean) * rstd. Lanes run along rows.
+// Constants: L, invocations of a workgroup.
 struct Params {
   n: u32, groups: u32, rows: u32, steps: u32, x_step: u32, stats_step: u32, y_step: u32, dy_step: u32,
 }
@@ -14,16 +15,19 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
 //#include positive
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let e = id.x;
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let e = unfolded(id).x * L + lane;
   if (e >= p.groups * p.rows) { return; }
   let cell = e / p.rows * p.n;
   var sum = Images(0.0);
   var sum_h = Images(0.0);
   for (var t = 0u; t < p.steps; t++) {
-    for (var image = 0u; image < p.n; image++) {
+    for (var first = 0u; first < p.n; first += BLOCK) {
+    for (var image = first; image < min(first + BLOCK, p.n); image++) {
       let i = e * p.n + image;
       var g = dy[t * p.dy_step + i];
 //#if RELU
@@ -32,6 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       let s = t * p.stats_step + cell + image;
       sum += g;
       sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
+    }
     }
   }
   d_gamma[e] = total(sum_h);

@@ -1,5 +1,6 @@
 // dx = rstd * (g - mean(g) - h * mean(g h)), with g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd;
 // sums[0][group][n] = sum of g, sums[1][group][n] = sum of g h.
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,9 +15,11 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 @group(0) @binding(7) var<storage, read_write> dx: array<Images>;
 //#include positive
 //#include rows
+//#include fold
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let cell = group.z * p.n + at.image;

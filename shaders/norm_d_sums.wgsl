@@ -1,5 +1,6 @@
 // With g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd, the two sums that d_input needs:
 // partial[part][0][group][n] = sum of g, partial[part][1][group][n] = sum of g h, over the rows of the part.
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
@@ -13,9 +14,11 @@ struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots:
 @group(0) @binding(6) var<storage, read_write> partial: array<Images>;
 //#include positive
 //#include rows
+//#include fold
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let mean = stats[group.z * p.n + at.image];

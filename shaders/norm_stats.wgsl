@@ -1,15 +1,18 @@
 // Mean and sum of squared deviations of a chunk of rows, per group and image, by Welford's update.
 // Rows of group g: g * rows ... (g + 1) * rows of x [groups * rows][n]; chunk c takes `chunk` of them; each slot its own part.
 // partial[part][0: mean, 1: M2][g][n], part = c * slots + slot.
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Images>;
 @group(0) @binding(2) var<storage, read_write> partial: array<Images>;
 //#include rows
+//#include fold
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let end = min((group.y + 1u) * p.chunk, p.rows);

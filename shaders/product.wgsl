@@ -5,21 +5,35 @@
 // Each lane keeps R output channels x NV columns q, L apart. w is packed: [b][co / R][ci][co % R].
 // Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
 // start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
+//
+// Constants:
+//   L      invocations of a workgroup, along q
+//   R      output channels of a lane
+//   NV     columns q of a lane, L apart
+//   CU     terms of the sum per turn of the loop
+//   CT     terms whose weights are staged at a time (SHARED)
+//   S      subgroup size (SUBGROUP, as are the next two)
+//   WV     packed weights that are loaded as one vector
+//   LOADS  loads of a lane that bring the weights of one term
+//   LONG   flag: more terms than one loop may take
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 //#include tile_bindings
 //#if SHARED
 var<workgroup> tile: array<f32, 2 * CT * R>;   // two halves: one is filled while lanes that are late still read the other
 //#endif
+//#include fold
+//#include block
 
 @compute @workgroup_size(L)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(workgroup_id) id: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 //#if SUBGROUP
   @builtin(subgroup_invocation_id) sub: u32,
 //#endif
 ) {
+  let group = unfolded(id);
   let q = group.x * NV * L + lane;
   let inside = q < p.columns;
   let co0 = group.y * R;
@@ -39,7 +53,12 @@ fn main(
   let weights = (group.z * ((p.cout + R - 1u) / R) + group.y) * p.cin * R;
   // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
   // for several products.
+//#if LONG
+  for (var block = 0u; block < p.cin; block += BLOCK * CU) {
+  for (var first_ci = block; first_ci < min(block + BLOCK * CU, p.cin); first_ci += CU) {
+//#else
   for (var first_ci = 0u; first_ci < p.cin; first_ci += CU) {
+//#endif
 //#if SHARED
     let half = first_ci / CT % 2u * CT * R;
     if (first_ci % CT == 0u) {
@@ -86,6 +105,9 @@ fn main(
     }
 //#end
   }
+//#if LONG
+  }
+//#endif
 
 //#include tile_store
 }

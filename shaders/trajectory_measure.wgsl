@@ -22,12 +22,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var class_now = 0u;
     var largest = logits[t * p.logits_step + n];
     var all_finite = finite(largest);
-    for (var k = 1u; k < p.classes; k++) {
-        let logit = logits[t * p.logits_step + k * p.width + n];
-        all_finite = all_finite && finite(logit);
-        if logit > largest {
-            largest = logit;
-            class_now = k;
+    for (var first = 0u; first < p.classes; first += 16384u) { // drivers stop long loops
+        for (var k = first; k < min(first + 16384u, p.classes); k++) {
+            let logit = logits[t * p.logits_step + k * p.width + n];
+            all_finite = all_finite && finite(logit);
+            if logit > largest {
+                largest = logit;
+                class_now = k;
+            }
         }
     }
 

@@ -1,5 +1,13 @@
 // d[i * N + j, c, tile] = (A dy A^T)[i, j], where dy are the M x M gradients of the tile (ty, tx), 0 beyond the edge: the
 // adjoint of winograd_output, for the weight gradient. In the order of winograd_panels.
+//
+// Constants:
+//   L       invocations of a workgroup
+//   UNROLL  elements that a lane serves, one after the other
+//   M       rows and columns of outputs of a tile
+//   K       kernel size
+//   N       rows and columns of a transformed tile: M + K - 1
+//   VEC     images of an element
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
 }

@@ -1,15 +1,57 @@
 // dw[co, ci, ky, kx] = (G^T u G)[ky, kx], where u[i * N + j, co, ci] is the sum over parts of the gradients with respect to
 // the transformed weights: the adjoint of winograd_weight.
-struct Params { count: u32, parts: u32, part_step: u32 }
+//
+// Where activity and error never meet under a tap, dw is 0; the transformed sum leaves rounding noise there, which an optimiser
+// that divides by the gradient's own size would turn into a step. So a value that is small beside the sums it comes from is
+// doubted: x and dy are searched for a pair that meets, which is found at once unless the value is 0.
+//
+// Constants:
+//   L  invocations of a workgroup
+//   M  rows and columns of outputs of a tile
+//   K  kernel size
+//   N  rows and columns of a transformed tile: M + K - 1
+struct Params {
+  count: u32, parts: u32, part_step: u32, cin: u32, n: u32, h: u32, w: u32, steps: u32, x_step: u32, dy_step: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dw: array<f32>;
+//#include fold
+//#include block
+//#include doubt
+
+// Whether some dy[co] is not 0 at a place where the x[ci] that it meets under a tap is not 0 either.
+fn meet(co: u32, ci: u32, tap: u32) -> bool {
+  let ky = tap / K;
+  let kx = tap % K;
+  for (var t = 0u; t < p.steps; t++) {
+    for (var yo = 0u; yo < p.h; yo++) {
+      let yi = yo + ky - K / 2u;               // wraps below 0, then exceeds h
+      for (var xo = 0u; xo < p.w; xo++) {
+        let xi = xo + kx - K / 2u;
+        if (yi >= p.h || xi >= p.w) { continue; }
+        let from = t * p.x_step + ((ci * p.h + yi) * p.w + xi) * p.n;
+        let to = t * p.dy_step + ((co * p.h + yo) * p.w + xo) * p.n;
+        for (var first = 0u; first < p.n; first += BLOCK) {
+          for (var image = first; image < min(first + BLOCK, p.n); image++) {
+            if (x[from + image] != 0.0 && dy[to + image] != 0.0) { return true; }
+          }
+        }
+      }
+    }
+  }
+  return false;
+}
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let e = group.x * L + lane;                  // co * cin + ci
   if (e < p.count) {
     var t: array<f32, K * N>;                  // G^T u
+    var size = 0.0;                            // of the largest u
 //#for c in 0..N
     {
 //#for r in 0..N
@@ -21,15 +63,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         u$r += partial[at + $($r * N + $c) * p.count];
 //#end
       }
+//#for r in 0..N
+      size = max(size, abs(u$r));
+//#end
 //#for r in 0..K
       t[$($r * N + $c)] = $sum{l: GT[$r] u$l};
 //#end
     }
 //#end
+    var doubted = 0u;                          // a bit for each tap
 //#for r in 0..K
 //#for c in 0..K
-    dw[e * K * K + $($r * K + $c)] = $sum{l: GT[$c] t[$($r * N + $l)]};
+    let v$r_$c = $sum{l: GT[$c] t[$($r * N + $l)]};
+    dw[e * K * K + $($r * K + $c)] = v$r_$c;
+    doubted |= select(0u, 1u << $($r * K + $c)u, v$r_$c != 0.0 && abs(v$r_$c) < DOUBT * size);
 //#end
 //#end
+    for (; doubted != 0u; doubted &= doubted - 1u) {
+      let tap = firstTrailingBit(doubted);
+      if (!meet(e / p.cin, e % p.cin, tap)) { dw[e * K * K + tap] = 0.0; }
+    }
   }
 }

@@ -1,7 +1,15 @@
 // v[i * N + j, c, tile] = (B^T d B)[i, j], where d is the N x N of x from (M ty - K / 2, M tx - K / 2) on under the tile of
 // M x M outputs (ty, tx), 0 beyond the edge. Tiles are counted [ty][tx][image].
 // PANELS: the other order that the weight gradient takes, see winograd_panels.
-// Lavin and Gray, arXiv 1509.09308, section 4; the matrices are in src/kernels/winograd.rs.
+// Lavin and Gray, arXiv 1509.09308, section 4; the matrices are in src/kernels/interpolation.rs.
+//
+// Constants:
+//   L       invocations of a workgroup
+//   UNROLL  elements that a lane serves, one after the other
+//   M       rows and columns of outputs of a tile
+//   K       kernel size
+//   N       rows and columns of a transformed tile: M + K - 1
+//   VEC     images of an element (PANELS)
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32,
 //#if PANELS

@@ -1,13 +1,41 @@
 // The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
-struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32 }
+//
+// Where all of x under the kernel is 0, y is its start; the products leave rounding noise there, which would open a
+// rectification or move a weight that nothing should move. So a value that is small beside the products it comes from is
+// doubted: x is searched for a value that is not 0, which is found at once unless all are 0.
+//
+// Constants:
+//   L       invocations of a workgroup
+//   UNROLL  elements that a lane serves, one after the other
+//   M       rows and columns of outputs of a tile
+//   K       kernel size
+//   N       rows and columns of a transformed tile: M + K - 1
+struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> m: array<Images>;
 @group(0) @binding(2) var<storage, read_write> y: array<Images>;
 @group(0) @binding(3) var<storage, read> base: array<Images>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read> x: array<Images>;
 //#include each
+//#include doubt
+
+// 1 where some x under the kernel around (yo, xo) is not 0, else 0; image by image.
+fn touched(yo: u32, xo: u32, image: u32) -> Images {
+  var seen = Images(0.0);
+  for (var ci = 0u; ci < p.cin; ci++) {
+    for (var tap = 0u; tap < K * K; tap++) {
+      let yi = yo + tap / K - K / 2u;          // wraps below 0, then exceeds h
+      let xi = xo + tap % K - K / 2u;
+      if (yi >= p.h || xi >= p.w) { continue; }
+      seen = select(seen, Images(1.0), x[((ci * p.h + yi) * p.w + xi) * p.n + image] != Images(0.0));
+      if (total(seen) == total(Images(1.0))) { return seen; }
+    }
+  }
+  return seen;
+}
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -22,10 +50,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let y0 = tile / p.n / p.tiles_x * M;
       let stride = p.channels * tiles;
       var t: array<Images, M * N>;             // A^T m
+      var size = Images(0.0);                  // of the largest m
 //#for c in 0..N
       {
 //#for r in 0..N
         let m$r = m[e + $($r * N + $c) * stride];
+//#end
+//#for r in 0..N
+        size = max(size, abs(m$r));
 //#end
 //#for r in 0..M
         t[$($r * N + $c)] = $sum{l: AT[$r] m$l};
@@ -35,16 +67,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       var start = 0.0;
       if (p.has_bias != 0u) { start = bias[channel]; }
       let plane = channel * p.h * p.w * p.n + image;
+      var doubted = 0u;                        // a bit for each value of the tile
 //#for r in 0..M
 //#for c in 0..M
       if (y0 + $r < p.h && x0 + $c < p.w) {
         let spot = plane + ((y0 + $r) * p.w + x0 + $c) * p.n;
         var sum = Images(start);
         if (p.has_base != 0u) { sum += base[spot]; }
-        y[spot] = sum + ($sum{l: AT[$c] t[$($r * N + $l)]});
+        let v = $sum{l: AT[$c] t[$($r * N + $l)]};
+        y[spot] = sum + v;
+        let small = select(Images(0.0), Images(1.0), (abs(v) < DOUBT * size) & (v != Images(0.0)));
+        doubted |= select(0u, 1u << $($r * M + $c)u, total(small) > 0.0);
       }
 //#end
 //#end
+      for (; doubted != 0u; doubted &= doubted - 1u) {
+        let i = firstTrailingBit(doubted);
+        let seen = touched(y0 + i / M, x0 + i % M, image);
+        let spot = plane + ((y0 + i / M) * p.w + x0 + i % M) * p.n;
+        var sum = Images(start);
+        if (p.has_base != 0u) { sum += base[spot]; }
+        y[spot] = select(y[spot], sum, seen == Images(0.0));
+      }
     }
   }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod error;
+pub mod hash;
 
 pub mod tensors;
 

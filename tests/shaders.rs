@@ -8,17 +8,25 @@ use std::sync::Arc;
 
 /// All variants for adapters without subgroups and with each size, on CPUs and GPUs.
 fn everywhere() -> BTreeMap<String, Arc<Kernel>> {
-    // Software drivers have subgroups of 4 (SwiftShader) or 8 (lavapipe), GPUs of 32 or 64.
-    let targets = [(0, true), (0, false), (4, true), (8, true), (32, false), (64, false)];
+    // Software drivers have subgroups of 4 (SwiftShader, lavapipe on narrow CPUs) or 8 (lavapipe), GPUs of 32 or 64.
+    let targets = [
+        (0, true, "WARP"),
+        (0, false, ""),
+        (4, true, "SwiftShader driver"),
+        (4, true, "llvmpipe"),
+        (8, true, "llvmpipe"),
+        (32, false, ""),
+        (64, false, ""),
+    ];
     let lists = std::thread::scope(|scope| {
-        let threads = targets.map(|(subgroup, cpu)| scope.spawn(move || on(subgroup, cpu)));
+        let threads = targets.map(|(subgroup, cpu, driver)| scope.spawn(move || on(subgroup, cpu, driver)));
         threads.map(|thread| thread.join().expect("no panic"))
     });
     lists.into_iter().flatten().map(|k| (k.label(), k)).collect()
 }
 
-fn on(subgroup: u32, cpu: bool) -> Vec<Arc<Kernel>> {
-    let target = Target { subgroup, cpu, ..Target::minimum() };
+fn on(subgroup: u32, cpu: bool, driver: &str) -> Vec<Arc<Kernel>> {
+    let target = Target { subgroup, cpu, driver: driver.into(), ..Target::minimum() };
     let kernels = all_kernels(&target).unwrap_or_else(|e| panic!("subgroup {subgroup}, cpu {cpu}: {e}"));
     let has = kernels.iter().any(|k| k.subgroups);
     assert_eq!(has, subgroup > 0, "subgroup operations on an adapter with subgroups of {subgroup}");

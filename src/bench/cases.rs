@@ -132,7 +132,10 @@ impl Placed {
         let mut buffer = |name: &str, bytes: u64, role: Role| {
             program.buffer(BufferSpec { name: name.into(), bytes, role, area: "bench".into(), timestep: None })
         };
-        let ids: Vec<_> = self.buffers.iter().map(|&bytes| buffer("input", bytes, Role::Input)).collect();
+        // What is written over is kept from run to run.
+        let role = if self.node().op.in_place().is_empty() { Role::Input } else { Role::Persistent };
+        let named = |(i, &bytes): (usize, &u64)| buffer(&format!("input {i}"), bytes, role);
+        let ids: Vec<_> = self.buffers.iter().enumerate().map(named).collect();
         let bytes = |v: ValueId| 4 * self.graph.values[v.0].count() as u64;
         let mut placed = HashMap::new();
         for &(v, buffer, offset) in &self.inputs {
@@ -206,8 +209,7 @@ impl Case {
             Op::ConvTranspose2dDWeight(ConvTranspose2dDWeight { k, stride }) => (ConvOp::Conv2dDWeight, k, stride),
             _ => return Vec::new(),
         };
-        let all = variants(target, op, k).into_iter();
-        all.filter(|v| stride == 1 || !matches!(v, Variant::Conv(tile) if tile.winograd > 0)).collect()
+        variants(target, op, k, stride)
     }
 
     /// Launches alone.

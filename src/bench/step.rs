@@ -210,7 +210,8 @@ pub fn step(
         let of_op = |i: &usize| launches[*i].op == name;
         let mine: Vec<usize> = (0..launches.len()).filter(of_op).collect();
         let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
-        let part = Program { launches: mine.iter().map(|&i| launches[i].clone()).collect(), ..Program::default() };
+        let mut part = Program::default();
+        part.launches = mine.iter().map(|&i| launches[i].clone()).collect();
         row(name, &part, Samples { seconds, repeats: 1, source, doubt: doubt.clone() });
     }
 

@@ -21,8 +21,7 @@ use super::cases::shape_cases;
 use crate::Result;
 use crate::kernels::Target;
 use crate::kernels::choose::{self, Choices, ConvOp, Variant};
-use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile};
-use crate::kernels::winograd::Winograd;
+use crate::kernels::conv::{ConvShape, Lanes, Source, Tile, WeightTile, Winograd};
 use serde::Serialize;
 
 /// Clocks from a load to its result, mostly from the second-level cache.
@@ -188,7 +187,7 @@ pub fn variants(k: usize) -> Result<Vec<VariantFacts>> {
     };
     for target in [&software, &gpu] {
         for op in ConvOp::ALL {
-            for variant in choose::variants(target, op, k) {
+            for variant in choose::variants(target, op, k, if op == ConvOp::ConvTranspose2d { 2 } else { 1 }) {
                 match variant {
                     Variant::Conv(tile) => add(convolution(op, target, &tile, k)?),
                     Variant::Weight(tile) if tile.splits == 1 => add(weight_gradient(target, &tile, k)?),
@@ -242,7 +241,7 @@ fn convolution(op: ConvOp, target: &Target, tile: &Tile, k: usize) -> Result<Var
     let choices = Choices::force(Variant::Conv(*tile));
     let subgroup = (tile.source == Source::Subgroup).then_some(target.subgroup as usize);
     let transposed = op == ConvOp::ConvTranspose2d;
-    let product = !transposed && (k == 1 || tile.winograd > 0);
+    let product = !transposed && (k == 1 || tile.winograd.is_some());
     // One turn is an input channel and a kernel column of K taps; in the transposed convolution one tap of one phase, in
     // matrix products one term.
     let (taps, rows) = if transposed || product { (1, tile.nv) } else { (k, tile.nv + k - 1) };
@@ -270,7 +269,7 @@ fn convolution(op: ConvOp, target: &Target, tile: &Tile, k: usize) -> Result<Var
         _ => inner.uniform_loads = weights,
     }
     let purpose = match tile.source {
-        _ if tile.winograd > 0 => "Winograd: fewer products for more loads and stores; pays with many channels",
+        _ if tile.winograd.is_some() => "Winograd: fewer products for more loads and stores; pays with many channels",
         Source::Subgroup if tile.lanes == 8 => "software drivers: a load costs 20 multiply-adds, a broadcast 3",
         Source::Subgroup => "GPUs with a fixed subgroup size: weights stay in registers, no barrier",
         Source::Shared if transposed => "GPUs: as uniform, nothing is staged for the transposed convolution",

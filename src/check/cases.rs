@@ -4,7 +4,7 @@
 use super::goldens::{Bits, judge, report};
 use super::probes::probes;
 use super::run::{image_last, run_case, run_graph};
-use super::{CaseReport, repeated};
+use super::{CaseReport, repeated, strides};
 use crate::Result;
 use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
@@ -45,6 +45,11 @@ pub fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> 
     for fused in fused() {
         let outcome = repeated(repeat, || fused.run(gpu).map(Bits));
         take(examined(fused.name.clone(), "fused".into(), outcome, |found| fused.compare(found)));
+        gpu.check()?;
+    }
+    for strided in strides::cases(&gpu.target) {
+        let outcome = repeated(repeat, || strided.run(gpu).map(Bits));
+        take(examined(strided.name(), strided.kind(), outcome, |found| strided.compare(found)));
         gpu.check()?;
     }
     for probe in probes(&gpu.target)? {
@@ -152,7 +157,7 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
         let conv = convolution(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k, stride: 1 }, false);
         let deconv = transposed(ConvTranspose2d { n: 4, c_in: 19, c_out: 5, h: 5, w: 7, k, stride: 2 }, false);
         let mut add = |op, case: &OpCase, name: &str| {
-            for variant in choose::variants(target, op, k) {
+            for variant in choose::variants(target, op, k, if op == ConvOp::ConvTranspose2d { 2 } else { 1 }) {
                 let choices = Choices::force(variant);
                 list.push(Case { case: case.clone(), choices, kind: format!("{name} {variant}") });
             }
@@ -164,7 +169,7 @@ fn variants(target: &Target, list: &mut Vec<Case>) {
         // One of each method.
         let few = sparse(Conv2d { n: 4, c_in: 5, c_out: 19, h: 5, w: 7, k, stride: 1 });
         let mut methods = Vec::new();
-        for variant in choose::variants(target, ConvOp::Conv2d, k) {
+        for variant in choose::variants(target, ConvOp::Conv2d, k, 1) {
             let choose::Variant::Conv(tile) = variant else { continue };
             if !methods.contains(&tile.winograd) {
                 methods.push(tile.winograd);

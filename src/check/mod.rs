@@ -6,6 +6,7 @@ pub mod network;
 pub mod probes;
 pub mod run;
 pub mod shaders;
+mod strides;
 pub mod twin;
 
 use serde::Serialize;

@@ -76,15 +76,15 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
         Ok(())
     };
     let (bias, base) = (false, false);
-    for variant in variants(target, ConvOp::Conv2d, k) {
+    for variant in variants(target, ConvOp::Conv2d, k, 1) {
         add(variant, Conv2d { k, stride: 1, bias, base }.into(), &with_weight(&small))?;
         add(variant, Conv2dDInput { k, stride: 1, base }.into(), &with_weight(&small))?;
         add(variant, ConvTranspose2dDInput { k, stride: 2, base }.into(), &with_weight(&large))?;
     }
-    for variant in variants(target, ConvOp::ConvTranspose2d, k) {
+    for variant in variants(target, ConvOp::ConvTranspose2d, k, 2) {
         add(variant, ConvTranspose2d { k, stride: 2, bias, base }.into(), &with_weight(&small))?;
     }
-    for variant in variants(target, ConvOp::Conv2dDWeight, k) {
+    for variant in variants(target, ConvOp::Conv2dDWeight, k, 1) {
         add(variant, Conv2dDWeight { k, stride: 1, linear: false }.into(), &[small.clone(), small.clone()])?;
         add(variant, ConvTranspose2dDWeight { k, stride: 2 }.into(), &[small.clone(), large.clone()])?;
     }

@@ -2,11 +2,13 @@
 //! results of large convolutions are sampled, all others are compared whole.
 
 use super::run::{image_first, image_last};
+use crate::kernels::choose::{ConvOp, Key};
+use crate::kernels::conv::{ConvShape, WeightOrder};
 use crate::ops::{
-    Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, MaxPoolDInput,
-    NORM_EPS, NormDAffine, NormDInput, Normalise, Op, Scale,
+    Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, Hyper,
+    MaxPoolDInput, NORM_EPS, NormDAffine, NormDInput, Normalise, Op, Scale,
 };
-use crate::reference::sample::{Product, Sampled, sample_error};
+use crate::reference::sample::{Product, Sampled, sample_error, sampled};
 use crate::reference::{
     ImageShape,
     avg_pool::*,
@@ -59,6 +61,11 @@ pub fn prepare(op: &Op, shapes: &[&[usize]], values: &mut [Vec<f32>]) {
             values.iter_mut().skip(3 * steps).for_each(rectify);
         }
         Op::ReluDInput(_) => rectify(&mut values[0]),
+        Op::Adam(_) => {
+            let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+            values[0] = hyper.numbers(3, 1.0).to_vec();
+            values[4].iter_mut().for_each(|v| *v = 1e-4 * *v * *v);
+        }
         Op::SoftmaxCe(_) | Op::SoftmaxCeDLogits(_) => {
             let classes = shapes[0][0];
             values[1].iter_mut().enumerate().for_each(|(i, v)| *v = f32::from_bits((7 * i % classes) as u32));
@@ -92,6 +99,18 @@ pub fn twin_error(op: &Op, inputs: &[Operand], results: &[Operand]) -> f64 {
     assert_eq!(expected.len(), results.len(), "{}: one twin per result", op.name());
     let errors = expected.iter().zip(results).map(|(twin, result)| difference(twin, result.values));
     errors.fold(0.0, f64::max)
+}
+
+/// All results of the twin of `op`, of the given shapes: for small operands.
+pub fn results_of(op: &Op, inputs: &[Operand], shapes: &[&[usize]]) -> Vec<Vec<f32>> {
+    let empty: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
+    let results: Vec<Operand> = shapes.iter().zip(&empty).map(|(shape, values)| Operand { shape, values }).collect();
+    let Some((extents, product, [x, w, y], start)) = convolution(op, inputs, &results[0]) else {
+        return whole(op, inputs, &results);
+    };
+    let start = |i: usize| start.as_ref().map_or(0.0, |start| f64::from(start[i]));
+    let all = 0..empty[0].len();
+    vec![all.map(|i| (sampled(&extents, product, (&x, &w, &y), i) + start(i)) as f32).collect()]
 }
 
 fn difference(twin: &[f32], result: &[f32]) -> f64 {
@@ -284,5 +303,22 @@ fn through(dy: Operand, y: Option<Operand>) -> Vec<f32> {
     match y {
         Some(y) => relu_d_input(&y.first(), &dy.first()),
         None => dy.first(),
+    }
+}
+
+/// How weights lie, and which product of a convolution the key is: the transposed one goes from y to x.
+pub fn sampled_key(key: &Key) -> (WeightOrder, Sampled, Product) {
+    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = key.shape;
+    let straight = WeightOrder::out_first(cin, k);
+    let same = Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride };
+    match key.op {
+        ConvOp::Conv2d => (straight, same, Product::Forward),
+        ConvOp::Conv2dDWeight => (straight, same, Product::DWeight),
+        ConvOp::ConvTranspose2d => {
+            let order = WeightOrder::in_first(cout, k);
+            let (cin, cout) = (cout, cin);
+            let (in_h, in_w, out_h, out_w) = (out_h, out_w, in_h, in_w);
+            (order, Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride }, Product::DInput)
+        }
     }
 }

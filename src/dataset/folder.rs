@@ -255,8 +255,7 @@ fn hold_out(files: Vec<File>, classes: usize) -> (Vec<File>, Vec<File>) {
 
 /// FNV-1a (64 bits) of a path's last component.
 fn hash(path: &Path) -> u64 {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    crate::hash::fnv1a(path.file_name().unwrap_or_default().as_encoded_bytes())
 }
 
 /// Decodes a picture, turns it as its EXIF data say, lays it on white where it is transparent, scales its shorter side

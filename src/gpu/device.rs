@@ -125,10 +125,11 @@ impl Gpu {
     fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
-        // Kernels stay within WebGPU's defaults; only sizes of buffers may use all that the adapter offers.
+        // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
             max_buffer_size: limits.max_buffer_size,
+            max_compute_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
             ..wgpu::Limits::default()
         };
         let descriptor = wgpu::DeviceDescriptor {

@@ -88,8 +88,10 @@ pub fn lower(
         node.inputs.iter().chain(&node.outputs).for_each(|v| used[v.0] = true);
     }
     graph.outputs.iter().for_each(|v| used[v.0] = true);
+    let mut overwritten = vec![false; graph.values.len()];
     for node in graph.nodes.iter().filter(|n| !n.op.in_place().is_empty()) {
         node.outputs.iter().for_each(|v| used[v.0] = false); // they lie where inputs lie
+        node.op.in_place().iter().for_each(|&input| overwritten[node.inputs[input].0] = true);
     }
     let is_output = graph.is_output();
 
@@ -129,6 +131,7 @@ pub fn lower(
             let role = match value.origin {
                 Origin::Node if is_output[i] => Role::Output,
                 Origin::Node => Role::Temporary,
+                _ if overwritten[i] => Role::Persistent,
                 _ => Role::Input,
             };
             let bytes = 4 * value.count() as u64;

@@ -131,22 +131,6 @@ impl Plan {
                 )));
             }
         }
-        for launch in &program.launches {
-            for (name, view) in &launch.operands {
-                if view.bytes > target.max_binding {
-                    let (asked, allowed) = (mib(view.bytes), floor(target.max_binding));
-                    return Err(Error::Gpu(format!(
-                        "{}: `{name}` binds {asked:.1} MiB; {} allows {allowed:.1} MiB",
-                        launch.label, target.name
-                    )));
-                }
-            }
-            if let Some(&asked) = launch.grid.iter().find(|&&g| g > target.max_grid) {
-                let allowed = target.max_grid;
-                let label = &launch.label;
-                return Err(Error::Gpu(format!("{label}: {asked} workgroups in one dimension; {allowed} are allowed")));
-            }
-        }
-        Ok(())
+        program.launches.iter().try_for_each(|launch| launch.fits(target))
     }
 }

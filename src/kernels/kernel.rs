@@ -45,7 +45,9 @@ pub struct Field {
 pub struct Kernel {
     /// Name of the file in `shaders/`, which is also the name of the op.
     pub name: &'static str,
-    /// Constants and flags of the variant, as a short name.
+    /// Constants and flags of the variant.
+    pub settings: Settings,
+    /// The same as a short name.
     pub variant: String,
     /// The WGSL text.
     pub source: String,
@@ -76,7 +78,7 @@ pub enum Param {
 
 impl From<usize> for Param {
     fn from(value: usize) -> Self {
-        Param::U(u32::try_from(value).expect("index ranges are checked when the graph is built"))
+        Param::U(super::grid::word(value))
     }
 }
 impl From<u32> for Param {
@@ -170,8 +172,9 @@ impl Kernel {
         let entry = module.entry_points.first().ok_or_else(|| fail("no entry point".into()))?;
         Ok(Arc::new(Kernel {
             name,
+            settings: settings.clone(),
             variant: settings.label(),
-            subgroups: source.contains("subgroup"),
+            subgroups: source.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains("subgroup"))),
             workgroup: entry.workgroup_size,
             source,
             module,
@@ -192,9 +195,16 @@ impl Kernel {
         if self.variant.is_empty() { self.name.to_string() } else { format!("{}/{}", self.name, self.variant) }
     }
 
+    /// A whole number of a parameter struct, if it has one of this name.
+    pub fn whole_param(&self, params: &[u8], name: &str) -> Option<u32> {
+        let field = self.fields.iter().find(|field| field.name == name && !field.float)?;
+        let bytes = params.get(field.offset as usize..field.offset as usize + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
     /// The bytes of the parameter struct. Panics if a member is missing, unknown or of another type: a mistake in
     /// the program, found by every test that launches the kernel.
-    pub fn pack_params(&self, values: &[(&str, Param)]) -> Vec<u8> {
+    pub(super) fn pack_params(&self, values: &[(&str, Param)]) -> Vec<u8> {
         let mut bytes = vec![0u8; self.params_size as usize];
         assert_eq!(values.len(), self.fields.len(), "{}: parameters {:?}", self.label(), self.fields);
         for (name, value) in values {

@@ -2,14 +2,23 @@
 
 pub mod choose;
 pub mod conv;
+pub mod grid;
+mod interpolation;
 mod kernel;
-mod launch;
+pub mod loops;
+mod packing;
+mod program;
+mod target;
 mod template;
-pub mod winograd;
+mod view;
 
 pub use kernel::{Access, Binding, Kernel, Param, capabilities};
-pub use launch::{ALIGNMENT, BufferId, BufferSpec, Launch, Program, Role, Site, Target, View, align};
+pub use program::{Launch, Program, Site};
+pub use target::Target;
 pub use template::Settings;
+pub use view::{ALIGNMENT, BufferId, BufferSpec, Role, View, align};
+
+use crate::hash::fnv1a;
 
 macro_rules! texts {
     ($folder:literal: $($name:literal),* $(,)?) => {
@@ -64,7 +73,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "each", "exponentials", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "doubt", "each", "exceeds", "exponentials", "fold", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1
@@ -78,18 +87,23 @@ fn shared_text(name: &str) -> &'static str {
     find(SHARED, name)
 }
 
-/// FNV-1a, 64 bits.
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// A hash of all that decides what a kernel variant is and does: texts, launches, list of variants.
 pub fn fingerprint() -> u64 {
     let program = [
-        include_str!("conv.rs"),
-        include_str!("choose.rs"),
+        include_str!("choose/choices.rs"),
+        include_str!("choose/table.rs"),
+        include_str!("choose/variants.rs"),
+        include_str!("conv/d_weight.rs"),
+        include_str!("conv/d_weight_transformed.rs"),
+        include_str!("conv/forward.rs"),
+        include_str!("conv/pack.rs"),
+        include_str!("conv/product.rs"),
+        include_str!("conv/tile.rs"),
+        include_str!("conv/winograd.rs"),
+        include_str!("grid.rs"),
+        include_str!("interpolation.rs"),
         include_str!("template.rs"),
-        include_str!("winograd.rs"),
+        include_str!("../ops/context.rs"),
         include_str!("../ops/convolution.rs"),
     ];
     let texts = TEXTS.iter().chain(SHARED).flat_map(|(name, text)| [*name, *text]);

@@ -7,7 +7,7 @@
 //! //#for i in 0..R                    repeat the lines up to //#end with `$i` replaced by each number
 //! //#include NAME                     the text of shaders/shared/NAME.wgsl
 //! $sum{l: MATRIX[ROW] TEXT}           the sum over l of MATRIX[ROW][l] * TEXT, `$l` replaced by each column; a matrix of
-//!                                     `winograd.rs`
+//!                                     `interpolation.rs`
 //! $(EXPRESSION)                       its value: + - * / % of numbers, constants and loop variables
 //! ```
 //!
@@ -15,16 +15,16 @@
 //! text as `const NAME: u32 = …u;`, so tile sizes are ordinary WGSL constants. `$(…)` is for what is repeated hundreds of
 //! times: naga's time grows with the square of the number of expressions in a function.
 
-use super::winograd;
+use super::interpolation;
 use std::collections::BTreeMap;
 
 /// What distinguishes one variant of a kernel from another: constants (tile sizes) and flags (which lines are kept).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Settings {
     /// Constants, written in front of the text.
-    pub constants: BTreeMap<&'static str, u32>,
+    constants: BTreeMap<&'static str, u32>,
     /// Flags that are set.
-    pub flags: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 impl Settings {
@@ -53,6 +53,16 @@ impl Settings {
         self.flag("VEC2", vec == 2).flag("VEC4", vec == 4)
     }
 
+    /// The value of a constant.
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        self.constants.get(name).copied()
+    }
+
+    /// Whether a flag is set.
+    pub fn is_set(&self, flag: &str) -> bool {
+        self.flags.contains(&flag)
+    }
+
     /// A short name such as `r16_nv8_s8_base`: constants in order, then flags.
     pub fn label(&self) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("{}{value}", name.to_lowercase()));
@@ -62,7 +72,7 @@ impl Settings {
 
 /// Expands the text of a kernel file. Panics on a malformed template: templates are part of the program, and every
 /// variant is expanded in the tests.
-pub fn expand(text: &str, settings: &Settings, include: &dyn Fn(&str) -> &'static str) -> String {
+pub(super) fn expand(text: &str, settings: &Settings, include: &dyn Fn(&str) -> &'static str) -> String {
     let mut out = String::new();
     for (name, value) in &settings.constants {
         out.push_str(&format!("const {name}: u32 = {value}u;\n"));
@@ -84,7 +94,7 @@ fn summed(text: &str, settings: &Settings) -> String {
         let (row, term) = inner.split_once("] ").unwrap_or_else(malformed);
         let (m, k) = (settings.constants["M"], settings.constants["K"]);
         let row: usize = row.parse().expect("template: the row of a matrix is a number");
-        let row = &winograd::matrix(matrix, m as usize, k as usize)[row];
+        let row = &interpolation::matrix(matrix, m as usize, k as usize)[row];
         let mut sum = String::new();
         for (column, &factor) in row.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {
             let term = term.replace(&format!("${variable}"), &column.to_string());

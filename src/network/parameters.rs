@@ -1,5 +1,6 @@
 //! What a network learns: names and shapes as in the published state dict, and the published initialisation.
 
+use crate::hash::fnv1a;
 use crate::tensors::{Tensor, Tensors};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -59,7 +60,7 @@ pub fn initialise(specs: &[ParameterSpec], seed: u64) -> Tensors {
 
 /// The random words of one parameter: the key holds the seed, the name's hash (FNV-1a, 64 bits) and a constant.
 fn stream(seed: u64, name: &str) -> ChaCha8Rng {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv1a(name.as_bytes());
     let mut key = *b"________________recurve init key";
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&hash.to_le_bytes());

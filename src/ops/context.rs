@@ -3,7 +3,8 @@
 use super::ValueId;
 use crate::Result;
 use crate::kernels::choose::{Choices, Key, Use, Uses, Variant};
-use crate::kernels::{Kernel, Param, Program, Settings, Site, Target, View};
+use crate::kernels::grid::{Cover, cover};
+use crate::kernels::{Param, Program, Settings, Site, Target, View};
 
 /// Invocations of the workgroups of elementwise and row kernels.
 pub(super) const LANES: usize = 64;
@@ -67,8 +68,7 @@ impl<'a> Context<'a> {
         grid: [usize; 3],
         site: Site,
     ) -> Result<()> {
-        let kernel = Kernel::new(name, settings)?;
-        self.program.launch(&kernel, operands, params, grid, site);
+        self.program.add(self.target, (name, settings.clone()), operands, params, grid, site)?;
         Ok(())
     }
 
@@ -95,11 +95,10 @@ impl<'a> Context<'a> {
         site: Site,
     ) -> Result<()> {
         let count = count / vec;
-        let unroll = count.div_ceil(LANES * 65_535).max(if vec > 1 { 1 } else { 4 });
+        let Cover { groups, unroll } = cover(count, LANES, if vec > 1 { 1 } else { 4 }, self.target);
         let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32).images(vec);
-        let grid = [count.div_ceil(LANES * unroll), 1, 1];
         let params = [&[("count", count.into())], more].concat();
-        self.launch(name, &settings, operands, &params, grid, site)
+        self.launch(name, &settings, operands, &params, [groups, 1, 1], site)
     }
 
     /// Runs `each` over lists of values that belong together timestep by timestep. Timesteps whose values lie at equal

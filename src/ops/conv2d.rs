@@ -2,11 +2,12 @@
 //! `y[co, yo, xo] = base + bias[co] + sum over ci, ky, kx of w[co, ci, ky, kx] x[ci, s yo + ky - p, s xo + kx - p]`.
 
 use super::context::Context;
-use super::convolution::{self, Product, d_name, divided, start_gradient, straight, strided, transposed, turned};
+use super::convolution::{self, Product, d_name, divided, start_gradient, strided, transposed};
 use super::{Call, Op, Operation, Tape, ValueId, count, flags, steps};
 use crate::Result;
 use crate::kernels::Site;
 use crate::kernels::choose::ConvOp;
+use crate::kernels::conv::WeightOrder;
 
 /// x, w, \[bias\], \[base\] -> y, with as many rows and columns as x divided by the stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +74,7 @@ impl Operation for Conv2d {
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let shape = strided(c.shape(call.inputs[0]), c.shape(call.outputs[0]), self.k, self.stride);
-        let (order, bias, base) = (straight(&shape), self.bias, self.base);
+        let (order, bias, base) = (WeightOrder::out_first(shape.cin, self.k), self.bias, self.base);
         convolution::lower(c, call, Product { op: ConvOp::Conv2d, shape, order, bias, base }, site)
     }
 
@@ -103,11 +104,11 @@ impl Operation for Conv2dDInput {
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let (dy, d_x) = (c.shape(call.inputs[0]), c.shape(call.outputs[0]));
-        let (op, shape) = match self.stride {
-            1 => (ConvOp::Conv2d, strided(dy, d_x, self.k, 1)),
-            stride => (ConvOp::ConvTranspose2d, transposed(dy, d_x, self.k, stride)),
+        let order = WeightOrder::in_first(d_x[0], self.k);
+        let (op, shape, order) = match self.stride {
+            1 => (ConvOp::Conv2d, strided(dy, d_x, self.k, 1), order.turned()),
+            stride => (ConvOp::ConvTranspose2d, transposed(dy, d_x, self.k, stride), order),
         };
-        let order = turned(&shape, op == ConvOp::Conv2d);
         convolution::lower(c, call, Product { op, shape, order, bias: false, base: self.base }, site)
     }
 

@@ -2,11 +2,12 @@
 //! rows and columns.
 
 use super::context::Context;
-use super::convolution::{self, Product, d_name, divided, start_gradient, straight, strided, transposed, turned};
+use super::convolution::{self, Product, d_name, divided, start_gradient, strided, transposed};
 use super::{Call, Op, Operation, Tape, ValueId, count, flags, steps};
 use crate::Result;
 use crate::kernels::Site;
 use crate::kernels::choose::ConvOp;
+use crate::kernels::conv::WeightOrder;
 
 /// x, w, \[bias\], \[base\] -> y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +71,7 @@ impl Operation for ConvTranspose2d {
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let shape = transposed(c.shape(call.inputs[0]), c.shape(call.outputs[0]), self.k, self.stride);
-        let (order, bias, base) = (turned(&shape, false), self.bias, self.base);
+        let (order, bias, base) = (WeightOrder::in_first(shape.cout, self.k), self.bias, self.base);
         convolution::lower(c, call, Product { op: ConvOp::ConvTranspose2d, shape, order, bias, base }, site)
     }
 
@@ -100,7 +101,7 @@ impl Operation for ConvTranspose2dDInput {
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let shape = strided(c.shape(call.inputs[0]), c.shape(call.outputs[0]), self.k, self.stride);
-        let order = straight(&shape);
+        let order = WeightOrder::out_first(shape.cin, self.k);
         convolution::lower(c, call, Product { op: ConvOp::Conv2d, shape, order, bias: false, base: self.base }, site)
     }
 

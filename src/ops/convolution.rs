@@ -19,34 +19,12 @@ pub(super) struct Product {
 
 /// Extents of the convolution of a stride from the map `large` to the map `small`.
 pub(super) fn strided(large: &[usize], small: &[usize], k: usize, stride: usize) -> ConvShape {
-    ConvShape {
-        n: large[3],
-        cin: large[0],
-        cout: small[0],
-        in_h: large[1],
-        in_w: large[2],
-        out_h: small[1],
-        out_w: small[2],
-        k,
-        stride,
-    }
+    ConvShape::strided(small[3], large[0], small[0], [small[1], small[2]], k, stride)
 }
 
 /// Extents of the transposed convolution from the map `small` to the map `large`.
-pub(super) fn transposed(small: &[usize], large: &[usize], k: usize, _stride: usize) -> ConvShape {
-    ConvShape::same(small[3], small[0], large[0], small[1], small[2], k)
-}
-
-/// Weights [out, in, k, k].
-pub(super) fn straight(shape: &ConvShape) -> WeightOrder {
-    let taps = shape.k * shape.k;
-    WeightOrder { out_step: shape.cin * taps, in_step: taps, flip: false }
-}
-
-/// Weights [in, out, k, k].
-pub(super) fn turned(shape: &ConvShape, flip: bool) -> WeightOrder {
-    let taps = shape.k * shape.k;
-    WeightOrder { out_step: taps, in_step: shape.cout * taps, flip }
+pub(super) fn transposed(small: &[usize], large: &[usize], k: usize, stride: usize) -> ConvShape {
+    ConvShape::transposed(small[3], small[0], large[0], [small[1], small[2]], k, stride)
 }
 
 /// Launches x, w, \[bias\], \[base\] -> y.

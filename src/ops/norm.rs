@@ -184,8 +184,7 @@ impl Operation for NormDAffine {
                 ("y_step", runs.get(3).map_or(0, |run| run.step / vec).into()),
                 ("dy_step", (runs[2].step / vec).into()),
             ];
-            // Large maps have more rows than 8 lanes could cover in one dimension of the grid.
-            let lanes = if c.target.cpu && rows <= 8 * c.target.max_grid as usize { 8 } else { 64 };
+            let lanes = if c.target.cpu { 8 } else { 64 };
             let settings = Settings::new().set("L", lanes as u32).images(vec).flag("RELU", norm.relu);
             c.launch("norm_d_affine", &settings, &operands, params, [rows.div_ceil(lanes), 1, 1], site)?;
             if norm.per_channel {

@@ -1,7 +1,7 @@
 //! 2 x 2 max-pooling, stride 2, no padding: `y[n,c,i,j] = max of x[n,c,2i..2i+2,2j..2j+2]`.
 //!
 //! An odd last row or column is dropped. Of equal candidates the first in scan order (0,0), (0,1), (1,0), (1,1) is the
-//! maximum, and the whole gradient goes to it, as in PyTorch.
+//! maximum, and the whole gradient goes to it, as in PyTorch. A NaN is larger than any number.
 
 use super::{ImageShape, check_len};
 
@@ -22,7 +22,7 @@ fn maxima(s: ImageShape, x: &[f32]) -> Vec<usize> {
                     let mut best = s.at(n, c, 2 * i, 2 * j);
                     for (row, column) in [(0, 1), (1, 0), (1, 1)] {
                         let candidate = s.at(n, c, 2 * i + row, 2 * j + column);
-                        if x[candidate] > x[best] {
+                        if x[candidate] > x[best] || x[candidate].is_nan() && !x[best].is_nan() {
                             best = candidate;
                         }
                     }
@@ -70,5 +70,16 @@ mod tests {
             0.0, 0.0, 0.0, 0.0, 0.0,
         ];
         assert_eq!(max_pool_d_input(s, &x, &[7.0, 8.0]), d_x);
+    }
+
+    #[test]
+    fn a_nan_is_the_maximum_wherever_it_stands() {
+        let s = ImageShape::new(1, 1, 2, 2);
+        for position in 0..4 {
+            let mut x = [1.0, 4.0, 3.0, 2.0];
+            x[position] = f32::NAN;
+            assert!(max_pool(s, &x)[0].is_nan(), "{position}");
+            assert_eq!(max_pool_d_input(s, &x, &[7.0])[position], 7.0);
+        }
     }
 }

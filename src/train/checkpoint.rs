@@ -253,11 +253,7 @@ impl Checkpoint {
             values.map(|v| v.to_bits()).collect()
         };
         let values = self.tensors().into_iter().flat_map(of);
-        state
-            .bytes()
-            .map(u32::from)
-            .chain(values)
-            .fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3))
+        crate::hash::fnv1a_words(state.bytes().map(u32::from).chain(values))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
 use crate::graph::fit::largest_batch;
 use crate::graph::taps::{Quantity, Tap};
-use crate::kernels::fnv1a;
+use crate::hash::fnv1a;
 use crate::network::{Protocol, Schedule, initialise};
 use crate::report::{self, Epoch, Meta, Report, Training};
 use crate::stream::stream;

@@ -47,7 +47,7 @@ impl Identity {
         let readable: String =
             self.adapter.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let parts: Vec<&str> = readable.split('-').filter(|part| !part.is_empty()).collect();
-        let hash = crate::kernels::fnv1a(format!("{self:?}").as_bytes());
+        let hash = crate::hash::fnv1a(format!("{self:?}").as_bytes());
         format!("choices-{:.40}-{hash:016x}.toml", parts.join("-"))
     }
 }
@@ -199,14 +199,17 @@ fn check_key(key: &Key) -> Result<(), String> {
     if !(1..=MOST_KERNEL).contains(&k) || k.is_multiple_of(2) {
         return wrong("shape.k", k, &format!("an odd number from 1 to {MOST_KERNEL}"));
     }
-    // A transposed convolution is described by its small map alone.
-    let strides: &[usize] = if op == ConvOp::ConvTranspose2d { &[1] } else { &[1, 2, 4] };
+    let strides: &[usize] = if op == ConvOp::ConvTranspose2d { &[2, 4] } else { &[1, 2, 4] };
     if !strides.contains(&stride) {
         return wrong("shape.stride", stride, &format!("{strides:?} for {}", op.name()));
     }
-    for (large, large_is, small, small_is) in
-        [("shape.in_h", in_h, "shape.out_h", out_h), ("shape.in_w", in_w, "shape.out_w", out_w)]
-    {
+    let sides = [("shape.in_h", in_h, "shape.out_h", out_h), ("shape.in_w", in_w, "shape.out_w", out_w)];
+    for (from, from_is, to, to_is) in sides {
+        // A transposed convolution leads from the small map to the large one.
+        let (large, large_is, small, small_is) = match op {
+            ConvOp::ConvTranspose2d => (to, to_is, from, from_is),
+            _ => (from, from_is, to, to_is),
+        };
         if large_is != stride * small_is {
             return wrong(
                 small,
@@ -236,7 +239,7 @@ fn check_key(key: &Key) -> Result<(), String> {
 /// has.
 fn check_variant(key: &Key, variant: &Variant, target: &Target) -> Result<(), String> {
     let of_table = Choices::TABLE.variant(target, key);
-    let mut listed: Vec<Variant> = variants(target, key.op, key.shape.k).into_iter().chain([of_table]).collect();
+    let mut listed: Vec<Variant> = variants(target, key.op, key.shape.k, key.shape.stride).into_iter().chain([of_table]).collect();
     let mut variant = *variant;
     // Splits come from the shape, not from the list.
     for listed in &mut listed {
@@ -283,7 +286,7 @@ fn check_variant(key: &Key, variant: &Variant, target: &Target) -> Result<(), St
 fn members(variant: &Variant) -> Table {
     let Ok(Value::Table(mut members)) = Value::try_from(variant) else { unreachable!("a variant has members") };
     if let Variant::Conv(tile) = variant {
-        members.insert("winograd".into(), Value::Integer(tile.winograd as i64));
+        members.insert("winograd".into(), Value::Integer(tile.winograd.map_or(0, |outputs| outputs.side() as i64)));
     }
     members
 }
@@ -382,6 +385,30 @@ mod tests {
         // Another driver does not see them.
         let other = Target { driver: "1.3".into(), ..target() };
         assert_eq!(recall(Some(&cache), &other), Choices::default());
+    }
+
+    #[test]
+    fn variants_are_written_as_ever() {
+        // Lines of files from before Winograd's tiles had a type of their own.
+        let old = r#"adapter = "a"
+driver = "b"
+kernels = "c"
+choices = [
+  { op = "conv2d", steps = 1, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 16, nv = 4, vec = 2 } },
+  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 64, cout = 64, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 32, nv = 1, vec = 4, winograd = 4 } },
+  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { along = "channels", subgroup = true, lanes = 8, r = 2, c = 8, unroll = 1, vec = 4, splits = 3 } },
+]
+"#;
+        let file: File = toml::from_str(old).unwrap();
+        let shown: Vec<String> = file.choices.iter().map(|table| entry(table.clone(), &target()).unwrap().1.to_string()).collect();
+        let expected = ["subgroup l8 r16 nv4 v2", "subgroup l8 r32 nv1 v4 f4", "channels subgroup l8 r2 c8 u1 v4 s3"];
+        assert_eq!(shown, expected);
+        let lines = file.choices.iter().map(inline).map(|line| format!("  {line},\n"));
+        assert!(old.contains(&lines.collect::<String>()), "written in another form");
+        for side in ["0", "1", "3", "-4"] {
+            let wrong = old.replace("winograd = 4", &format!("winograd = {side}"));
+            assert!(parse(&wrong, &target()).is_err(), "tiles of {side} outputs");
+        }
     }
 
     #[test]

@@ -3,8 +3,7 @@
 
 use crate::kernels::Target;
 use crate::kernels::choose::{ConvOp, Key, Variant, variants, weight_tile};
-use crate::kernels::conv::{ConvShape, Lanes, Parts, Source, Tile, WeightTile};
-use crate::kernels::winograd::Winograd;
+use crate::kernels::conv::{ConvShape, Lanes, Parts, Source, Tile, WeightTile, Winograd};
 use std::collections::HashSet;
 
 /// Most candidates per shape beside the present choice.
@@ -122,13 +121,16 @@ fn conv_cost(target: &Target, key: &Key, tile: &Tile) -> f64 {
     let (c, s) = (costs(target), &key.shape);
     let vec = if images(s).is_multiple_of(tile.vec) { tile.vec } else { 1 };
     let (k, r, nv, v) = (s.k as f64, tile.r as f64, tile.nv as f64, vec as f64);
-    // The four phases of a transposed convolution have a quarter of the taps each.
-    let (phases, taps, columns, rows) = match key.op {
-        ConvOp::ConvTranspose2d => (4, k * k / 4.0, s.in_w * s.n, s.in_h),
-        _ => (1, k * k, s.out_w * s.n, s.out_h),
+    // Each phase of a transposed convolution has its share of the taps.
+    let (phases, taps, columns, rows, stride) = match key.op {
+        ConvOp::ConvTranspose2d => {
+            let phases = s.stride * s.stride;
+            (phases, k * k / phases as f64, s.in_w * s.n, s.in_h, 1)
+        }
+        _ => (1, k * k, s.out_w * s.n, s.out_h, s.stride),
     };
     let groups = (columns / vec).div_ceil(tile.lanes) * phases * rows.div_ceil(tile.nv) * s.cout.div_ceil(tile.r);
-    let loads = taps / k * ((nv - 1.0) * s.stride as f64 + k) * vector_load(vec);
+    let loads = taps / k * ((nv - 1.0) * stride as f64 + k) * vector_load(vec);
     let weights = taps * r;
     let turn = weights * nv * v + loads * c.load + weights * weight_source(target, &c, tile.source);
     spread(&c, (groups * tile.lanes) as f64, s.cin as f64 * turn, tile.r * tile.nv * vec)
@@ -193,12 +195,12 @@ pub fn candidates(target: &Target, key: &Key, present: &Variant) -> Vec<Variant>
     let rows = if key.op == ConvOp::ConvTranspose2d { key.shape.in_h } else { key.shape.out_h };
     let fits = |tile: &Tile| match products(target, key, tile) {
         Some((of, _)) => of.columns.is_multiple_of(tile.vec) && tile.lanes * tile.vec * (tile.nv - 1) < of.columns,
-        None => tile.winograd == 0 && tile.nv < 2 * rows && divides(tile.vec),
+        None => tile.winograd.is_none() && tile.nv < 2 * rows && divides(tile.vec),
     };
     let direct = weight_tile(target, &key.shape, key.steps);
     let own = (key.op == ConvOp::Conv2dDWeight).then_some(Variant::Weight(direct));
     let mut list: Vec<Variant> = Vec::new();
-    for variant in variants(target, key.op, key.shape.k).into_iter().chain(own) {
+    for variant in variants(target, key.op, key.shape.k, key.shape.stride).into_iter().chain(own) {
         match variant {
             Variant::Conv(tile) if fits(&tile) => list.push(variant),
             Variant::Weight(tile) if divides(tile.vec) => {
@@ -255,9 +257,13 @@ mod tests {
         let mut list = Vec::new();
         for k in [1, 3, 5, 7] {
             let same = ConvShape::same(32, 16, 32, 16, 16, k);
-            let strided = ConvShape { in_h: 32, in_w: 32, stride: 2, ..same };
-            list.extend([(ConvOp::Conv2d, same, 1), (ConvOp::Conv2d, strided, 1), (ConvOp::ConvTranspose2d, same, 1)]);
-            list.extend([(ConvOp::Conv2dDWeight, same, 5), (ConvOp::Conv2dDWeight, strided, 5)]);
+            list.extend([(ConvOp::Conv2d, same, 1), (ConvOp::Conv2dDWeight, same, 5)]);
+            for stride in [2, 4] {
+                let strided = ConvShape::strided(32, 16, 32, [16, 16], k, stride);
+                let transposed = ConvShape::transposed(32, 16, 32, [16, 16], k, stride);
+                list.extend([(ConvOp::Conv2d, strided, 1), (ConvOp::ConvTranspose2d, transposed, 1)]);
+                list.push((ConvOp::Conv2dDWeight, strided, 5));
+            }
         }
         list.into_iter().map(|(op, shape, steps)| Key { op, shape, steps }).collect()
     }
@@ -297,7 +303,7 @@ mod tests {
     #[test]
     fn a_cpu_wants_broadcasts_and_large_tiles_where_loads_are_dear() {
         let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1 };
-        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, winograd: 0 });
+        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, winograd: None });
         let cost = |source, r, nv| cost(&target(true, 8), &key, &tile(source, r, nv));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Subgroup, 8, 1));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Shared, 16, 4));

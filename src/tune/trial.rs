@@ -1,12 +1,13 @@
 //! One shape on the device: variants compiled, compared with plain loops, and timed against each other.
 
+use crate::check::twin::sampled_key;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
 use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv_transpose2d, conv2d};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
 use crate::reference::random::normal;
-use crate::reference::sample::{Product, Sampled, positions, sampled};
+use crate::reference::sample::{Product, positions, sampled};
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,25 +78,8 @@ fn counts(key: &Key) -> Counts {
     let (x, weight) = (key.steps * cin * in_h * in_w * n, cout * cin * k * k);
     match key.op {
         ConvOp::Conv2d => Counts { x, second: weight, result: cout * out_h * out_w * n },
-        ConvOp::ConvTranspose2d => Counts { x, second: weight, result: cout * 4 * in_h * in_w * n },
+        ConvOp::ConvTranspose2d => Counts { x, second: weight, result: cout * out_h * out_w * n },
         ConvOp::Conv2dDWeight => Counts { x, second: key.steps * cout * out_h * out_w * n, result: weight },
-    }
-}
-
-/// How weights lie, and which product of a convolution the key is: the transposed one goes from y to x.
-fn sampled_as(key: &Key) -> (WeightOrder, Sampled, Product) {
-    let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = key.shape;
-    let straight = WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false };
-    let same = Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride };
-    match key.op {
-        ConvOp::Conv2d => (straight, same, Product::Forward),
-        ConvOp::Conv2dDWeight => (straight, same, Product::DWeight),
-        ConvOp::ConvTranspose2d => {
-            let order = WeightOrder { out_step: k * k, in_step: cout * k * k, flip: false };
-            let (cin, cout) = (cout, cin);
-            let (in_h, in_w, out_h, out_w) = (2 * in_h, 2 * in_w, in_h, in_w);
-            (order, Sampled { n, cin, cout, in_h, in_w, out_h, out_w, k, stride: 2 }, Product::DInput)
-        }
     }
 }
 
@@ -109,7 +93,7 @@ impl<'g> Workbench<'g> {
     pub fn new(gpu: &'g Gpu, key: &Key) -> Workbench<'g> {
         let Counts { x, second, result } = counts(key);
         let operands = [numbers(1, x), numbers(2, second)];
-        let (order, shape, product) = sampled_as(key);
+        let (order, shape, product) = sampled_key(key);
         let (a, b) = (&operands[0][..], &operands[1][..]);
         let operands_of = match product {
             Product::Forward => (a, b, &[][..]),

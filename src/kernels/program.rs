@@ -1,61 +1,15 @@
-//! What is to be run, before any device is touched: buffers by size and role, and launches in order.
+//! What is to be run, before any device is touched: buffers, and launches in order.
 
-use super::conv::Packing;
+use super::grid::{fold, word};
 use super::kernel::{Access, Kernel, Param};
+use super::loops;
+use super::packing::Packing;
+use super::target::Target;
+use super::template::Settings;
+use super::view::{BufferId, BufferSpec, Role, View, align};
+use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Bindings start at multiples of this many bytes (WebGPU's default `minStorageBufferOffsetAlignment`).
-pub const ALIGNMENT: u64 = 256;
-
-/// Rounds up to [`ALIGNMENT`].
-pub fn align(bytes: u64) -> u64 {
-    bytes.next_multiple_of(ALIGNMENT)
-}
-
-/// Index into [`Program::buffers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferId(pub usize);
-
-/// How long the content of a buffer matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Written by the host before each run.
-    Input,
-    /// Shared by name between programs and kept from run to run: parameters, gradients, optimiser state.
-    Persistent,
-    /// Read by the host after a run: must not share its slot with a later value.
-    Output,
-    /// Lives from the first launch that writes it to the last that reads it; slots are reused.
-    Temporary,
-}
-
-/// A buffer of a program.
-#[derive(Clone, Debug)]
-pub struct BufferSpec {
-    /// Unique for persistent buffers; a label otherwise.
-    pub name: String,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Lifetime class.
-    pub role: Role,
-    /// Area of the network that it belongs to, for the memory table.
-    pub area: String,
-    /// Timestep that it belongs to, if to one.
-    pub timestep: Option<usize>,
-}
-
-/// A range of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct View {
-    /// The buffer.
-    pub buffer: BufferId,
-    /// Bytes from its start, a multiple of [`ALIGNMENT`].
-    pub offset: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
 
 /// One dispatch.
 #[derive(Clone, Debug)]
@@ -74,7 +28,7 @@ pub struct Launch {
     pub timestep: Option<usize>,
     /// Area of the network.
     pub area: String,
-    /// For people: operation, value and timestep, as in `conv2d v2.b t=1`.
+    /// For people: operation, value and timestep, as in `conv2d v2.bottom_up t=1`.
     pub label: String,
     /// Whether it packs a weight, which all later launches of the run that want it so share.
     pub packs_weight: bool,
@@ -100,6 +54,56 @@ impl<'a> Site<'a> {
     }
 }
 
+/// Most storage buffers of a kernel: WebGPU's default limit, as are the next two.
+const MOST_BUFFERS: usize = 8;
+/// Most invocations of a workgroup.
+const MOST_INVOCATIONS: u32 = 256;
+/// Most bytes of workgroup memory.
+const MOST_WORKGROUP_MEMORY: u32 = 16 << 10;
+/// Most bytes of a binding whatever the adapter allows: kernels count words with 32 bits, and their last lanes count on for a
+/// while behind the end.
+const MOST_INDEXED: u64 = 4 << 31;
+
+impl Launch {
+    /// Checks grid, bindings, loops and kernel against an adapter.
+    ///
+    /// # Errors
+    /// The first figure that does not fit, beside the figure allowed.
+    pub fn fits(&self, target: &Target) -> Result<()> {
+        let (label, name, kernel) = (&self.label, &target.name, &self.kernel);
+        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        let most = target.max_binding.min(MOST_INDEXED);
+        if let Some((operand, view)) = self.operands.iter().find(|(_, view)| view.bytes > most) {
+            let (asked, allowed) = (mib(view.bytes), (10.0 * mib(most)).floor() / 10.0); // 2^31 - 1 is not 2048.0 MiB
+            return Err(Error::Gpu(format!(
+                "{label}: `{operand}` binds {asked:.1} MiB; {name} allows {allowed:.1} MiB"
+            )));
+        }
+        if let Some(&asked) = self.grid.iter().find(|&&g| g > target.max_grid) {
+            let allowed = target.max_grid;
+            return Err(Error::Gpu(format!("{label}: {asked} workgroups in one dimension; {allowed} are allowed")));
+        }
+        let turns = loops::longest(kernel, &self.params);
+        if turns > loops::MOST_TURNS {
+            let allowed = loops::MOST_TURNS;
+            return Err(Error::Gpu(format!("{label}: a loop of {turns} turns; drivers may stop one beyond {allowed}")));
+        }
+        let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+        let invocations: u32 = kernel.workgroup.iter().product();
+        for (what, asked, allowed) in [
+            ("storage buffers", buffers as u32, MOST_BUFFERS as u32),
+            ("invocations in a workgroup", invocations, MOST_INVOCATIONS),
+            ("bytes of workgroup memory", kernel.workgroup_memory, MOST_WORKGROUP_MEMORY),
+        ] {
+            if asked > allowed {
+                let kernel = kernel.label();
+                return Err(Error::Gpu(format!("{label}: kernel {kernel} has {asked} {what}; {allowed} are allowed")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A sequence of launches over virtual buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
@@ -108,7 +112,7 @@ pub struct Program {
     /// All launches, in order.
     pub launches: Vec<Launch>,
     /// Where a launch has put each packed weight.
-    pub packed: HashMap<Packing, View>,
+    pub(super) packed: HashMap<Packing, View>,
 }
 
 impl Program {
@@ -129,6 +133,24 @@ impl Program {
         let spec = BufferSpec { name, bytes: align(4 * count as u64), role: Role::Temporary, area, timestep: None };
         let id = self.buffer(spec);
         self.whole(id)
+    }
+
+    /// Adds a launch of the kernel `name`, its grid folded where the adapter asks for that. Panics as [`Program::launch`] does.
+    ///
+    /// # Errors
+    /// When naga refuses the variant.
+    pub fn add(
+        &mut self,
+        target: &Target,
+        (name, settings): (&'static str, Settings),
+        operands: &[(&'static str, View)],
+        params: &[(&str, Param)],
+        grid: [usize; 3],
+        site: Site,
+    ) -> Result<&mut Launch> {
+        let (grid, settings) = fold(grid, settings, target);
+        let kernel = Kernel::new(name, &settings)?;
+        Ok(self.launch(&kernel, operands, params, grid, site))
     }
 
     /// Adds a launch. Panics when an operand is missing or unknown, or a buffer would be bound both read-only and
@@ -160,7 +182,7 @@ impl Program {
             kernel: kernel.clone(),
             operands: operands.to_vec(),
             params: kernel.pack_params(params),
-            grid: grid.map(|g| u32::try_from(g).expect("grids are below 2^32")),
+            grid: grid.map(word),
             op: site.op,
             timestep: site.timestep,
             area: site.area.to_string(),
@@ -168,40 +190,5 @@ impl Program {
             packs_weight: false,
         });
         self.launches.last_mut().expect("it was just added")
-    }
-}
-
-/// Facts about an adapter that decide which variants can run and which is chosen. Plain data, so that everything up
-/// to the memory plan works (and is tested) without a device.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Target {
-    /// Adapter name.
-    pub name: String,
-    /// Driver and its version.
-    pub driver: String,
-    /// Whether it is a CPU (lavapipe, SwiftShader, WARP).
-    pub cpu: bool,
-    /// The subgroup size if subgroup operations are available and the size cannot vary; else 0.
-    pub subgroup: u32,
-    /// Largest range of a buffer that one binding may cover, bytes.
-    pub max_binding: u64,
-    /// Largest buffer, bytes.
-    pub max_buffer: u64,
-    /// Largest grid in one dimension.
-    pub max_grid: u32,
-}
-
-impl Target {
-    /// WebGPU's guaranteed minimum: what every adapter offers.
-    pub fn minimum() -> Target {
-        Target {
-            name: "WebGPU defaults".into(),
-            driver: String::new(),
-            cpu: false,
-            subgroup: 0,
-            max_binding: 128 << 20,
-            max_buffer: 256 << 20,
-            max_grid: 65_535,
-        }
     }
 }

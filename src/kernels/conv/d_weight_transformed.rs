@@ -1,0 +1,91 @@
+//! Launches of weight gradients by Winograd's method.
+
+use super::product::{Matrices, product};
+use super::shape::{ConvShape, Start};
+use super::tile::Tile;
+use super::winograd::{self, Winograd};
+use crate::Result;
+use crate::kernels::{Program, Site, Target, View};
+
+/// How a weight gradient by Winograd's method goes through the timesteps: some at a time, each time with sums of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    cut: Winograd,
+    /// Timesteps of a part; the last may have fewer.
+    each: usize,
+    /// How many.
+    count: usize,
+    /// Words of the sums of a part.
+    words: usize,
+}
+
+impl Parts {
+    /// The parts for a variant, if Winograd's method suits the shape and the sums do not take too much memory.
+    pub fn of(tile: &Tile, shape: &ConvShape, steps: usize, target: &Target) -> Option<Parts> {
+        /// Most words of the transformed maps of a part, if it has more than one timestep.
+        const MAPS: usize = 4 << 20;
+        /// Most words of the sums of all parts, if there is more than one.
+        const SUMS: usize = 1 << 24;
+        /// Most terms of one sum: some lavapipe versions stop loops beyond 30,000 turns, and a turn takes two at least.
+        const TERMS: usize = 32_768;
+        let cut = Winograd::of(tile, shape, target)?;
+        let most = (MAPS / cut.words(shape.cin.max(shape.cout))).min(TERMS / cut.tiles());
+        let each = steps.div_ceil(steps.div_ceil(most.clamp(1, steps))); // parts of one length, about
+        let count = steps.div_ceil(each);
+        let words = (cut.positions() * shape.cin * shape.cout).next_multiple_of(64);
+        let fits = cut.tiles() <= TERMS && (count == 1 || count * words <= SUMS);
+        fits.then_some(Parts { cut, each, count, words })
+    }
+}
+
+/// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
+/// position.
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn conv2d_d_weight_transformed(
+    p: &mut Program,
+    target: &Target,
+    (tile, parts): (&Tile, &Parts),
+    shape: &ConvShape,
+    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    dw: View,
+    site: Site,
+) -> Result<()> {
+    let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
+    let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
+    for (part, first) in (0..steps).step_by(parts.each).enumerate() {
+        let count = parts.each.min(steps - first);
+        let from = |view: View, step: usize| view.part(first * step, None);
+        let v = winograd::panels(
+            p,
+            target,
+            cut,
+            ("winograd_input", ["x", "v"]),
+            (from(x, x_step), cin, x_step, count),
+            cin,
+            site,
+        )?;
+        let d = winograd::panels(
+            p,
+            target,
+            cut,
+            ("winograd_d_output", ["dy", "d"]),
+            (from(dy, dy_step), cout, dy_step, count),
+            tile.r,
+            site,
+        )?;
+        let sums = partial.part(part * parts.words, Some(parts.words));
+        let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
+        product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
+    }
+    let sums = winograd::Sums {
+        x: (x, x_step),
+        dy: (dy, dy_step),
+        steps,
+        partial,
+        parts: parts.count,
+        part_step: parts.words,
+    };
+    winograd::d_weight(p, target, cut, (cin, cout), (sums, dw), site)
+}

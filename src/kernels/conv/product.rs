@@ -1,0 +1,75 @@
+//! Matrix products with a register tile, and what the other kernels with such a tile share with them.
+
+use super::shape::Start;
+use super::tile::{Source, Tile};
+use crate::Result;
+use crate::kernels::loops::BLOCK;
+use crate::kernels::{Param, Program, Settings, Site, Target, View};
+
+/// Images in a vector that a batch of `n` allows.
+pub(super) fn vector(vec: usize, n: usize) -> usize {
+    if n.is_multiple_of(vec) { vec } else { 1 }
+}
+
+/// `together` weights are needed at a time and lie one after the other.
+pub(super) fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> Settings {
+    let settings = Settings::new()
+        .set("L", tile.lanes as u32)
+        .set("NV", tile.nv as u32)
+        .set("R", tile.r as u32)
+        .images(vec)
+        .flag("SUBGROUP", tile.source == Source::Subgroup)
+        .flag("SHARED", tile.source == Source::Shared);
+    if tile.source != Source::Subgroup {
+        return settings;
+    }
+    // Weights come as vectors where whole subgroups of them are needed at a time.
+    let lanes = target.subgroup as usize;
+    let wide = [4, 2].into_iter().find(|wide| together.is_multiple_of(wide * lanes)).unwrap_or(1);
+    let loads = together.div_ceil(wide * lanes) as u32;
+    settings
+        .set("S", target.subgroup)
+        .set("WV", wide as u32)
+        .set("LOADS", loads)
+        .flag("WIDE2", wide == 2)
+        .flag("WIDE4", wide == 4)
+}
+
+/// Bindings of the kernels with a register tile.
+pub(super) fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static str, View)> {
+    [vec![("x", x), ("w", w), ("y", y)], start.operands(x).to_vec()].concat()
+}
+
+/// Extents of products of matrices: `batch` times cout x cin by cin x columns.
+pub(super) struct Matrices {
+    pub(super) columns: usize,
+    pub(super) batch: usize,
+    pub(super) cin: usize,
+    pub(super) cout: usize,
+}
+
+/// y = start + the products of the packed weights w with x.
+pub(super) fn product(
+    p: &mut Program,
+    target: &Target,
+    tile: &Tile,
+    of: &Matrices,
+    (x, w, start, y): (View, View, Start, View),
+    site: Site,
+) -> Result<()> {
+    let vec = vector(tile.vec, of.columns);
+    // Beyond 128 accumulators, less of everything else is in flight.
+    let together = if tile.r * tile.nv * vec > 128 { 2 } else { 4 };
+    let mut settings = tile_settings(tile, vec, tile.r, target).set("CU", together);
+    if tile.source == Source::Shared {
+        settings = settings.set("CT", 16);
+    }
+    let settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
+    let columns = of.columns / vec;
+    let mut params: Vec<(&str, Param)> =
+        vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
+    params.extend(start.params());
+    let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
+    p.add(target, ("product", settings), &operands(x, w, start, y), &params, grid, site)?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Winograd's method as launches: a map cut into tiles, and the transforms of its tiles and weights. The matrices are those
+//! of `interpolation.rs`.
+
+use super::shape::{ConvShape, Start};
+use super::tile::{Outputs, Tile};
+use crate::Result;
+use crate::kernels::grid::{Cover, cover};
+use crate::kernels::interpolation::POINTS;
+use crate::kernels::{Param, Program, Settings, Site, Target, View};
+
+/// A convolution cut into tiles of outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Winograd {
+    /// Rows and columns of outputs of a tile.
+    m: usize,
+    /// Kernel size.
+    k: usize,
+    /// Tiles in a column of the map.
+    tiles_y: usize,
+    /// Tiles in a row of the map.
+    tiles_x: usize,
+    /// Images.
+    n: usize,
+    /// Rows of the map.
+    h: usize,
+    /// Columns of the map.
+    w: usize,
+}
+
+impl Winograd {
+    /// The cut into tiles of so many outputs, if there is one: stride 1, and no more points than are well conditioned.
+    pub fn new(outputs: Outputs, shape: &ConvShape) -> Option<Winograd> {
+        let m = outputs.side();
+        let fits = shape.k > 1 && shape.stride == 1 && m + shape.k <= POINTS.len() + 2;
+        let (tiles_y, tiles_x) = (shape.out_h.div_ceil(m), shape.out_w.div_ceil(m));
+        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n: shape.n, h: shape.out_h, w: shape.out_w })
+    }
+
+    /// Outputs in a row of a tile.
+    pub(super) fn side(&self) -> usize {
+        self.m
+    }
+
+    /// Transformed positions of a tile.
+    pub fn positions(&self) -> usize {
+        (self.m + self.k - 1).pow(2)
+    }
+
+    /// Tiles of all images.
+    pub fn tiles(&self) -> usize {
+        self.tiles_y * self.tiles_x * self.n
+    }
+
+    /// Images per lane of the transforms: with 4, CPU drivers take twice as long to compile and save a few per cent.
+    fn vector(&self) -> usize {
+        if self.n.is_multiple_of(2) { 2 } else { 1 }
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        let n = self.m + self.k - 1;
+        Settings::new().set("L", LANES as u32).set("M", self.m as u32).set("N", n as u32).set("K", self.k as u32)
+    }
+
+    /// Words of a transformed map.
+    pub fn words(&self, channels: usize) -> usize {
+        channels * self.positions() * self.tiles()
+    }
+
+    /// The cut that a variant asks for, if there is one and bindings can cover the transformed maps and weights.
+    pub fn of(tile: &Tile, shape: &ConvShape, target: &Target) -> Option<Winograd> {
+        let cut = Winograd::new(tile.winograd?, shape)?;
+        let (cin, cout) = (shape.cin.next_multiple_of(64), shape.cout.next_multiple_of(64)); // panels are filled up
+        let most = cut.words(cin).max(cut.words(cout)).max(cut.positions() * cin * cout) + MARGIN;
+        (4 * most as u64 <= target.max_binding).then_some(cut)
+    }
+}
+
+/// Words behind packed operands: whole subgroups may load past the end.
+pub(super) const MARGIN: usize = 64;
+/// Invocations of a workgroup.
+pub(super) const LANES: usize = 64;
+
+/// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
+fn each_tile(
+    p: &mut Program,
+    target: &Target,
+    (name, panels): (&'static str, bool),
+    cut: &Winograd,
+    (channels, steps): (usize, usize),
+    operands: &[(&'static str, View)],
+    more: &[(&'static str, Param)],
+    site: Site,
+) -> Result<()> {
+    let vec = cut.vector();
+    let count = channels * cut.tiles() / vec;
+    let Cover { groups, unroll } = cover(count, LANES, 1, target);
+    let settings = cut.settings().set("UNROLL", unroll as u32).images(vec);
+    let settings = if panels { settings.set("VEC", vec as u32).flag("PANELS", true) } else { settings };
+    let mut params: Vec<(&str, Param)> = vec![
+        ("n", (cut.n / vec).into()),
+        ("h", cut.h.into()),
+        ("w", cut.w.into()),
+        ("tiles_y", cut.tiles_y.into()),
+        ("tiles_x", cut.tiles_x.into()),
+        ("channels", channels.into()),
+        ("count", count.into()),
+    ];
+    params.extend(more);
+    p.add(target, (name, settings), operands, &params, [groups, steps, 1], site)?;
+    Ok(())
+}
+
+/// B^T x B of all tiles: [positions, channels, tiles].
+pub(super) fn input(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    (x, channels): (View, usize),
+    site: Site,
+) -> Result<View> {
+    let v = p.scratch("transformed", site.area, cut.words(channels));
+    each_tile(p, target, ("winograd_input", false), cut, (channels, 1), &[("x", x), ("v", v)], &[], site)?;
+    Ok(v)
+}
+
+/// y = start + A^T m A, where m are the products [positions, channels, tiles] of what x was transformed to.
+pub(super) fn output(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    channels: usize,
+    (m, (x, cin), start, y): (View, (View, usize), Start, View),
+    site: Site,
+) -> Result<()> {
+    let operands = [vec![("m", m), ("x", x), ("y", y)], start.operands(m).to_vec()].concat();
+    let more = [&start.params()[..], &[("cin", cin.into())]].concat();
+    each_tile(p, target, ("winograd_output", false), cut, (channels, 1), &operands, &more, site)
+}
+
+/// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
+/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
+pub(super) fn panels(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    (name, [read, written]): (&'static str, [&'static str; 2]),
+    (map, channels, step, steps): (View, usize, usize, usize),
+    width: usize,
+    site: Site,
+) -> Result<View> {
+    let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
+    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
+    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
+    Ok(result)
+}
+
+/// What a weight gradient is made of: `steps` maps x and dy, so many words apart, and the sums of their products in `parts`
+/// parts [positions, cout, cin], `part_step` words apart.
+pub(super) struct Sums {
+    pub(super) x: (View, usize),
+    pub(super) dy: (View, usize),
+    pub(super) steps: usize,
+    pub(super) partial: View,
+    pub(super) parts: usize,
+    pub(super) part_step: usize,
+}
+
+/// dw = G^T u G, where u is the sum of the parts.
+pub(super) fn d_weight(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    (cin, cout): (usize, usize),
+    (sums, dw): (Sums, View),
+    site: Site,
+) -> Result<()> {
+    let params: &[(&str, Param)] = &[
+        ("count", (cin * cout).into()),
+        ("parts", sums.parts.into()),
+        ("part_step", sums.part_step.into()),
+        ("cin", cin.into()),
+        ("n", cut.n.into()),
+        ("h", cut.h.into()),
+        ("w", cut.w.into()),
+        ("steps", sums.steps.into()),
+        ("x_step", sums.x.1.into()),
+        ("dy_step", sums.dy.1.into()),
+    ];
+    let operands = [("partial", sums.partial), ("x", sums.x.0), ("dy", sums.dy.0), ("dw", dw)];
+    let site = Site { label: &format!("{} sum", site.label), ..site };
+    let grid = [(cin * cout).div_ceil(LANES), 1, 1];
+    p.add(target, ("winograd_d_weight", cut.settings()), &operands, params, grid, site)?;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Facts about an adapter that decide which kernel variants can run.
+
+/// Facts about an adapter that decide which variants can run and which is chosen. Plain data, so that everything up
+/// to the memory plan works (and is tested) without a device.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Target {
+    /// Adapter name.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Whether it is a CPU (lavapipe, SwiftShader, WARP).
+    pub cpu: bool,
+    /// The subgroup size if subgroup operations are available and the size cannot vary; else 0.
+    pub subgroup: u32,
+    /// Largest range of a buffer that one binding may cover, bytes.
+    pub max_binding: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer: u64,
+    /// Largest grid in one dimension.
+    pub max_grid: u32,
+}
+
+impl Target {
+    /// WebGPU's guaranteed minimum: what every adapter offers.
+    pub fn minimum() -> Target {
+        Target {
+            name: "WebGPU defaults".into(),
+            driver: String::new(),
+            cpu: false,
+            subgroup: 0,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_grid: 65_535,
+        }
+    }
+
+    /// SwiftShader: the time it takes to compile grows fast with the length of the text.
+    pub fn slow_compiler(&self) -> bool {
+        let names = [&self.name, &self.driver].map(|name| name.to_lowercase());
+        self.cpu && names.iter().any(|name| name.contains("swiftshader"))
+    }
+}

@@ -1,0 +1,162 @@
+//! What is planned stays within what adapters allow: grids, loops, workgroup memory, storage buffers, 32-bit indices.
+
+use recurve::graph::compile::{Request, compile};
+use recurve::graph::lower::lower;
+use recurve::graph::{Graph, Origin};
+use recurve::kernels::choose::{Choices, ConvOp, Key};
+use recurve::kernels::conv::ConvShape;
+use recurve::kernels::loops::{MOST_TURNS, longest};
+use recurve::kernels::{Launch, Program, Target};
+use recurve::network::{NetworkConfig, Preset, Schedule};
+use recurve::ops::*;
+use std::collections::HashMap;
+
+/// GPUs without subgroups and with fixed ones, large and small bindings; lavapipe; SwiftShader; CPUs without subgroups.
+fn targets() -> Vec<Target> {
+    let gpu =
+        |subgroup: u32, max_binding: u64| Target { subgroup, max_binding, max_buffer: 1 << 40, ..Target::minimum() };
+    let cpu = |subgroup: u32, driver: &str| Target {
+        cpu: true,
+        driver: driver.into(),
+        max_buffer: 1 << 40,
+        ..gpu(subgroup, 1 << 30)
+    };
+    vec![
+        gpu(0, 2 << 30),
+        gpu(32, 2 << 30),
+        gpu(0, (4 << 30) - 1),
+        gpu(32, (4 << 30) - 1),
+        cpu(8, "llvmpipe"),
+        cpu(4, "llvmpipe"),
+        cpu(4, "SwiftShader driver"),
+        cpu(0, "WARP"),
+    ]
+}
+
+/// Asserts that a launch stays within the adapter's limits; bindings may honestly be too large.
+fn within(launch: &Launch, target: &Target, what: &str) {
+    let label = format!("{what}: {} ({})", launch.label, launch.kernel.label());
+    assert!(launch.grid.iter().all(|&g| (1..=target.max_grid).contains(&g)), "{label}: grid {:?}", launch.grid);
+    let turns = longest(&launch.kernel, &launch.params);
+    assert!(turns <= MOST_TURNS, "{label}: a loop of {turns} turns");
+    // No binding is too large here, so that nothing else may be refused either.
+    let unbounded = Target { max_binding: u64::MAX, ..target.clone() };
+    let indexable = launch.operands.iter().all(|(_, view)| view.bytes <= 4 << 31);
+    let fits = launch.fits(&unbounded);
+    assert!(fits.is_ok() || !indexable, "{label}: {}", fits.unwrap_err());
+}
+
+fn plan(config: &NetworkConfig, batch: usize, target: &Target, what: &str) {
+    let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
+    let request = Request::training(&network, &schedule, batch, target);
+    let compiled = compile(&request).unwrap_or_else(|e| panic!("{what}: {e}"));
+    compiled.program.launches.iter().for_each(|launch| within(launch, target, what));
+}
+
+#[test]
+fn every_preset_stays_within_the_limits_at_every_batch() {
+    for target in targets() {
+        for preset in Preset::ALL {
+            for batch in [1, 2, 28, 64, 256, 1024] {
+                let what = format!("{} batch {batch}, subgroup {}", preset.name(), target.subgroup);
+                plan(&preset.network(), batch, &target, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_maps_stay_within_the_limits() {
+    let config = NetworkConfig { image_size: 256, stem_channels: 64, ..Preset::Blt128.network() };
+    for target in targets() {
+        for batch in [1, 28, 1000] {
+            plan(&config, batch, &target, &format!("256 px, batch {batch}, subgroup {}", target.subgroup));
+        }
+    }
+}
+
+/// The launches of one operation on inputs of the given shapes.
+fn operation(target: &Target, op: Op, inputs: &[Vec<usize>]) -> Program {
+    let mut graph = Graph::default();
+    let inputs: Vec<_> = inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+    graph.outputs = graph.node(op, &inputs, "y", "op", 0);
+    lower(&graph, target, Choices::TABLE, Program::default(), &HashMap::new()).expect("lowers").program
+}
+
+#[test]
+fn long_lists_stay_within_the_limits() {
+    let classes = 1_000_000;
+    let (logits, labels) = (vec![classes, 1, 1, 2], vec![2]);
+    let norm = Norm { groups: 1, per_channel: false, relu: true };
+    let (large, stats) = (vec![64, 1024, 1024, 1], vec![2, 1, 1]);
+    let affine = vec![64, 1024, 1024];
+    let many = vec![1, 1, 1, 2_000_001];
+    let cases: Vec<(Op, Vec<Vec<usize>>)> = vec![
+        (SoftmaxCe.into(), vec![logits.clone(), labels.clone()]),
+        (SoftmaxCeDLogits.into(), vec![logits.clone(), labels, vec![1]]),
+        (Conv2d { k: 1, stride: 1, bias: true, base: false }.into(), vec![vec![16, 1, 1, 2], vec![classes, 16], vec![classes]]),
+        (Conv2dDInput { k: 1, stride: 1, base: false }.into(), vec![logits.clone(), vec![classes, 16]]),
+        (Conv2dDWeight { k: 1, stride: 1, linear: true }.into(), vec![vec![16, 1, 1, 2], logits]),
+        (Conv2d { k: 3, stride: 1, bias: false, base: false }.into(), vec![vec![40_001, 4, 4, 1], vec![5, 40_001, 3, 3]]),
+        (ConvTranspose2d { k: 3, stride: 2, bias: false, base: false }.into(), vec![vec![40_001, 4, 4, 1], vec![40_001, 5, 3, 3]]),
+        (Conv2dDWeight { k: 3, stride: 1, linear: false }.into(), vec![vec![1024, 3, 40_001, 1], vec![1024, 3, 40_001, 1]]),
+        (Conv2d { k: 1, stride: 1, bias: false, base: false }.into(), vec![vec![3, 512, 512, 128], vec![32, 3, 1, 1]]),
+        (AvgPool.into(), vec![vec![3, 4096, 4096, 1]]),
+        (AvgPoolDInput { h: 4096, w: 4096 }.into(), vec![vec![3, 1, 1, 1]]),
+        (ChannelSum.into(), vec![vec![3, 4096, 4096, 4]]),
+        (MaxPool.into(), vec![vec![3, 4, 4, 3_000_001]]),
+        (MaxPoolDInput { base: false }.into(), vec![vec![3, 4, 4, 3_000_001], vec![3, 2, 2, 3_000_001]]),
+        (norm.into(), vec![large.clone(), affine.clone(), affine.clone()]),
+        (NormDInput(norm).into(), vec![large.clone(), stats.clone(), affine, large.clone(), large.clone()]),
+        (NormDAffine(norm).into(), vec![large.clone(), stats, large.clone(), large]),
+        (NormDAffine(norm).into(), vec![many.clone(), vec![2, 1, 2_000_001], many.clone(), many.clone()]),
+        (norm.into(), vec![many, vec![1], vec![1]]),
+    ];
+    for target in targets() {
+        for (op, inputs) in &cases {
+            let what = format!("{op:?} {inputs:?}, subgroup {}", target.subgroup);
+            operation(&target, *op, inputs).launches.iter().for_each(|launch| within(launch, &target, &what));
+        }
+    }
+}
+
+#[test]
+fn every_odd_kernel_has_a_variant_that_fits() {
+    for target in targets() {
+        for k in (1..=31).step_by(2) {
+            for (c, n) in [(3, 1), (64, 4)] {
+                let (map, large, weight) = (vec![c, 8, 8, n], vec![32, 16, 16, n], vec![32, c, k, k]);
+                let (y, transposed) = (vec![32, 8, 8, n], vec![c, 32, k, k]);
+                let base = false;
+                let cases: [(Op, Vec<Vec<usize>>); 6] = [
+                    (Conv2d { k, stride: 1, bias: false, base }.into(), vec![map.clone(), weight.clone()]),
+                    (Conv2dDInput { k, stride: 1, base }.into(), vec![y.clone(), weight]),
+                    (Conv2dDWeight { k, stride: 1, linear: false }.into(), vec![map.clone(), y]),
+                    (ConvTranspose2d { k, stride: 2, bias: false, base }.into(), vec![map.clone(), transposed.clone()]),
+                    (ConvTranspose2dDInput { k, stride: 2, base }.into(), vec![large.clone(), transposed]),
+                    (ConvTranspose2dDWeight { k, stride: 2 }.into(), vec![map, large]),
+                ];
+                for (op, inputs) in cases {
+                    let what = format!("{op:?} {inputs:?}, cpu {}, subgroup {}", target.cpu, target.subgroup);
+                    operation(&target, op, &inputs).launches.iter().for_each(|launch| within(launch, &target, &what));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_table_chooses_is_listed() {
+    for target in targets() {
+        for k in (1..=31).step_by(2) {
+            for (op, shape) in [
+                (ConvOp::Conv2d, ConvShape::same(3, 5, 7, 9, 9, k)),
+                (ConvOp::Conv2d, ConvShape::strided(3, 5, 7, [9, 9], k, 4)),
+                (ConvOp::ConvTranspose2d, ConvShape::transposed(3, 5, 7, [9, 9], k, 2)),
+            ] {
+                let chosen = Choices::TABLE.variant(&target, &Key { op, shape, steps: 1 });
+                assert!(chosen.serves(op), "{op:?} k {k}: {chosen}");
+            }
+        }
+    }
+}
