@@ -1,5 +1,6 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
+use super::strides;
 use crate::bench::ceilings::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
@@ -43,6 +44,9 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
     for k in [1, 3, 5, 7] {
         convolutions(target, k, &mut take)?;
     }
+    for strided in strides::cases(target) {
+        take(&strided.program(target)?.0);
+    }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
     for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
         let kernel = Kernel::new(name, &Settings::new())?;
@@ -78,6 +82,8 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
     for variant in variants(target, ConvOp::Conv2d, k, 1) {
         add(variant, Op::Conv2d { k, bias: false, base }, &with_weight(&small))?;
         add(variant, Op::Conv2dDInput { k, base }, &with_weight(&small))?;
+    }
+    for variant in variants(target, ConvOp::Conv2d, k, 2) {
         add(variant, Op::ConvTranspose2dDInput { k, base }, &with_weight(&large))?;
     }
     for variant in variants(target, ConvOp::ConvTranspose2d, k, 2) {
@@ -85,6 +91,8 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
     }
     for variant in variants(target, ConvOp::Conv2dDWeight, k, 1) {
         add(variant, Op::Conv2dDWeight { k, linear: false }, &[small.clone(), small.clone()])?;
+    }
+    for variant in variants(target, ConvOp::Conv2dDWeight, k, 2) {
         add(variant, Op::ConvTranspose2dDWeight { k }, &[small.clone(), large.clone()])?;
     }
     Ok(())
