@@ -58,6 +58,12 @@ fn check(kernel: &Kernel) {
     assert!(kernel.workgroup[2] <= 64, "{label}: {:?}", kernel.workgroup);
     assert!(kernel.workgroup_memory <= 16 << 10, "{label}: {} bytes of workgroup memory", kernel.workgroup_memory);
     assert!(kernel.params_size <= 64 << 10, "{label}");
+    let comments: Vec<&str> = kernel.source.lines().filter_map(|line| line.trim().strip_prefix("//")).collect();
+    let text: String = comments.iter().skip_while(|line| !line.trim().starts_with("Constants:")).copied().collect();
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for name in kernel.settings.names() {
+        assert!(words.contains(&name), "{label}: the text does not say what {name} is");
+    }
     let bytes = |to| translate(kernel, to).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(bytes(Language::Spirv)[..4], 0x0723_0203_u32.to_le_bytes(), "{label}: SPIR-V's magic number");
     for (to, entry) in [(Language::Msl, "kernel void"), (Language::Hlsl, "[numthreads(")] {

@@ -1,6 +1,6 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
-use super::probes::probes;
+use super::{probes::probes, strides};
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
@@ -45,6 +45,9 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
     for k in [1, 3, 5, 7] {
         convolutions(target, k, &mut take)?;
     }
+    for strided in strides::cases(target) {
+        take(&strided.program(target)?.0);
+    }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
     for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
         let kernel = Kernel::new(name, &Settings::new())?;
@@ -79,6 +82,8 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
     for variant in variants(target, ConvOp::Conv2d, k, 1) {
         add(variant, Conv2d { k, stride: 1, bias, base }.into(), &with_weight(&small))?;
         add(variant, Conv2dDInput { k, stride: 1, base }.into(), &with_weight(&small))?;
+    }
+    for variant in variants(target, ConvOp::Conv2d, k, 2) {
         add(variant, ConvTranspose2dDInput { k, stride: 2, base }.into(), &with_weight(&large))?;
     }
     for variant in variants(target, ConvOp::ConvTranspose2d, k, 2) {
@@ -86,6 +91,8 @@ fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> R
     }
     for variant in variants(target, ConvOp::Conv2dDWeight, k, 1) {
         add(variant, Conv2dDWeight { k, stride: 1, linear: false }.into(), &[small.clone(), small.clone()])?;
+    }
+    for variant in variants(target, ConvOp::Conv2dDWeight, k, 2) {
         add(variant, ConvTranspose2dDWeight { k, stride: 2 }.into(), &[small.clone(), large.clone()])?;
     }
     Ok(())

@@ -71,12 +71,12 @@ impl Strided {
         self.forced.map_or("strided".into(), |variant| format!("strided {variant}"))
     }
 
-    /// The result on the device.
+    /// The launches, where the operands lie, and the result.
     ///
     /// # Errors
-    /// What the device says.
-    pub fn run(&self, gpu: &Gpu) -> Result<Results> {
-        let (key, target) = (&self.key, &gpu.target);
+    /// When naga refuses the variant.
+    pub fn program(&self, target: &Target) -> Result<(Program, [View; 4], View)> {
+        let key = &self.key;
         let choices = self.forced.map_or_else(Choices::default, Choices::force);
         let mut program = Program::default();
         let mut buffer = |name: &str, count: usize, role: Role| {
@@ -102,9 +102,18 @@ impl Strided {
             }
             (Variant::Weight(_), op) => unreachable!("a tile for {op:?}"),
         }
+        Ok((program, views, out))
+    }
+
+    /// The result on the device.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn run(&self, gpu: &Gpu) -> Result<Results> {
+        let (program, views, out) = self.program(&gpu.target)?;
         let plan = Plan::new(&program, true);
         checker::check(&program, &plan)?;
-        plan.fits(&program, target)?;
+        plan.fits(&program, &gpu.target)?;
         let recording = Recording::new(gpu, &program, &plan, &mut Store::default())?;
         recording.poison(gpu, &program);
         let used = |view: View| program.launches.iter().any(|l| l.operands.iter().any(|o| o.1.buffer == view.buffer));

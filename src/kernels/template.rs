@@ -58,6 +58,11 @@ impl Settings {
         self.constants.get(name).copied()
     }
 
+    /// Names of the constants.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.constants.keys().copied()
+    }
+
     /// Whether a flag is set.
     pub fn is_set(&self, flag: &str) -> bool {
         self.flags.contains(&flag)

@@ -1,0 +1,177 @@
+//! Nested loops and folded grids on the device: sizes beyond which kernels take them, on whole numbers, whose sums are exact in
+//! any order, against the plain loops of the twins.
+
+use recurve::check::run::run_graph;
+use recurve::check::twin::{Operand, prepare, results_of};
+use recurve::gpu::{Gpu, Options};
+use recurve::graph::lower::lower;
+use recurve::graph::{Graph, Origin, ValueId};
+use recurve::kernels::choose::{Choices, ConvOp, Variant, variants};
+use recurve::kernels::conv::{Lanes, WeightTile};
+use recurve::kernels::{Program, Target};
+use recurve::ops::{Norm, Op};
+use std::collections::{BTreeSet, HashMap};
+
+fn gpu() -> Gpu {
+    Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter")
+}
+
+/// Whole numbers from -2 to 2, the same every time.
+fn whole_numbers(seed: usize, count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7 + i / 11 + seed) % 5) as f32 - 2.0).collect()
+}
+
+struct Case {
+    op: Op,
+    shapes: Vec<Vec<usize>>,
+    choices: Choices,
+}
+
+fn case(op: Op, shapes: &[&[usize]]) -> Case {
+    Case { op, shapes: shapes.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
+}
+
+impl Case {
+    fn shapes(&self) -> Vec<&[usize]> {
+        self.shapes.iter().map(Vec::as_slice).collect()
+    }
+
+    fn values(&self) -> Vec<Vec<f32>> {
+        let counts = self.shapes.iter().map(|shape| shape.iter().product());
+        let mut values: Vec<Vec<f32>> = counts.enumerate().map(|(seed, count)| whole_numbers(seed, count)).collect();
+        prepare(&self.op, &self.shapes(), &mut values);
+        values
+    }
+
+    fn twin(&self, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let shapes = self.shapes();
+        let operands: Vec<Operand> =
+            shapes.iter().zip(values).map(|(shape, values)| Operand { shape, values }).collect();
+        let results = self.op.output_shapes(&shapes);
+        results_of(&self.op, &operands, &results.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    fn lowered(&self, target: &Target) -> Program {
+        let mut graph = Graph::default();
+        let inputs: Vec<ValueId> =
+            self.shapes.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+        graph.outputs = graph.node(self.op, &inputs, "y", "op", 0);
+        lower(&graph, target, &self.choices, Program::default(), &HashMap::new()).expect("lowers").program
+    }
+
+    fn on_device(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let mut graph = Graph::default();
+        let inputs: Vec<ValueId> =
+            self.shapes.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+        let outputs = graph.node(self.op, &inputs, "y", "op", 0);
+        graph.outputs = outputs.clone();
+        let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
+        let fed: Vec<(ValueId, Vec<u32>)> = inputs.into_iter().zip(words).collect();
+        run_graph(gpu, &graph, &self.choices, &fed, &outputs).unwrap_or_else(|e| panic!("{:?}: {e}", self.op))
+    }
+}
+
+/// Largest difference, relative to the largest expected value; infinite for NaN.
+fn difference(expected: &[f32], found: &[f32]) -> f32 {
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let errors = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
+    errors.fold(0.0, |worst: f32, e| if e.is_finite() { worst.max(e) } else { f32::INFINITY }) / largest
+}
+
+/// A weight gradient forced to one split.
+fn one_split(target: &Target, along: Lanes) -> Choices {
+    let fits = |v: &Variant| matches!(v, Variant::Weight(tile) if tile.along == along);
+    let Some(Variant::Weight(tile)) = variants(target, ConvOp::Conv2dDWeight, 3, 1).into_iter().find(fits) else {
+        panic!("there are variants along {along:?}");
+    };
+    Choices::force(Variant::Weight(WeightTile { splits: 1, ..tile }))
+}
+
+#[test]
+fn nested_loops_compute_the_same() {
+    let gpu = gpu();
+    let (k, bias, base) = (3, false, false);
+    let per_element = Norm { groups: 1, per_channel: false, relu: false };
+    let line: (&[usize], &[usize]) = (&[2, 1, 20_001, 1], &[3, 1, 20_001, 1]);
+    let long_line: (&[usize], &[usize]) = (&[1, 1, 140_001, 1], &[2, 1, 140_001, 1]);
+    let cases = [
+        (1e-6, case(Op::Conv2d { k, bias, base }, &[&[16_401, 2, 1, 1], &[3, 16_401, 3, 3]])),
+        (1e-6, case(Op::ConvTranspose2d { k, bias, base }, &[&[16_401, 2, 1, 1], &[16_401, 3, 3, 3]])),
+        (1e-6, case(Op::Conv2d { k: 1, bias, base }, &[&[70_001, 1, 1, 2], &[3, 70_001]])),
+        (
+            1e-6,
+            Case {
+                choices: one_split(&gpu.target, Lanes::Channels),
+                ..case(Op::Conv2dDWeight { k, linear: false }, &[line.0, line.1])
+            },
+        ),
+        (
+            1e-6,
+            Case {
+                choices: one_split(&gpu.target, Lanes::Pixels),
+                ..case(Op::Conv2dDWeight { k, linear: false }, &[long_line.0, long_line.1])
+            },
+        ),
+        (1e-6, case(Op::AvgPool, &[&[2, 200, 101, 3]])),
+        (1e-6, case(Op::AvgPoolDInput { h: 200, w: 101 }, &[&[2, 1, 1, 3]])),
+        (1e-5, case(Op::NormDAffine(per_element), &[&[3, 1, 1, 16_411], &[2, 1, 16_411], &[3, 1, 1, 16_411]])),
+        (1e-5, case(Op::SoftmaxCe, &[&[600_001, 1, 1, 2], &[2]])),
+        (1e-5, case(Op::SoftmaxCeDLogits, &[&[600_001, 1, 1, 2], &[2]])),
+    ];
+    for (tolerance, case) in cases {
+        let values = case.values();
+        let found = case.on_device(&gpu, &values);
+        for (i, (expected, found)) in case.twin(&values).iter().zip(&found).enumerate() {
+            let error = difference(expected, found);
+            assert!(error <= tolerance, "{:?}, result {i}: {error:e}", case.op);
+        }
+    }
+}
+
+#[test]
+fn folded_grids_compute_the_same() {
+    let whole = gpu();
+    let mut narrow = gpu();
+    narrow.target.max_grid = 24;
+    let mut folded = BTreeSet::new();
+    let (k, bias, base) = (3, true, true);
+    let norm = |per_channel| Norm { groups: 5, per_channel, relu: true };
+    let (map, pooled, stats): (&[usize], &[usize], &[usize]) = (&[35, 9, 10, 4], &[35, 4, 5, 4], &[2, 5, 4]);
+    let (y, large): (&[usize], &[usize]) = (&[33, 9, 10, 4], &[33, 18, 20, 4]);
+    let (w, v): (&[usize], &[usize]) = (&[33, 35, 3, 3], &[35, 33, 3, 3]);
+    let cases = [
+        case(Op::Conv2d { k, bias, base }, &[map, w, &[33], y]),
+        case(Op::Conv2d { k: 7, bias, base }, &[map, &[33, 35, 7, 7], &[33], y]),
+        case(Op::Conv2d { k: 1, bias, base }, &[map, &[33, 35, 1, 1], &[33], y]),
+        case(Op::Conv2dDInput { k, base }, &[y, w, map]),
+        case(Op::ConvTranspose2d { k, bias, base }, &[map, v, &[33], large]),
+        case(Op::ConvTranspose2dDInput { k, base }, &[large, v, map]),
+        case(Op::Conv2dDWeight { k, linear: false }, &[map, y]),
+        case(Op::ConvTranspose2dDWeight { k }, &[map, large]),
+        case(Op::Conv2d { k: 7, bias: false, base: false }, &[&[3, 9, 100, 4], &[33, 3, 7, 7]]),
+        case(Op::ConvTranspose2d { k, bias: false, base: false }, &[&[3, 9, 100, 4], &[3, 5, 3, 3]]),
+        case(Op::Conv2dDWeight { k, linear: false }, &[&[200, 4, 4, 3], &[5, 4, 4, 3]]),
+        case(Op::Norm(norm(true)), &[map, &[35], &[35]]),
+        case(Op::NormDInput(norm(false)), &[map, stats, &[35, 9, 10], map, map]),
+        case(Op::NormDAffine(norm(true)), &[map, stats, map, map]),
+        case(Op::Relu, &[map]),
+        case(Op::Add, &[map, map, map]),
+        case(Op::MaxPool, &[map]),
+        case(Op::MaxPoolDInput { base }, &[map, pooled, map]),
+        case(Op::AvgPool, &[&[35, 4, 4, 100]]),
+        case(Op::AvgPoolDInput { h: 4, w: 4 }, &[&[35, 1, 1, 100]]),
+        case(Op::ChannelSum, &[map]),
+        case(Op::SoftmaxCe, &[&[7, 1, 1, 300], &[300]]),
+        case(Op::SoftmaxCeDLogits, &[&[7, 1, 1, 300], &[300]]),
+    ];
+    for case in cases {
+        let values = case.values();
+        let launches = case.lowered(&narrow.target).launches;
+        folded.extend(launches.iter().filter(|l| l.kernel.settings.is_set("FOLDED")).map(|l| l.kernel.name));
+        // The same variants, which the table does not choose by the grid.
+        assert_eq!(case.on_device(&whole, &values), case.on_device(&narrow, &values), "{:?}", case.op);
+    }
+    for name in ["channel_sum", "conv2d", "conv2d_d_weight_channels", "conv_transpose2d", "max_pool", "product"] {
+        assert!(folded.contains(name), "{name} is not among the folded kernels: {folded:?}");
+    }
+}
