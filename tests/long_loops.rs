@@ -9,7 +9,7 @@ use recurve::graph::{Graph, Origin, ValueId};
 use recurve::kernels::choose::{Choices, ConvOp, Variant, variants};
 use recurve::kernels::conv::{Lanes, WeightTile};
 use recurve::kernels::{Program, Target};
-use recurve::ops::{Norm, Op};
+use recurve::ops::*;
 use std::collections::{BTreeSet, HashMap};
 
 fn gpu() -> Gpu {
@@ -27,8 +27,8 @@ struct Case {
     choices: Choices,
 }
 
-fn case(op: Op, shapes: &[&[usize]]) -> Case {
-    Case { op, shapes: shapes.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
+fn case(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
+    Case { op: op.into(), shapes: shapes.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
 }
 
 impl Case {
@@ -95,28 +95,28 @@ fn nested_loops_compute_the_same() {
     let line: (&[usize], &[usize]) = (&[2, 1, 20_001, 1], &[3, 1, 20_001, 1]);
     let long_line: (&[usize], &[usize]) = (&[1, 1, 140_001, 1], &[2, 1, 140_001, 1]);
     let cases = [
-        (1e-6, case(Op::Conv2d { k, bias, base }, &[&[16_401, 2, 1, 1], &[3, 16_401, 3, 3]])),
-        (1e-6, case(Op::ConvTranspose2d { k, bias, base }, &[&[16_401, 2, 1, 1], &[16_401, 3, 3, 3]])),
-        (1e-6, case(Op::Conv2d { k: 1, bias, base }, &[&[70_001, 1, 1, 2], &[3, 70_001]])),
+        (1e-6, case(Conv2d { k, stride: 1, bias, base }, &[&[16_401, 2, 1, 1], &[3, 16_401, 3, 3]])),
+        (1e-6, case(ConvTranspose2d { k, stride: 2, bias, base }, &[&[16_401, 2, 1, 1], &[16_401, 3, 3, 3]])),
+        (1e-6, case(Conv2d { k: 1, stride: 1, bias, base }, &[&[70_001, 1, 1, 2], &[3, 70_001]])),
         (
             1e-6,
             Case {
                 choices: one_split(&gpu.target, Lanes::Channels),
-                ..case(Op::Conv2dDWeight { k, linear: false }, &[line.0, line.1])
+                ..case(Conv2dDWeight { k, stride: 1, linear: false }, &[line.0, line.1])
             },
         ),
         (
             1e-6,
             Case {
                 choices: one_split(&gpu.target, Lanes::Pixels),
-                ..case(Op::Conv2dDWeight { k, linear: false }, &[long_line.0, long_line.1])
+                ..case(Conv2dDWeight { k, stride: 1, linear: false }, &[long_line.0, long_line.1])
             },
         ),
-        (1e-6, case(Op::AvgPool, &[&[2, 200, 101, 3]])),
-        (1e-6, case(Op::AvgPoolDInput { h: 200, w: 101 }, &[&[2, 1, 1, 3]])),
-        (1e-5, case(Op::NormDAffine(per_element), &[&[3, 1, 1, 16_411], &[2, 1, 16_411], &[3, 1, 1, 16_411]])),
-        (1e-5, case(Op::SoftmaxCe, &[&[600_001, 1, 1, 2], &[2]])),
-        (1e-5, case(Op::SoftmaxCeDLogits, &[&[600_001, 1, 1, 2], &[2]])),
+        (1e-6, case(AvgPool, &[&[2, 200, 101, 3]])),
+        (1e-6, case(AvgPoolDInput { h: 200, w: 101 }, &[&[2, 1, 1, 3]])),
+        (1e-5, case(NormDAffine(per_element), &[&[3, 1, 1, 16_411], &[2, 1, 16_411], &[3, 1, 1, 16_411]])),
+        (1e-5, case(SoftmaxCe, &[&[600_001, 1, 1, 2], &[2]])),
+        (1e-5, case(SoftmaxCeDLogits, &[&[600_001, 1, 1, 2], &[2], &[1]])),
     ];
     for (tolerance, case) in cases {
         let values = case.values();
@@ -140,29 +140,29 @@ fn folded_grids_compute_the_same() {
     let (y, large): (&[usize], &[usize]) = (&[33, 9, 10, 4], &[33, 18, 20, 4]);
     let (w, v): (&[usize], &[usize]) = (&[33, 35, 3, 3], &[35, 33, 3, 3]);
     let cases = [
-        case(Op::Conv2d { k, bias, base }, &[map, w, &[33], y]),
-        case(Op::Conv2d { k: 7, bias, base }, &[map, &[33, 35, 7, 7], &[33], y]),
-        case(Op::Conv2d { k: 1, bias, base }, &[map, &[33, 35, 1, 1], &[33], y]),
-        case(Op::Conv2dDInput { k, base }, &[y, w, map]),
-        case(Op::ConvTranspose2d { k, bias, base }, &[map, v, &[33], large]),
-        case(Op::ConvTranspose2dDInput { k, base }, &[large, v, map]),
-        case(Op::Conv2dDWeight { k, linear: false }, &[map, y]),
-        case(Op::ConvTranspose2dDWeight { k }, &[map, large]),
-        case(Op::Conv2d { k: 7, bias: false, base: false }, &[&[3, 9, 100, 4], &[33, 3, 7, 7]]),
-        case(Op::ConvTranspose2d { k, bias: false, base: false }, &[&[3, 9, 100, 4], &[3, 5, 3, 3]]),
-        case(Op::Conv2dDWeight { k, linear: false }, &[&[200, 4, 4, 3], &[5, 4, 4, 3]]),
+        case(Conv2d { k, stride: 1, bias, base }, &[map, w, &[33], y]),
+        case(Conv2d { k: 7, stride: 1, bias, base }, &[map, &[33, 35, 7, 7], &[33], y]),
+        case(Conv2d { k: 1, stride: 1, bias, base }, &[map, &[33, 35, 1, 1], &[33], y]),
+        case(Conv2dDInput { k, stride: 1, base }, &[y, w, map]),
+        case(ConvTranspose2d { k, stride: 2, bias, base }, &[map, v, &[33], large]),
+        case(ConvTranspose2dDInput { k, stride: 2, base }, &[large, v, map]),
+        case(Conv2dDWeight { k, stride: 1, linear: false }, &[map, y]),
+        case(ConvTranspose2dDWeight { k, stride: 2 }, &[map, large]),
+        case(Conv2d { k: 7, stride: 1, bias: false, base: false }, &[&[3, 9, 100, 4], &[33, 3, 7, 7]]),
+        case(ConvTranspose2d { k, stride: 2, bias: false, base: false }, &[&[3, 9, 100, 4], &[3, 5, 3, 3]]),
+        case(Conv2dDWeight { k, stride: 1, linear: false }, &[&[200, 4, 4, 3], &[5, 4, 4, 3]]),
         case(Op::Norm(norm(true)), &[map, &[35], &[35]]),
-        case(Op::NormDInput(norm(false)), &[map, stats, &[35, 9, 10], map, map]),
-        case(Op::NormDAffine(norm(true)), &[map, stats, map, map]),
-        case(Op::Relu, &[map]),
-        case(Op::Add, &[map, map, map]),
-        case(Op::MaxPool, &[map]),
-        case(Op::MaxPoolDInput { base }, &[map, pooled, map]),
-        case(Op::AvgPool, &[&[35, 4, 4, 100]]),
-        case(Op::AvgPoolDInput { h: 4, w: 4 }, &[&[35, 1, 1, 100]]),
-        case(Op::ChannelSum, &[map]),
-        case(Op::SoftmaxCe, &[&[7, 1, 1, 300], &[300]]),
-        case(Op::SoftmaxCeDLogits, &[&[7, 1, 1, 300], &[300]]),
+        case(NormDInput(norm(false)), &[map, stats, &[35, 9, 10], map, map]),
+        case(NormDAffine(norm(true)), &[map, stats, map, map]),
+        case(Relu, &[map]),
+        case(Add, &[map, map, map]),
+        case(MaxPool, &[map]),
+        case(MaxPoolDInput { base }, &[map, pooled, map]),
+        case(AvgPool, &[&[35, 4, 4, 100]]),
+        case(AvgPoolDInput { h: 4, w: 4 }, &[&[35, 1, 1, 100]]),
+        case(ChannelSum, &[map]),
+        case(SoftmaxCe, &[&[7, 1, 1, 300], &[300]]),
+        case(SoftmaxCeDLogits, &[&[7, 1, 1, 300], &[300], &[1]]),
     ];
     for case in cases {
         let values = case.values();
