@@ -32,11 +32,11 @@ fn meet(co: u32, ci: u32, tap: u32) -> bool {
       for (var xo = 0u; xo < p.w; xo++) {
         let xi = xo + kx - K / 2u;
         if (yi >= p.h || xi >= p.w) { continue; }
-        let from = t * p.x_step + ((ci * p.h + yi) * p.w + xi) * p.n;
-        let to = t * p.dy_step + ((co * p.h + yo) * p.w + xo) * p.n;
+        let at_x = t * p.x_step + ((ci * p.h + yi) * p.w + xi) * p.n;
+        let at_dy = t * p.dy_step + ((co * p.h + yo) * p.w + xo) * p.n;
         for (var first = 0u; first < p.n; first += BLOCK) {
           for (var image = first; image < min(first + BLOCK, p.n); image++) {
-            if (x[from + image] != 0.0 && dy[to + image] != 0.0) { return true; }
+            if (x[at_x + image] != 0.0 && dy[at_dy + image] != 0.0) { return true; }
           }
         }
       }

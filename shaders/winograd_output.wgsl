@@ -87,7 +87,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let spot = plane + ((y0 + i / M) * p.w + x0 + i % M) * p.n;
         var sum = Images(start);
         if (p.has_base != 0u) { sum += base[spot]; }
-        y[spot] = select(y[spot], sum, seen == Images(0.0));
+//#if VEC2
+        if (seen.x == 0.0) { y[spot].x = sum.x; }
+        if (seen.y == 0.0) { y[spot].y = sum.y; }
+//#else
+        if (seen == 0.0) { y[spot] = sum; }
+//#endif
       }
     }
   }
