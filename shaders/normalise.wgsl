@@ -1,17 +1,20 @@
 // x[c, pixel, n] = table[c, byte c of the pixel of picture n]: pictures as the host has them, [n][pixel][3] bytes, four to
 // a word. The table holds the host's bits: (byte / 255 - mean) / std in f32.
+// Constants: L, invocations of a workgroup.
 struct Params { n: u32, pixels: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> pictures: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<f32>;
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;
+//#include fold
 
 fn byte(i: u32) -> u32 { return (pictures[i / 4u] >> (i % 4u * 8u)) & 255u; }
 
 @compute @workgroup_size(L)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let group = unfolded(id);
   let image = group.x * L + lane;
-  let pixel = group.z * groups.y + group.y;
+  let pixel = group.y;
   if (image >= p.n || pixel >= p.pixels) { return; }
   let first = (image * p.pixels + pixel) * 3u;
   for (var c = 0u; c < 3u; c++) {

@@ -94,12 +94,24 @@ fn long_lists_stay_within_the_limits() {
     let cases: Vec<(Op, Vec<Vec<usize>>)> = vec![
         (SoftmaxCe.into(), vec![logits.clone(), labels.clone()]),
         (SoftmaxCeDLogits.into(), vec![logits.clone(), labels, vec![1]]),
-        (Conv2d { k: 1, stride: 1, bias: true, base: false }.into(), vec![vec![16, 1, 1, 2], vec![classes, 16], vec![classes]]),
+        (
+            Conv2d { k: 1, stride: 1, bias: true, base: false }.into(),
+            vec![vec![16, 1, 1, 2], vec![classes, 16], vec![classes]],
+        ),
         (Conv2dDInput { k: 1, stride: 1, base: false }.into(), vec![logits.clone(), vec![classes, 16]]),
         (Conv2dDWeight { k: 1, stride: 1, linear: true }.into(), vec![vec![16, 1, 1, 2], logits]),
-        (Conv2d { k: 3, stride: 1, bias: false, base: false }.into(), vec![vec![40_001, 4, 4, 1], vec![5, 40_001, 3, 3]]),
-        (ConvTranspose2d { k: 3, stride: 2, bias: false, base: false }.into(), vec![vec![40_001, 4, 4, 1], vec![40_001, 5, 3, 3]]),
-        (Conv2dDWeight { k: 3, stride: 1, linear: false }.into(), vec![vec![1024, 3, 40_001, 1], vec![1024, 3, 40_001, 1]]),
+        (
+            Conv2d { k: 3, stride: 1, bias: false, base: false }.into(),
+            vec![vec![40_001, 4, 4, 1], vec![5, 40_001, 3, 3]],
+        ),
+        (
+            ConvTranspose2d { k: 3, stride: 2, bias: false, base: false }.into(),
+            vec![vec![40_001, 4, 4, 1], vec![40_001, 5, 3, 3]],
+        ),
+        (
+            Conv2dDWeight { k: 3, stride: 1, linear: false }.into(),
+            vec![vec![1024, 3, 40_001, 1], vec![1024, 3, 40_001, 1]],
+        ),
         (Conv2d { k: 1, stride: 1, bias: false, base: false }.into(), vec![vec![3, 512, 512, 128], vec![32, 3, 1, 1]]),
         (AvgPool.into(), vec![vec![3, 4096, 4096, 1]]),
         (AvgPoolDInput { h: 4096, w: 4096 }.into(), vec![vec![3, 1, 1, 1]]),

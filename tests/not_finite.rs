@@ -60,7 +60,11 @@ struct Alone {
 
 impl Alone {
     fn new(op: impl Into<Op>, inputs: &[&[usize]]) -> Alone {
-        Alone { op: op.into(), inputs: inputs.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
+        Alone {
+            op: op.into(),
+            inputs: inputs.iter().map(|shape| shape.to_vec()).collect(),
+            choices: Choices::default(),
+        }
     }
 
     fn shapes(&self) -> Vec<&[usize]> {

@@ -17,7 +17,13 @@ fn a_slot_shared_too_early_shows_as_nan() {
         });
     let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
     for (from, to) in [(x, a), (x, b), (b, of_b), (a, of_a)] {
-        program.launch(&kernel, &[("x", from), ("y", to)], &[("count", 64usize.into())], [1, 1, 1], Site::of("relu", ""));
+        program.launch(
+            &kernel,
+            &[("x", from), ("y", to)],
+            &[("count", 64usize.into())],
+            [1, 1, 1],
+            Site::of("relu", ""),
+        );
     }
     let sound = Plan::new(&program, true);
     checker::check(&program, &sound).unwrap();

@@ -49,9 +49,7 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let weight = normal(1, CLASSES * FEATURES);
     let readout = || Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS);
-    let mut streams: Vec<GpuStream> = (0..2)
-        .map(|_| stream(&gpu, readout(), SAMPLES, TIMESTEPS))
-        .collect();
+    let mut streams: Vec<GpuStream> = (0..2).map(|_| stream(&gpu, readout(), SAMPLES, TIMESTEPS)).collect();
     for first in (0..SAMPLES).step_by(WIDTH) {
         let images = WIDTH.min(SAMPLES - first);
         let seed = 10 + 10 * first as u64;

@@ -10,9 +10,9 @@ use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Preset, Schedule};
 use crate::ops::{
-    Add, AvgPool, AvgPoolDInput, ChannelSum, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput,
-    ConvTranspose2dDWeight, MaxPool, MaxPoolDInput, Modulate, ModulateDDrives, Norm, NormDAffine, NormDInput, Op, Relu,
-    ReluDInput, SoftmaxCe, SoftmaxCeDLogits,
+    Add, AvgPool, AvgPoolDInput, ChannelSum, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d,
+    ConvTranspose2dDInput, ConvTranspose2dDWeight, MaxPool, MaxPoolDInput, Modulate, ModulateDDrives, Norm,
+    NormDAffine, NormDInput, Op, Relu, ReluDInput, SoftmaxCe, SoftmaxCeDLogits,
 };
 use crate::reference::random::normal;
 use crate::{Error, Result};

@@ -24,7 +24,8 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     let texts = [("config", &golden.config_json), ("architecture", &golden.architecture_json)];
     let texts = texts.into_iter().filter_map(|(key, json)| Some((key.to_string(), json.as_ref()?.to_string())));
     let network = Description::from_golden_metadata(&texts.collect())?.network()?;
-    let protocol = golden.protocol_json.as_ref().map(|json| Protocol::from_golden_json(&json.to_string())).transpose()?;
+    let protocol =
+        golden.protocol_json.as_ref().map(|json| Protocol::from_golden_json(&json.to_string())).transpose()?;
     if let Some(protocol) = &protocol {
         protocol.validate(&network)?;
     }
@@ -93,13 +94,7 @@ fn loss(engine: &Engine, n: usize) -> Result<f32> {
 
 /// What the taps read, under the names of the golden files: the first area of the published family has its activation once
 /// where it is the same at all steps.
-fn tapped(
-    engine: &Engine,
-    network: &Network,
-    golden: &NetworkGolden,
-    n: usize,
-    results: &mut Results,
-) -> Result<()> {
+fn tapped(engine: &Engine, network: &Network, golden: &NetworkGolden, n: usize, results: &mut Results) -> Result<()> {
     for tapped in &engine.compiled.taps {
         let once = match tapped.of {
             Quantity::Input => Some("x".to_string()),

@@ -8,11 +8,9 @@ use crate::graph::checker;
 use crate::graph::lower::lower;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
-use crate::kernels::choose::Choices;
 use crate::kernels::Program;
-use crate::ops::{
-    Adam, Add, AvgPool, Conv2d, ConvTranspose2d, Hyper, MaxPool, Modulate, Norm, Op, Relu, SoftmaxCe,
-};
+use crate::kernels::choose::Choices;
+use crate::ops::{Adam, Add, AvgPool, Conv2d, ConvTranspose2d, Hyper, MaxPool, Modulate, Norm, Op, Relu, SoftmaxCe};
 use crate::reference::golden::{Op as Case, OpCase, Results};
 use crate::reference::{Tensor, mix, norm};
 use std::collections::HashMap;

@@ -265,7 +265,8 @@ fn whole(op: &Op, inputs: &[Operand], results: &[Operand]) -> Vec<Vec<f32>> {
             let value = |(i, &byte): (usize, &u8)| table[i % 3 * 256 + usize::from(byte)];
             let pixels: Vec<f32> = bytes.iter().enumerate().map(value).collect(); // [images, pixels, 3]
             let planes = pixels.chunks(3 * side * side);
-            let planes: Vec<f32> = planes.flat_map(|p| (0..3).flat_map(|c| p[c..].iter().step_by(3).copied())).collect();
+            let planes: Vec<f32> =
+                planes.flat_map(|p| (0..3).flat_map(|c| p[c..].iter().step_by(3).copied())).collect();
             vec![last(planes, images)]
         }
         Op::Scale(Scale { at }) => vec![each(&|i| inputs[1].values[at] * x.values[i])],

@@ -333,7 +333,8 @@ impl Bench<'_> {
         let name = format!("{}-b{}", network.preset.name(), network.batch);
         let arguments = format!("recurve bench passes {}", network.arguments());
         let names = (name.as_str(), arguments.as_str());
-        let (effects, rows) = passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds)?;
+        let (effects, rows) =
+            passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds)?;
         document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))

@@ -74,7 +74,8 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
 fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
     let report = out.join("report");
-    let options = AnalyseOptions { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
+    let options =
+        AnalyseOptions { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
     let analysis = recurve::trajectory::analyse::analyse(gpu, &options)?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)

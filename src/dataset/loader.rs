@@ -28,7 +28,15 @@ impl Loader {
     pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
         Loader::steps_per_epoch(&**dataset, split, batch)?;
         let len = dataset.len(split)?;
-        let order = Order { len, batch, seed: Some(seed), endless: dataset.endless(split), next: false, epoch: 0, shuffled: vec![] };
+        let order = Order {
+            len,
+            batch,
+            seed: Some(seed),
+            endless: dataset.endless(split),
+            next: false,
+            epoch: 0,
+            shuffled: vec![],
+        };
         Ok(Loader::start(dataset, split, order, start_step, None))
     }
 

@@ -55,7 +55,9 @@ impl Recording {
                 None => match store.0.get(&spec.name) {
                     Some(buffer) if buffer.size() < spec.bytes => {
                         let (name, found, asked) = (&spec.name, buffer.size(), spec.bytes);
-                        return Err(Error::Gpu(format!("buffer `{name}` is shared with {found} bytes, {asked} are needed")));
+                        return Err(Error::Gpu(format!(
+                            "buffer `{name}` is shared with {found} bytes, {asked} are needed"
+                        )));
                     }
                     Some(buffer) => buffer.clone(),
                     None => {

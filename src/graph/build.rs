@@ -2,7 +2,9 @@
 //! exists. What does not change over time is merged by a pass, not here.
 
 use super::{Graph, Origin, ValueId};
-use crate::network::{Area, Connection, From, IMAGE_CHANNELS, Interaction, Kind, Map, Network, Schedule, Shown, Unroll};
+use crate::network::{
+    Area, Connection, From, IMAGE_CHANNELS, Interaction, Kind, Map, Network, Schedule, Shown, Unroll,
+};
 use crate::ops::{Add, AvgPool, Conv2d, ConvTranspose2d, MaxPool, Modulate, Norm, Normalise, Relu, Scale, SoftmaxCe};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -268,7 +268,13 @@ mod tests {
         let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
         for &(x, y) in launches {
             let operands = [("x", program.whole(BufferId(x))), ("y", program.whole(BufferId(y)))];
-            program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site { label: &format!("{x} to {y}"), ..Site::of("relu", "") });
+            program.launch(
+                &kernel,
+                &operands,
+                &[("count", 64usize.into())],
+                [1, 1, 1],
+                Site { label: &format!("{x} to {y}"), ..Site::of("relu", "") },
+            );
         }
         program
     }
@@ -354,7 +360,13 @@ mod tests {
         let kernel = Kernel::new("modulate_d_drives", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
         let view = |i| program.whole(BufferId(i));
         let operands = [("b", view(0)), ("s", view(0)), ("dy", view(0)), ("db", view(1)), ("ds", view(2))];
-        program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site { label: "both", ..Site::of("relu", "") });
+        program.launch(
+            &kernel,
+            &operands,
+            &[("count", 64usize.into())],
+            [1, 1, 1],
+            Site { label: "both", ..Site::of("relu", "") },
+        );
         refused(check(&program, &placed(&program, &[Some(0), Some(1), Some(1)])), &["both written", "slot 1"]);
     }
 

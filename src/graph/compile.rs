@@ -204,7 +204,8 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let mut unrolled = unroll(network, schedule, batch);
     if unrolled.scores.iter().all(Option::is_none) {
         let (area, steps) = (&network.areas[network.readout.area].name, schedule.timesteps);
-        let what = format!("area `{area}`, which is read out, does not exist within {steps} timesteps: raise timesteps");
+        let what =
+            format!("area `{area}`, which is read out, does not exist within {steps} timesteps: raise timesteps");
         return Err(Error::Config(what));
     }
     let learned: Vec<String> = {
@@ -296,20 +297,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         Tapped { of: tap.of, shape: shape.unwrap_or_default(), views, series }
     };
     let taps = request.taps.iter().zip(in_series).map(tapped).collect();
-    Ok(Compiled {
-        unrolled,
-        after,
-        program,
-        views,
-        uses,
-        phases,
-        plan,
-        feeds,
-        places,
-        scores,
-        taps,
-        nodes_unrolled,
-    })
+    Ok(Compiled { unrolled, after, program, views, uses, phases, plan, feeds, places, scores, taps, nodes_unrolled })
 }
 
 /// A quantity at every timestep.

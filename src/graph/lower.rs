@@ -3,7 +3,7 @@
 use super::{Graph, Origin, ValueId};
 use crate::Result;
 use crate::kernels::choose::{Choices, Uses};
-use crate::kernels::{BufferSpec, Program, Site, Role, Target, View, align};
+use crate::kernels::{BufferSpec, Program, Role, Site, Target, View, align};
 use crate::ops::{self, Call};
 use std::collections::{BTreeMap, HashMap};
 
@@ -147,14 +147,8 @@ pub fn lower(
     }
     let mut uses = Uses::new();
     let shapes: Vec<&[usize]> = graph.values.iter().map(|value| &value.shape[..]).collect();
-    let mut context = ops::Context {
-        program: &mut program,
-        target,
-        shapes: &shapes,
-        views: &views,
-        choices,
-        uses: &mut uses,
-    };
+    let mut context =
+        ops::Context { program: &mut program, target, shapes: &shapes, views: &views, choices, uses: &mut uses };
     for node in &graph.nodes {
         let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
         let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);

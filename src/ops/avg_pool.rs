@@ -21,7 +21,13 @@ pub struct AvgPoolDInput {
 /// Invocations of a workgroup.
 const LANES: usize = 8;
 
-fn launch(c: &mut Context, name: &'static str, operands: &[(&'static str, View)], map: &[usize], site: Site) -> Result<()> {
+fn launch(
+    c: &mut Context,
+    name: &'static str,
+    operands: &[(&'static str, View)],
+    map: &[usize],
+    site: Site,
+) -> Result<()> {
     let params: &[(&str, Param)] = &[("n", map[3].into()), ("pixels", (map[1] * map[2]).into())];
     let grid = [map[3].div_ceil(LANES), map[0], 1];
     c.launch(name, &Settings::new().set("L", LANES as u32), operands, params, grid, site)

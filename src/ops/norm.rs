@@ -261,4 +261,3 @@ impl Rows {
         self.chunks * self.slots
     }
 }
-

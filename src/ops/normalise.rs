@@ -38,8 +38,7 @@ impl Operation for Normalise {
         let operands = [("pictures", pictures), ("table", table), ("x", c.view(call.outputs[0]))];
         let pixels = self.side * self.side;
         let params: &[(&str, Param)] = &[("n", self.images.into()), ("pixels", pixels.into())];
-        // A lane takes a pixel of an image; many pixels are walked by rows of the grid.
-        let grid = [self.images.div_ceil(LANES), pixels.min(1 << 15), pixels.div_ceil(1 << 15)];
+        let grid = [self.images.div_ceil(LANES), pixels, 1];
         c.launch("normalise", &Settings::new().set("L", LANES as u32), &operands, params, grid, site)
     }
 

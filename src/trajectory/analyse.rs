@@ -119,7 +119,9 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
     let layout = GpuStream::share(&mut store, &engines);
     let first = schedule.timesteps - layout.timesteps;
     if first > 0 {
-        notes.push(format!("The readout exists from step {first} on: step 0 of the statistics is step {first} of the run."));
+        notes.push(format!(
+            "The readout exists from step {first} on: step 0 of the statistics is step {first} of the run."
+        ));
     }
     let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut store)?;
     let loader = Loader::in_order(&data, options.split, request.batch, schedule.shows_next())?;
@@ -132,7 +134,6 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
         }
     })?;
     let statistics = statistics.finish()?;
-
 
     let json = |e: serde_json::Error| Error::Config(format!("the report: {e}"));
     let meta = Meta {
@@ -194,12 +195,9 @@ fn curves(run: &Path, split: &str) -> Result<Option<Training>> {
     let epochs: Vec<Epoch> = read_metrics(run)?
         .into_iter()
         .filter_map(|event| match event {
-            Event::Epoch { epoch, split: s, loss, accuracy, .. } if s == split => Some(Epoch {
-                epoch,
-                train_loss: None,
-                loss,
-                accuracy,
-            }),
+            Event::Epoch { epoch, split: s, loss, accuracy, .. } if s == split => {
+                Some(Epoch { epoch, train_loss: None, loss, accuracy })
+            }
             _ => None,
         })
         .collect();

@@ -240,19 +240,7 @@ impl<'g> GpuStream<'g> {
         }
         recording.write(gpu, unit, &readout.unit_vectors());
         let first = 0;
-        Ok(GpuStream {
-            gpu,
-            recording,
-            readout,
-            samples,
-            layout,
-            first,
-            batch,
-            labels,
-            trained,
-            untrained,
-            tables,
-        })
+        Ok(GpuStream { gpu, recording, readout, samples, layout, first, batch, labels, trained, untrained, tables })
     }
 
     /// Lets a stream that is made with `store` read labels, logits and representations where two networks leave them; gives

@@ -239,7 +239,8 @@ fn check_key(key: &Key) -> Result<(), String> {
 /// has.
 fn check_variant(key: &Key, variant: &Variant, target: &Target) -> Result<(), String> {
     let of_table = Choices::TABLE.variant(target, key);
-    let mut listed: Vec<Variant> = variants(target, key.op, key.shape.k, key.shape.stride).into_iter().chain([of_table]).collect();
+    let mut listed: Vec<Variant> =
+        variants(target, key.op, key.shape.k, key.shape.stride).into_iter().chain([of_table]).collect();
     let mut variant = *variant;
     // Splits come from the shape, not from the list.
     for listed in &mut listed {
@@ -400,7 +401,8 @@ choices = [
 ]
 "#;
         let file: File = toml::from_str(old).unwrap();
-        let shown: Vec<String> = file.choices.iter().map(|table| entry(table.clone(), &target()).unwrap().1.to_string()).collect();
+        let shown: Vec<String> =
+            file.choices.iter().map(|table| entry(table.clone(), &target()).unwrap().1.to_string()).collect();
         let expected = ["subgroup l8 r16 nv4 v2", "subgroup l8 r32 nv1 v4 f4", "channels subgroup l8 r2 c8 u1 v4 s3"];
         assert_eq!(shown, expected);
         let lines = file.choices.iter().map(inline).map(|line| format!("  {line},\n"));
