@@ -1,9 +1,9 @@
 // The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
 //
-// Where all of x under the kernel is 0, y is its start; the products leave rounding noise there, which would open a
-// rectification or move a weight that nothing should move. So a value that is small beside the products it comes from is
-// doubted: x is searched for a value that is not 0, which is found at once unless all are 0.
+// With p.exact: where all of x under the kernel is 0, y is its start; the products leave rounding noise there, which would open a
+// rectification or move a weight that nothing should move. So a tile whose values differ much in size is doubted: x is searched
+// under each value for one that is not 0, which is found at once unless all are 0.
 //
 // Constants:
 //   L       invocations of a workgroup
@@ -11,7 +11,10 @@
 //   M       rows and columns of outputs of a tile
 //   K       kernel size
 //   N       rows and columns of a transformed tile: M + K - 1
-struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32 }
+struct Params {
+  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32,
+  cin: u32, exact: u32,
+}
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> m: array<Images>;
@@ -50,14 +53,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let y0 = tile / p.n / p.tiles_x * M;
       let stride = p.channels * tiles;
       var t: array<Images, M * N>;             // A^T m
-      var size = Images(0.0);                  // of the largest m
 //#for c in 0..N
       {
 //#for r in 0..N
         let m$r = m[e + $($r * N + $c) * stride];
-//#end
-//#for r in 0..N
-        size = max(size, abs(m$r));
 //#end
 //#for r in 0..M
         t[$($r * N + $c)] = $sum{l: AT[$r] m$l};
@@ -67,32 +66,42 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       var start = 0.0;
       if (p.has_bias != 0u) { start = bias[channel]; }
       let plane = channel * p.h * p.w * p.n + image;
-      var doubted = 0u;                        // a bit for each value of the tile
 //#for r in 0..M
 //#for c in 0..M
+      let v$r_$c = $sum{l: AT[$c] t[$($r * N + $l)]};
       if (y0 + $r < p.h && x0 + $c < p.w) {
         let spot = plane + ((y0 + $r) * p.w + x0 + $c) * p.n;
         var sum = Images(start);
         if (p.has_base != 0u) { sum += base[spot]; }
-        let v = $sum{l: AT[$c] t[$($r * N + $l)]};
-        y[spot] = sum + v;
-        let small = select(Images(0.0), Images(1.0), (abs(v) < DOUBT * size) & (v != Images(0.0)));
-        doubted |= select(0u, 1u << $($r * M + $c)u, total(small) > 0.0);
+        y[spot] = sum + v$r_$c;
       }
 //#end
 //#end
-      for (; doubted != 0u; doubted &= doubted - 1u) {
-        let i = firstTrailingBit(doubted);
-        let seen = touched(y0 + i / M, x0 + i % M, image);
-        let spot = plane + ((y0 + i / M) * p.w + x0 + i % M) * p.n;
-        var sum = Images(start);
-        if (p.has_base != 0u) { sum += base[spot]; }
+      if (p.exact == 0u) { continue; }
+      var least = Images(3.0e38);
+      var most = Images(0.0);
+//#for r in 0..M
+//#for c in 0..M
+      least = min(least, abs(v$r_$c));
+      most = max(most, abs(v$r_$c));
+//#end
+//#end
+      if (total(select(Images(0.0), Images(1.0), least < DOUBT * most)) > 0.0) {
+        for (var i = 0u; i < M * M; i++) {
+          let yo = y0 + i / M;
+          let xo = x0 + i % M;
+          if (yo >= p.h || xo >= p.w) { continue; }
+          let seen = touched(yo, xo, image);
+          let spot = plane + (yo * p.w + xo) * p.n;
+          var sum = Images(start);
+          if (p.has_base != 0u) { sum += base[spot]; }
 //#if VEC2
-        if (seen.x == 0.0) { y[spot].x = sum.x; }
-        if (seen.y == 0.0) { y[spot].y = sum.y; }
+          if (seen.x == 0.0) { y[spot].x = sum.x; }
+          if (seen.y == 0.0) { y[spot].y = sum.y; }
 //#else
-        if (seen == 0.0) { y[spot] = sum; }
+          if (seen == 0.0) { y[spot] = sum; }
 //#endif
+        }
       }
     }
   }

@@ -96,7 +96,7 @@ impl Strided {
                 variant.d_weight(&mut program, target, shape, maps, out, site)?;
             }
             (Variant::Conv(tile), op) => {
-                let start = Start { base: Some(base), bias: Some(bias) };
+                let start = Start { base: Some(base), bias: Some(bias), exact: true };
                 let run = if op == ConvOp::Conv2d { conv2d } else { conv_transpose2d };
                 run(&mut program, target, &tile, shape, (x, second, order, start, out), site)?;
             }

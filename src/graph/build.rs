@@ -181,6 +181,9 @@ impl Builder<'_> {
 pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled {
     let (side, areas) = (network.image_size, network.areas.len());
     let mut b = Builder { network, schedule, graph: Graph::default(), parameters: BTreeMap::new(), gains: None };
+    let normed = |from: From| matches!(from, From::Area(area) if network.areas[area].norm.is_some());
+    let rounded = |a: &usize| network.areas[*a].norm.is_some() && network.into_area(*a).all(|c| normed(c.from));
+    b.graph.rounded = (0..areas).filter(rounded).map(|a| network.areas[a].name.clone()).collect();
     let normalise = Normalise { side, images: batch };
     let input = |graph: &mut Graph, name: &str, shape: &[usize]| graph.value(name, shape, Origin::Input, "input", None);
     let pictures = input(&mut b.graph, "pictures", &[normalise.words()]);

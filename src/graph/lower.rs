@@ -147,9 +147,17 @@ pub fn lower(
     }
     let mut uses = Uses::new();
     let shapes: Vec<&[usize]> = graph.values.iter().map(|value| &value.shape[..]).collect();
-    let mut context =
-        ops::Context { program: &mut program, target, shapes: &shapes, views: &views, choices, uses: &mut uses };
+    let mut context = ops::Context {
+        program: &mut program,
+        target,
+        shapes: &shapes,
+        views: &views,
+        choices,
+        uses: &mut uses,
+        exact: true,
+    };
     for node in &graph.nodes {
+        context.exact = !graph.rounded.contains(&node.area);
         let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
         let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);
         let call = Call { inputs: &node.inputs, outputs: &node.outputs };

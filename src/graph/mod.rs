@@ -17,6 +17,7 @@ pub mod taps;
 
 use crate::ops::Op;
 pub use crate::ops::ValueId;
+use std::collections::BTreeSet;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +76,10 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Values that the host reads after a run.
     pub outputs: Vec<ValueId>,
+    /// Areas in which convolutions may leave rounding noise in place of an exact 0: a norm follows, forward and backward,
+    /// after which nothing is exactly 0. Elsewhere noise could open a rectification, or move a weight that nothing should
+    /// move.
+    pub rounded: BTreeSet<String>,
 }
 
 impl Graph {

@@ -3,7 +3,7 @@
 use crate::kernels::{Program, Role, Target, align};
 use crate::{Error, Result};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Where every buffer of a program lives.
 #[derive(Clone, Debug)]
@@ -47,8 +47,50 @@ fn lifetimes(program: &Program) -> Vec<(usize, usize)> {
     lifetime
 }
 
-/// Bytes of the slots, and the slot of each buffer, for the given lifetimes.
-pub(super) fn assign(program: &Program, lifetime: &[(usize, usize)], reuse: bool) -> (Vec<u64>, Vec<Option<usize>>) {
+/// Bytes of the slots, and the slot of each buffer.
+type Slots = (Vec<u64>, Vec<Option<usize>>);
+
+/// Slots for the given lifetimes: the smaller of two plans. Neither is smaller for all programs.
+pub(super) fn assign(program: &Program, lifetime: &[(usize, usize)], reuse: bool) -> Slots {
+    /// Most buffers that are tried in order of size, which takes time with their square in the worst case.
+    const MOST_BY_SIZE: usize = 20_000;
+    let by_use = in_order_of_use(program, lifetime, reuse);
+    if !reuse || program.buffers.len() > MOST_BY_SIZE {
+        return by_use;
+    }
+    let by_size = in_order_of_size(program, lifetime);
+    let total = |slots: &Slots| slots.0.iter().sum::<u64>();
+    if total(&by_size) < total(&by_use) { by_size } else { by_use }
+}
+
+/// Whether a buffer has a slot: persistent ones live in the store, and some are touched by nothing.
+fn lives_in_a_slot(program: &Program, lifetime: &[(usize, usize)], i: usize) -> bool {
+    program.buffers[i].role != Role::Persistent && lifetime[i].0 != usize::MAX
+}
+
+/// The largest buffer first; each moves into the smallest slot whose tenants live at other times.
+fn in_order_of_size(program: &Program, lifetime: &[(usize, usize)]) -> Slots {
+    let mut order: Vec<usize> = (0..program.buffers.len()).filter(|&i| lives_in_a_slot(program, lifetime, i)).collect();
+    order.sort_by_key(|&i| (Reverse(program.buffers[i].bytes), lifetime[i].0));
+    let mut slots: Vec<u64> = Vec::new(); // bytes, never rising
+    let mut tenants: Vec<BTreeMap<usize, usize>> = Vec::new(); // first and last launch of each
+    let mut slot_of = vec![None; program.buffers.len()];
+    for i in order {
+        let (first, last) = lifetime[i];
+        let free = |of: &BTreeMap<usize, usize>| of.range(..=last).next_back().is_none_or(|(_, &end)| end < first);
+        let slot = tenants.iter().rposition(free).unwrap_or_else(|| {
+            slots.push(program.buffers[i].bytes);
+            tenants.push(BTreeMap::new());
+            slots.len() - 1
+        });
+        tenants[slot].insert(first, last);
+        slot_of[i] = Some(slot);
+    }
+    (slots, slot_of)
+}
+
+/// The buffer that is used first first: best fit, growing a free slot rather than opening a new one.
+fn in_order_of_use(program: &Program, lifetime: &[(usize, usize)], reuse: bool) -> Slots {
     let mut order: Vec<usize> = (0..program.buffers.len()).collect();
     order.sort_by_key(|&i| (lifetime[i].0, Reverse(program.buffers[i].bytes)));
     let mut slots: Vec<u64> = Vec::new(); // bytes
@@ -57,8 +99,8 @@ pub(super) fn assign(program: &Program, lifetime: &[(usize, usize)], reuse: bool
     let mut slot_of = vec![None; program.buffers.len()];
     for i in order {
         let (bytes, (first, last)) = (program.buffers[i].bytes, lifetime[i]);
-        if program.buffers[i].role == Role::Persistent || first == usize::MAX {
-            continue; // lives in the store; nothing touches it
+        if !lives_in_a_slot(program, lifetime, i) {
+            continue;
         }
         while let Some(&Reverse((_, slot))) = occupied.peek().filter(|tenant| reuse && tenant.0.0 < first) {
             occupied.pop();
@@ -85,8 +127,7 @@ pub(super) fn assign(program: &Program, lifetime: &[(usize, usize)], reuse: bool
 }
 
 impl Plan {
-    /// Plans a program. Buffers whose lifetimes do not overlap share a slot if `reuse`: best fit in the order of
-    /// first use, growing a free slot rather than opening a new one.
+    /// Plans a program. Buffers whose lifetimes do not overlap share a slot if `reuse`.
     pub fn new(program: &Program, reuse: bool) -> Plan {
         let lifetime = lifetimes(program);
         let (slots, slot_of) = assign(program, &lifetime, reuse);

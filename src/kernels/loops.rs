@@ -60,6 +60,7 @@ pub fn longest(kernel: &Kernel, params: &[u8]) -> usize {
         "trajectory_count" | "trajectory_pairs" | "trajectory_tally" => vec![p("width")],
         "trajectory_measure" => vec![nested(p("classes")), p("features").div_ceil(32)],
         "normalise" | "trajectory_pick" | "winograd_weight" => vec![1],
+        "winograd_active" => vec![p("steps"), 32, nested(p("n"))],
         "winograd_d_weight" => vec![p("parts"), p("steps"), p("h"), p("w"), nested(p("n"))],
         other => panic!("the loops of kernel `{other}` are not listed"),
     };

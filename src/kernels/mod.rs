@@ -66,6 +66,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "trajectory_pairs",
     "trajectory_pick",
     "trajectory_tally",
+    "winograd_active",
     "winograd_d_output",
     "winograd_d_weight",
     "winograd_input",

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub views: &'a [Option<View>],
     /// Which variant serves which shape.
     pub choices: &'a Choices,
+    /// Whether a sum of zeros must be exactly 0, see [`crate::graph::Graph::rounded`].
+    pub exact: bool,
     /// The shapes asked for so far.
     pub uses: &'a mut Uses,
 }

@@ -33,6 +33,7 @@ pub(super) fn lower(c: &mut Context, call: Call, product: Product, site: Site) -
     let start = Start {
         bias: bias.then(|| c.view(call.inputs[2])),
         base: base.then(|| c.view(call.inputs[2 + usize::from(bias)])),
+        exact: c.exact,
     };
     let operands = (c.view(call.inputs[0]), c.view(call.inputs[1]), order, start, c.view(call.outputs[0]));
     let Variant::Conv(tile) = c.variant(Key { op, shape, steps: 1 }) else { unreachable!("a tile for {op:?}") };

@@ -57,6 +57,9 @@ pub struct Start {
     pub base: Option<View>,
     /// One value per output channel.
     pub bias: Option<View>,
+    /// Whether the result must be exactly this where all inputs under the kernel are 0: a method that leaves rounding noise
+    /// there then looks.
+    pub exact: bool,
 }
 
 impl Start {

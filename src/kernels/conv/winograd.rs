@@ -133,7 +133,8 @@ pub(super) fn output(
     site: Site,
 ) -> Result<()> {
     let operands = [vec![("m", m), ("x", x), ("y", y)], start.operands(m).to_vec()].concat();
-    let more = [&start.params()[..], &[("cin", cin.into())]].concat();
+    let exact = u32::from(start.exact).into();
+    let more = [&start.params()[..], &[("cin", cin.into()), ("exact", exact)]].concat();
     each_tile(p, target, ("winograd_output", false), cut, (channels, 1), &operands, &more, site)
 }
 
@@ -174,21 +175,48 @@ pub(super) fn d_weight(
     (sums, dw): (Sums, View),
     site: Site,
 ) -> Result<()> {
+    let words = cut.w.div_ceil(32);
+    let vec = [4, 2].into_iter().find(|v| cut.n.is_multiple_of(*v)).unwrap_or(1);
+    let mut active = |map: (View, usize), channels: usize| -> Result<View> {
+        let count = channels * cut.h * words;
+        let result = p.scratch("active", site.area, count);
+        let params: &[(&str, Param)] = &[
+            ("n", (cut.n / vec).into()),
+            ("h", cut.h.into()),
+            ("w", cut.w.into()),
+            ("words", words.into()),
+            ("steps", sums.steps.into()),
+            ("step", (map.1 / vec).into()),
+            ("count", count.into()),
+        ];
+        let (settings, grid) = (Settings::new().set("L", LANES as u32).images(vec), [count.div_ceil(LANES), 1, 1]);
+        p.add(target, ("winograd_active", settings), &[("map", map.0), ("active_at", result)], params, grid, site)?;
+        Ok(result)
+    };
+    let (x_active, dy_active) = (active(sums.x, cin)?, active(sums.dy, cout)?);
     let params: &[(&str, Param)] = &[
         ("count", (cin * cout).into()),
         ("parts", sums.parts.into()),
         ("part_step", sums.part_step.into()),
         ("cin", cin.into()),
-        ("n", cut.n.into()),
+        ("n", (cut.n / vec).into()),
         ("h", cut.h.into()),
         ("w", cut.w.into()),
         ("steps", sums.steps.into()),
-        ("x_step", sums.x.1.into()),
-        ("dy_step", sums.dy.1.into()),
+        ("x_step", (sums.x.1 / vec).into()),
+        ("dy_step", (sums.dy.1 / vec).into()),
+        ("words", words.into()),
     ];
-    let operands = [("partial", sums.partial), ("x", sums.x.0), ("dy", sums.dy.0), ("dw", dw)];
+    let operands = [
+        ("partial", sums.partial),
+        ("x", sums.x.0),
+        ("dy", sums.dy.0),
+        ("x_active", x_active),
+        ("dy_active", dy_active),
+        ("dw", dw),
+    ];
     let site = Site { label: &format!("{} sum", site.label), ..site };
     let grid = [(cin * cout).div_ceil(LANES), 1, 1];
-    p.add(target, ("winograd_d_weight", cut.settings()), &operands, params, grid, site)?;
+    p.add(target, ("winograd_d_weight", cut.settings().images(vec)), &operands, params, grid, site)?;
     Ok(())
 }
