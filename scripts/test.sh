@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project; fails if one does. The last line says how many ran.
 # All parts use the release profile, so that the dependencies are compiled once to run and once to be checked.
-# Where the folder ../shared/golden lies beside the project, its files are checked too.
+# Where the folder ../shared lies beside the project, its golden files are checked too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 variables=$(scripts/setup.sh)
@@ -48,10 +48,17 @@ one lints cargo clippy --release --locked --all-targets -- -D warnings
 one documentation env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 many tests cargo test --release --locked --no-fail-fast
 many kernels cargo run --release --locked --quiet -- check
-if [ -d ../shared/golden ]; then
-  many goldens cargo run --release --locked --quiet -- check --goldens ../shared/golden --repeat 2
-else
-  echo "== goldens: the folder ../shared/golden is not there; its files were not checked and are not counted"
+for golden in golden golden-arch golden-faults; do
+  if [ -d ../shared/$golden ]; then
+    many $golden cargo run --release --locked --quiet -- check --goldens ../shared/$golden --repeat 2
+  else
+    echo "== $golden: the folder ../shared/$golden is not there; its files were not checked and are not counted"
+  fi
+done
+if [ -d ../shared/golden ] && [ -d ../shared/golden-arch ]; then # tests that are marked as ignored for want of these files
+  before=$((passed + failed))
+  many "tests with golden files" cargo test --release --locked --no-fail-fast golden_files -- --ignored
+  ignored=$((ignored - (passed + failed - before)))
 fi
 
 seconds=$((SECONDS - start))
