@@ -11,7 +11,7 @@ use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::taps::{Quantity, Tap};
 use crate::kernels::choose::Choices;
-use crate::network::{Description, Network, Protocol, Schedule};
+use crate::network::{Description, Network, Protocol, Schedule, Shown};
 use crate::ops::Hyper;
 use crate::reference::golden::{NetworkGolden, Results};
 use crate::tensors::{Tensor, Tensors};
@@ -49,7 +49,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     if !train {
         engine.recording().run_poisoned(gpu, &engine.compiled.program);
         results.insert("loss".into(), vec![loss(&engine, n)?]);
-        tapped(&engine, &network, golden, n, &mut results)?;
+        tapped(&engine, &schedule, golden, &mut results)?;
         return Ok(results);
     }
     engine.set_moments(&parameters.zeros(), &parameters.zeros())?;
@@ -67,7 +67,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
         }
         losses.push(loss(&engine, n)?);
         if step == 1 {
-            tapped(&engine, &network, golden, n, &mut results)?;
+            tapped(&engine, &schedule, golden, &mut results)?;
             for (name, gradient) in engine.gradients()? {
                 results.insert(format!("grad/{name}"), gradient.values);
             }
@@ -92,9 +92,20 @@ fn loss(engine: &Engine, n: usize) -> Result<f32> {
     Ok(engine.scores(n)?.total_loss() as f32)
 }
 
-/// What the taps read, under the names of the golden files: the first area of the published family has its activation once
-/// where it is the same at all steps.
-fn tapped(engine: &Engine, network: &Network, golden: &NetworkGolden, n: usize, results: &mut Results) -> Result<()> {
+/// What the taps read, under the names of the golden files: `x` is the pictures themselves, at a step that shows them; the
+/// first area of the published family has its activation once where it is the same at all steps.
+fn tapped(engine: &Engine, schedule: &Schedule, golden: &NetworkGolden, results: &mut Results) -> Result<()> {
+    let (network, n) = (&engine.network, golden.labels.len());
+    let shows_picture = schedule.shown.iter().position(|shown| *shown == Shown::Picture);
+    if shows_picture.is_none() {
+        // Nothing on the device is the pictures: what they would be is in the table that it was given.
+        let (table, pixels) = (Normaliser::new(golden.mean, golden.std), network.image_size * network.image_size);
+        let channels = golden.images.chunks(3 * pixels).flat_map(|image| (0..3).map(move |c| (image, c)));
+        let of = |(image, c): (&[u8], usize)| -> Vec<f32> {
+            image[c..].iter().step_by(3).map(|&byte| table.value(c, byte)).collect()
+        };
+        results.insert("x".into(), channels.flat_map(of).collect());
+    }
     for tapped in &engine.compiled.taps {
         let once = match tapped.of {
             Quantity::Input => Some("x".to_string()),
@@ -105,7 +116,8 @@ fn tapped(engine: &Engine, network: &Network, golden: &NetworkGolden, n: usize, 
         for (t, view) in tapped.views.iter().enumerate() {
             let Some(view) = *view else { continue };
             let name = match (&once, tapped.of) {
-                (Some(name), _) if t == 0 => name.clone(),
+                (Some(name), Quantity::Input) if Some(t) == shows_picture => name.clone(),
+                (Some(name), Quantity::Activation(_)) if t == 0 => name.clone(),
                 (Some(_), _) | (_, Quantity::Input) => continue,
                 (None, Quantity::Activation(area)) => format!("act/{}/{t}", network.areas[area].name),
                 (None, Quantity::Logits) => format!("logits/{t}"),

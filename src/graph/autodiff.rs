@@ -113,7 +113,11 @@ pub fn differentiate(
             let Some(mut list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
             list.reverse();
             let name = format!("d_{}", tape.graph.values[parameter.0].name);
-            let groups: Vec<&[Use]> = if fold { vec![&list] } else { list.chunks(1).collect() };
+            // One operation each: where something else reads a norm at some steps, its ReLU is apart at these alone.
+            let groups: Vec<&[Use]> = match fold {
+                true => list.chunk_by(|a, b| a.op == b.op).collect(),
+                false => list.chunks(1).collect(),
+            };
             for group in groups {
                 let arity = group[0].inputs.len();
                 let inputs: Vec<ValueId> = (0..arity).flat_map(|i| group.iter().map(move |u| u.inputs[i])).collect();

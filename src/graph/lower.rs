@@ -5,7 +5,7 @@ use crate::Result;
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Site, Target, View, align};
 use crate::ops::{self, Call};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A graph's program.
 #[derive(Clone, Debug)]
@@ -105,6 +105,14 @@ pub fn lower(
             }
         }
     }
+    // A state that is carried over time without anything in between (z[t] = z[t-1] + ...) is read and written by one launch,
+    // which no buffer can be: its steps lie apart.
+    let mut carried: BTreeSet<&str> = BTreeSet::new();
+    for node in graph.nodes.iter().filter(|n| n.op.in_place().is_empty()) {
+        let name = |v: &ValueId| &graph.values[v.0].name[..];
+        let read: BTreeSet<&str> = node.inputs.iter().map(name).collect();
+        carried.extend(node.outputs.iter().map(name).filter(|written| read.contains(written)));
+    }
     let mut views: Vec<Option<View>> = vec![None; graph.values.len()];
     for (name, mut members) in listed {
         members.sort_by_key(|v| (graph.values[v.0].timestep, *v));
@@ -114,7 +122,7 @@ pub fn lower(
         let total = align(bytes) * members.len() as u64;
         let same = members.iter().all(|v| graph.values[v.0].shape == first.shape);
         let distinct = members.windows(2).all(|w| graph.values[w[0].0].timestep != graph.values[w[1].0].timestep);
-        if members.len() < 2 || !same || !distinct || total > target.max_buffer {
+        if members.len() < 2 || !same || !distinct || total > target.max_buffer || carried.contains(name) {
             continue;
         }
         let role = if members.iter().any(|v| is_output[v.0]) { Role::Output } else { Role::Temporary };

@@ -40,6 +40,8 @@ pub(super) struct Packing {
     pub(super) w: View,
     /// How it lies there.
     pub(super) order: WeightOrder,
+    /// Input and output channels: with one channel, a strided map and its gradient have one order.
+    pub(super) channels: [usize; 2],
     /// Output channels of a panel.
     pub(super) r: usize,
     /// Outputs in a row of Winograd's tile, for which it is transformed, if it is.

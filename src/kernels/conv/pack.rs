@@ -17,11 +17,11 @@ pub(super) fn pack(
     order: WeightOrder,
     site: Site,
 ) -> Result<View> {
-    let packing = Packing { w, order, r, m: cut.map(Winograd::side) };
+    let ConvShape { cin, cout, k, .. } = *shape;
+    let packing = Packing { w, order, channels: [cin, cout], r, m: cut.map(Winograd::side) };
     if let Some(packed) = p.packed.get(&packing) {
         return Ok(*packed);
     }
-    let ConvShape { cin, cout, k, .. } = *shape;
     let panels = cout.div_ceil(r);
     let for_panels = |settings: Settings| settings.set("R", r as u32).flag("FLIP", order.flip);
     let (kernel, taps, grid) = match cut {

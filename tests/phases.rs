@@ -1,0 +1,196 @@
+//! A step in phases: parts of a batch whose gradients add up, pass and update submitted apart, a loss scale, and the order in
+//! which gradients are finished.
+
+mod own;
+
+use own::{batch, network, open};
+use recurve::dataset::Normaliser;
+use recurve::engine::Engine;
+use recurve::gpu::{Gpu, Store};
+use recurve::graph::compile::{Request, compile};
+use recurve::graph::passes::Passes;
+use recurve::kernels::{Access, View};
+use recurve::network::{Network, Schedule, initialise};
+use recurve::ops::Hyper;
+use recurve::tensors::Tensors;
+use std::collections::BTreeSet;
+
+const HYPER: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize) -> Engine<'g> {
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request { parts, ..Request::training(network, &schedule, batch, &gpu.target) };
+    let mut engine = Engine::new(gpu, &request, &mut Store::default()).expect("fits");
+    let start: Tensors = initialise(&network.parameters, 3);
+    engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
+    engine.set_parameters(&start).expect("all parameters");
+    engine.set_moments(&start.zeros(), &start.zeros()).expect("all parameters");
+    engine
+}
+
+/// One training step in as many parts as the engine has; its loss.
+fn step(engine: &Engine, number: u64, images: usize, loss_scale: f64) -> f64 {
+    engine.set_step(&HYPER, number, loss_scale);
+    let whole = batch(number, images);
+    let mut scores = None;
+    for (part, batch) in whole.parts(engine.parts).iter().enumerate() {
+        engine.feed(batch);
+        engine.pass_part(part == 0);
+        let found = engine.scores(batch.n).expect("the device answers");
+        match &mut scores {
+            None => scores = Some(found),
+            Some(scores) => scores.add(&found),
+        }
+    }
+    engine.update();
+    scores.expect("a part").total_loss()
+}
+
+fn bits(tensors: &Tensors) -> Vec<(&String, Vec<u32>)> {
+    tensors.iter().map(|(name, t)| (name, t.values.iter().map(|v| v.to_bits()).collect())).collect()
+}
+
+/// The largest difference, over the largest value, of each tensor; the largest of them. Not finite where a value is.
+fn difference(a: &Tensors, b: &Tensors) -> f64 {
+    assert!(a.len() == b.len() && a.not_finite().is_none() && b.not_finite().is_none());
+    let one = |(name, a): (&String, &recurve::tensors::Tensor)| {
+        let b = b.values(name).expect("the same names");
+        let largest = b.iter().fold(1e-6_f32, |m, v| m.max(v.abs()));
+        let error = a.values.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        f64::from(error / largest)
+    };
+    a.iter().map(one).fold(0.0, f64::max)
+}
+
+#[test]
+fn gradients_of_parts_add_up_to_those_of_the_whole() {
+    let gpu = open();
+    let network = network("engineering", 3);
+    const IMAGES: usize = 12;
+    let whole = engine(&gpu, &network, IMAGES, 1);
+    let mut expected = Vec::new();
+    for number in 1..=3 {
+        let loss = step(&whole, number, IMAGES, 1.0);
+        expected.push((loss, whole.gradients().expect("read"), whole.parameters().expect("read")));
+    }
+    assert!(expected[0].1.iter().all(|(_, g)| g.values.iter().any(|v| *v != 0.0)), "every gradient says something");
+    for parts in [2, 3, 12] {
+        let engine = engine(&gpu, &network, IMAGES / parts, parts);
+        for (number, (loss, gradients, parameters)) in (1..).zip(&expected) {
+            let found = step(&engine, number, IMAGES, 1.0);
+            assert!((found - loss).abs() < 1e-5 * loss, "{parts} parts, step {number}: loss {found}, whole {loss}");
+            // After the first update a gradient is that of parameters that differ by rounding.
+            let error = difference(&engine.gradients().expect("read"), gradients);
+            assert!(error < if number == 1 { 2e-5 } else { 1e-2 }, "{parts} parts, step {number}: gradients {error:.1e}");
+            // Where a gradient is all rounding, Adam's first steps are of any sign: nearly all parameters agree.
+            let found = engine.parameters().expect("read");
+            let mut apart: Vec<f32> = Vec::new();
+            for (name, tensor) in found.iter() {
+                let whole = parameters.values(name).expect("the same names");
+                apart.extend(tensor.values.iter().zip(whole).map(|(a, b)| (a - b).abs()));
+            }
+            apart.sort_by(f32::total_cmp);
+            let (most, last) = (apart[apart.len() * 99 / 100], apart[apart.len() - 1]);
+            assert!(most < 1e-5 && last <= 2.1e-3 * number as f32, "{parts} parts, step {number}: {most:.1e}, {last:.1e}");
+        }
+    }
+}
+
+#[test]
+fn a_step_forgets_the_parts_of_the_step_before() {
+    let gpu = open();
+    let network = network("engineering", 2);
+    let engines = [engine(&gpu, &network, 2, 3), engine(&gpu, &network, 2, 3)];
+    // A step is begun and given up after two parts of other pictures.
+    engines[0].set_step(&HYPER, 1, 1.0);
+    for (part, batch) in batch(99, 6).parts(3)[..2].iter().enumerate() {
+        engines[0].feed(batch);
+        engines[0].pass_part(part == 0);
+    }
+    let losses = engines.each_ref().map(|engine| step(engine, 1, 6, 1.0));
+    assert_eq!(losses[0].to_bits(), losses[1].to_bits());
+    let [a, b] = engines.each_ref().map(|engine| engine.gradients().expect("read"));
+    assert_eq!(bits(&a), bits(&b));
+}
+
+#[test]
+fn phases_submitted_apart_give_the_bits_of_one_submission() {
+    let gpu = open();
+    for (unroll, timesteps) in [("engineering", 3), ("biological", 5)] {
+        let network = network(unroll, timesteps);
+        let [together, apart] = [(); 2].map(|()| engine(&gpu, &network, 4, 1));
+        for number in 1..=3 {
+            together.set_step(&HYPER, number, 1.0);
+            together.feed(&batch(number, 4));
+            together.run();
+            let loss = together.scores(4).expect("read").total_loss();
+            apart.set_step(&HYPER, number, 1.0);
+            apart.feed(&batch(number, 4));
+            apart.pass();
+            assert_eq!(apart.scores(4).expect("read").total_loss().to_bits(), loss.to_bits());
+            let before = apart.parameters().expect("read");
+            apart.update();
+            assert_ne!(before, apart.parameters().expect("read"), "{unroll}: the update is a phase of its own");
+        }
+        for of in [Engine::parameters, Engine::gradients, |e: &Engine| Ok(e.moments()?.0), |e: &Engine| Ok(e.moments()?.1)] {
+            assert_eq!(bits(&of(&together).expect("read")), bits(&of(&apart).expect("read")), "{unroll}");
+        }
+    }
+}
+
+/// A power of two moves exponents and nothing else, as long as nothing leaves the range.
+#[test]
+fn a_loss_scale_that_is_a_power_of_two_changes_no_bit() {
+    let gpu = open();
+    let network = network("engineering", 3);
+    let [plain, scaled] = [(); 2].map(|()| engine(&gpu, &network, 4, 1));
+    // The host may change it between steps.
+    for (number, scale) in [(1, 1024.0), (2, 1024.0), (3, 1.0 / 64.0), (4, 1.0)] {
+        let losses = [step(&plain, number, 4, 1.0), step(&scaled, number, 4, scale)];
+        assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "the loss that is reported is not scaled");
+        let mut found = scaled.gradients().expect("read");
+        for (_, tensor) in found.iter_mut() {
+            tensor.values.iter_mut().for_each(|g| *g /= scale as f32);
+        }
+        let expected = plain.gradients().expect("read");
+        assert!(expected.iter().any(|(_, g)| g.values.iter().any(|v| *v != 0.0)));
+        assert_eq!(bits(&found), bits(&expected), "gradients at scale {scale}");
+        assert_eq!(bits(&scaled.parameters().expect("read")), bits(&plain.parameters().expect("read")), "scale {scale}");
+    }
+}
+
+#[test]
+fn gradients_are_listed_in_the_order_in_which_they_are_finished() {
+    let gpu = open();
+    for (unroll, timesteps) in [("engineering", 1), ("engineering", 3), ("biological", 5)] {
+        for passes in [Passes::default(), Passes::without(&["fold"]).expect("a pass")] {
+            let network = network(unroll, timesteps);
+            let schedule = Schedule::plain(timesteps);
+            let plain = Request::training(&network, &schedule, 4, &gpu.target);
+            let compiled = compile(&Request { passes, ..plain }).expect("compiles");
+            let order = compiled.gradients_finished();
+            let names: BTreeSet<&str> = order.iter().map(|(_, name)| *name).collect();
+            let learned: BTreeSet<&str> = compiled.places.learned.iter().map(String::as_str).collect();
+            assert_eq!((names.len(), &names), (order.len(), &learned), "{unroll}: each learned parameter once");
+            assert!(order.is_sorted(), "{unroll}: {order:?}");
+            let overlaps = |a: View, b: View| {
+                a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
+            };
+            for &(launch, name) in &order {
+                assert!(compiled.phases.pass.contains(&launch), "{unroll}: {name}");
+                let range = compiled.places.learned.iter().position(|other| other == name).expect("learned");
+                let place = compiled.places.arenas.view(&compiled.places.gradients, range);
+                let writes = |i: usize| {
+                    let launch = &compiled.program.launches[i];
+                    let written = |(operand, view): &(&str, View)| {
+                        let access = launch.kernel.bindings.iter().find(|b| b.name == *operand).expect("bound").access;
+                        access == Access::ReadWrite && overlaps(*view, place)
+                    };
+                    launch.operands.iter().any(written)
+                };
+                let last = compiled.phases.pass.clone().rev().find(|&i| writes(i));
+                assert_eq!(last, Some(launch), "{unroll}: the last write to the gradient of {name}");
+            }
+        }
+    }
+}
