@@ -1,6 +1,6 @@
 //! One shape on the device: variants compiled, compared with plain loops, and timed against each other.
 
-use crate::check::twin::sampled_key;
+use crate::check::rows::sampled_key;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
