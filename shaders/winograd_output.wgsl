@@ -11,6 +11,7 @@
 //   M       rows and columns of outputs of a tile
 //   K       kernel size
 //   N       rows and columns of a transformed tile: M + K - 1
+// Loops: UNROLL, cin, K * K.
 struct Params { n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -26,7 +26,7 @@ pub struct Case {
     pub inputs: Vec<(ValueId, Vec<f32>)>,
     /// What is compared: results, then gradients in the order of the inputs.
     pub wanted: Vec<(String, ValueId)>,
-    /// Forced variants.
+    /// Variants that are forced, or the table's.
     pub choices: Choices,
     /// Every value of the graph by the twins, made when it is first asked for.
     expected: Arc<OnceLock<Vec<Vec<f32>>>>,
@@ -94,7 +94,7 @@ impl Case {
 
     /// Adds an input.
     pub fn input(&mut self, shape: &[usize], values: Vec<f32>) -> ValueId {
-        let value = self.graph.value("input", shape, Origin::Input, "op", None);
+        let value = self.graph.value(&format!("input {}", self.inputs.len()), shape, Origin::Input, "op", None);
         self.inputs.push((value, values));
         value
     }
@@ -117,7 +117,7 @@ impl Case {
 
     /// What is not wanted is not computed, nor is what that alone would read written.
     pub fn finished(mut self) -> Case {
-        self.graph.outputs = self.wanted.iter().map(|w| w.1).collect();
+        self.graph.outputs = self.wanted.iter().map(|(_, value)| *value).collect();
         drop_unused(&mut self.graph);
         let uses = self.graph.uses();
         self.inputs.retain(|(value, _)| uses[value.0] > 0);
@@ -129,7 +129,7 @@ impl Case {
     /// # Errors
     /// What the device says.
     pub fn run(&self, gpu: &Gpu) -> Result<Results> {
-        let values: Vec<Vec<f32>> = self.inputs.iter().map(|i| i.1.clone()).collect();
+        let values: Vec<Vec<f32>> = self.inputs.iter().map(|(_, values)| values.clone()).collect();
         self.run_with(gpu, &values)
     }
 
@@ -139,10 +139,10 @@ impl Case {
     /// What the device says.
     pub fn run_with(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Result<Results> {
         let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
-        let inputs: Vec<(ValueId, Vec<u32>)> = self.inputs.iter().map(|i| i.0).zip(words).collect();
-        let wanted: Vec<ValueId> = self.wanted.iter().map(|w| w.1).collect();
+        let inputs: Vec<(ValueId, Vec<u32>)> = self.inputs.iter().map(|(value, _)| *value).zip(words).collect();
+        let wanted: Vec<ValueId> = self.wanted.iter().map(|(_, value)| *value).collect();
         let read = run_graph(gpu, &self.graph, &self.choices, &inputs, &wanted)?;
-        Ok(self.wanted.iter().map(|w| w.0.clone()).zip(read).collect())
+        Ok(self.wanted.iter().map(|(name, _)| name.clone()).zip(read).collect())
     }
 
     /// Every value of the graph by the twins, node after node.

@@ -112,7 +112,7 @@ impl OpGraph<'_> {
     /// Adds the gradients of `wrt` (name, value, whether a map) for the upstream gradient of `y`.
     pub(super) fn gradients(&mut self, y: ValueId, d_y: ValueId, wrt: &[(&str, Option<ValueId>, bool)]) {
         let present: Vec<(&str, ValueId, bool)> = wrt.iter().filter_map(|&(n, v, m)| Some((n, v?, m))).collect();
-        let values: Vec<ValueId> = present.iter().map(|w| w.1).collect();
+        let values: Vec<ValueId> = present.iter().map(|(_, value, _)| *value).collect();
         let gradients = differentiate(&mut self.graph, &[(y, d_y)], &values, true);
         for ((name, _, map), gradient) in present.iter().zip(gradients) {
             self.result(&format!("g{name}"), gradient.expect("every input of an op has a gradient"), *map);

@@ -89,7 +89,7 @@ pub trait Row: Sync {
     }
 }
 
-/// The table.
+/// The table, in the order in which it is run.
 pub static ROWS: [&dyn Row; 14] = [
     &conv2d::Row,
     &conv_transpose2d::Row,
@@ -154,7 +154,7 @@ impl Shaped {
 /// Sizes that a user gives to `bench kernels --shape`, each at least 1.
 #[derive(Clone, Copy, Debug)]
 pub enum Sizes {
-    /// A convolution.
+    /// A convolution, and the transposed one from the same map.
     Convolution {
         /// Images.
         n: usize,
@@ -169,7 +169,7 @@ pub enum Sizes {
         /// Kernel size, odd.
         k: usize,
     },
-    /// A map.
+    /// A map that operations on maps take.
     Map {
         /// Images.
         n: usize,
@@ -216,9 +216,9 @@ pub fn operations(target: &Target) -> Vec<Shaped> {
 /// A tensor in the engine's order. Labels and bytes are numbers by their bits.
 #[derive(Clone, Copy)]
 pub struct Operand<'a> {
-    /// Extents.
+    /// Its extents, outermost first.
     pub shape: &'a [usize],
-    /// Values.
+    /// Its values, innermost extent last.
     pub values: &'a [f32],
 }
 

@@ -1,7 +1,7 @@
 //! Winograd's method as launches: a map cut into tiles, and the transforms of its tiles and weights. The matrices are those
 //! of `interpolation.rs`.
 
-use super::shape::{ConvShape, Start};
+use super::shape::{ConvShape, Pairs, Series, Start};
 use super::tile::{Outputs, Tile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
@@ -138,28 +138,25 @@ pub(super) fn output(
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
-/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
+/// maps, as [positions, channels / width, steps, tiles, width].
 pub(super) fn panels(
     p: &mut Program,
     target: &Target,
     cut: &Winograd,
     (name, [read, written]): (&'static str, [&'static str; 2]),
-    (map, channels, step, steps): (View, usize, usize, usize),
+    (map, channels, steps): (Series, usize, usize),
     width: usize,
     site: Site,
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
-    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
-    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
+    let more = [("steps", steps.into()), ("step", (map.step / cut.vector()).into()), ("width", width.into())];
+    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map.view), (written, result)], &more, site)?;
     Ok(result)
 }
 
-/// What a weight gradient is made of: `steps` maps x and dy, so many words apart, and the sums of their products in `parts`
-/// parts [positions, cout, cin], `part_step` words apart.
+/// What a weight gradient is made of: its operands, and the sums of their products in `parts` parts [positions, cout, cin], `part_step` words apart.
 pub(super) struct Sums {
-    pub(super) x: (View, usize),
-    pub(super) dy: (View, usize),
-    pub(super) steps: usize,
+    pub(super) pairs: Pairs,
     pub(super) partial: View,
     pub(super) parts: usize,
     pub(super) part_step: usize,
@@ -182,11 +179,11 @@ pub(super) fn d_weight(
         ("n", cut.n.into()),
         ("h", cut.h.into()),
         ("w", cut.w.into()),
-        ("steps", sums.steps.into()),
-        ("x_step", sums.x.1.into()),
-        ("dy_step", sums.dy.1.into()),
+        ("steps", sums.pairs.steps.into()),
+        ("x_step", sums.pairs.x.step.into()),
+        ("dy_step", sums.pairs.dy.step.into()),
     ];
-    let operands = [("partial", sums.partial), ("x", sums.x.0), ("dy", sums.dy.0), ("dw", dw)];
+    let operands = [("partial", sums.partial), ("x", sums.pairs.x.view), ("dy", sums.pairs.dy.view), ("dw", dw)];
     let site = Site { label: &format!("{} sum", site.label), ..site };
     let grid = [(cin * cout).div_ceil(LANES), 1, 1];
     p.add(target, ("winograd_d_weight", cut.settings()), &operands, params, grid, site)?;
