@@ -3,6 +3,7 @@
 // hyper = [lr / (1 - b1^t), 1 - b1, 1 - b2, 1 / sqrt(1 - b2^t), eps, 1 / loss scale];
 // g is the gradient over the loss scale.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL.
 struct Params { count: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> hyper: array<f32>;

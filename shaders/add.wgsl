@@ -4,6 +4,7 @@
 //   L       invocations of a workgroup
 //   UNROLL  elements that a lane serves, one after the other
 //   TERMS   maps that are added
+// Loops: UNROLL.
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,5 +1,6 @@
 // Global average pool: y[c, n] = mean over pixels of x[c, pixel, n].
 // Constants: L, invocations of a workgroup.
+// Loops: nested(pixels).
 struct Params { n: u32, pixels: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

@@ -6,6 +6,7 @@
 //   L       invocations of a workgroup
 //   CHAINS  independent chains of a lane
 //   UNROLL  links of a chain per turn of the loop
+// Loops: turns.
 struct Params { turns: u32, a: f32, b: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

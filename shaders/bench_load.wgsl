@@ -2,6 +2,7 @@
 // SUM: y[lane] = scale * the sum of its elements of x. SCALE (neither flag): y = scale * x. TRIAD: y = x + scale * z.
 // The grid covers the arrays exactly.
 // Constants: L, invocations of a workgroup; UNROLL, elements of a lane.
+// Loops: UNROLL.
 struct Params { scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 //#if VECTOR

@@ -1,6 +1,7 @@
 // y[c] = sum over t and i of x[t * step + c * length + i]: bias gradients over time, pixels and images. One group a channel;
 // lanes stride through it and lane 0 adds their sums in order.
 // Constants: L, invocations of a workgroup.
+// Loops: steps, length / 1024 / L, 1024, L.
 struct Params { length: u32, steps: u32, step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

@@ -19,6 +19,7 @@
 //   WV      packed weights that are loaded as one vector
 //   LOADS   loads of a lane that bring the weights of one turn
 //   LONG    flag: more input channels than one loop may take
+// Loops: long(cin), K, R, CT * K * K * R / L.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
 }

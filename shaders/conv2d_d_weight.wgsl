@@ -16,6 +16,7 @@
 //   NEW     rows of the window that each row of y brings: K - KEPT
 //   WINDOW  flag: there are rows to keep
 //   LONG    flag: more blocks of columns than one loop may take
+// Loops: steps, long(blocks / splits), out_h, COUNT, L.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, blocks: u32, splits: u32,

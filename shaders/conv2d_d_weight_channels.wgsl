@@ -19,6 +19,7 @@
 //   KEPT    those of them that the next turn needs again: 2 ABOVE
 //   LOADS   loads of a lane that bring x of C channels (SUBGROUP)
 //   LONG    flag: more columns than one loop may take
+// Loops: steps, long(per_split), in_h / XROWS, C.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, per_split: u32,

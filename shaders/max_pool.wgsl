@@ -1,5 +1,6 @@
 // y[c, yo, xo, n] = max of x[c, 2 yo + (0, 1), 2 xo + (0, 1), n]; an odd last row or column is dropped. A NaN is the largest.
 // Constants: L, invocations of a workgroup.
+// Loops: in_h / 2.
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,6 +1,7 @@
 // dx = base (0 without BASE) + dy at the first maximum of each 2x2 window in scan order (0,0), (0,1), (1,0), (1,1);
 // a NaN is the largest.
 // Constants: L, invocations of a workgroup.
+// Loops: in_h / 2.
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,5 +1,6 @@
 // y = b * (1 + s): multiplicative interaction of the bottom-up drive b with the recurrent drive s.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL.
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

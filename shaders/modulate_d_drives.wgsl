@@ -1,5 +1,6 @@
 // Gradients of y = b * (1 + s): db = dy * (1 + s), ds = dy * b.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL.
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,6 +1,7 @@
 // y = (x - mean) * rstd * gamma + beta, rectified if RELU. gamma, beta: one per row (per element of [C, H, W]), or one per
 // channel (CHANNEL: `pixels` rows share it).
 // Constants: L, invocations of a workgroup.
+// Loops: chunk / slots.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

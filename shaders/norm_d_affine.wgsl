@@ -1,6 +1,7 @@
 // Per row, over all timesteps and images: d_gamma = sum of g h, d_beta = sum of g, with g = dy (0 where RELU and y = 0)
 // and h = (x - mean) * rstd. Lanes run along rows.
 // Constants: L, invocations of a workgroup.
+// Loops: steps, nested(n).
 struct Params {
   n: u32, groups: u32, rows: u32, steps: u32, x_step: u32, stats_step: u32, y_step: u32, dy_step: u32,
 }

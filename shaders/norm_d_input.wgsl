@@ -1,6 +1,7 @@
 // dx = rstd * (g - mean(g) - h * mean(g h)), with g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd;
 // sums[0][group][n] = sum of g, sums[1][group][n] = sum of g h.
 // Constants: L, invocations of a workgroup.
+// Loops: chunk / slots.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

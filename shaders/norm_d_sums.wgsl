@@ -1,6 +1,7 @@
 // With g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd, the two sums that d_input needs:
 // partial[part][0][group][n] = sum of g, partial[part][1][group][n] = sum of g h, over the rows of the part.
 // Constants: L, invocations of a workgroup.
+// Loops: chunk / slots.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

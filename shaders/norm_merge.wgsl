@@ -1,5 +1,6 @@
 // Merges the parts of norm_stats (Chan, Golub & LeVeque): stats[0][g][n] = mean, stats[1][g][n] = 1 / sqrt(variance + eps).
 // Constants: L, invocations of a workgroup.
+// Loops: nested(chunks), slots.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, chunks: u32, slots: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;

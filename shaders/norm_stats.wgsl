@@ -2,6 +2,7 @@
 // Rows of group g: g * rows ... (g + 1) * rows of x [groups * rows][n]; chunk c takes `chunk` of them; each slot its own part.
 // partial[part][0: mean, 1: M2][g][n], part = c * slots + slot.
 // Constants: L, invocations of a workgroup.
+// Loops: chunk / slots.
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,6 +1,7 @@
 // x[c, pixel, n] = table[c, byte c of the pixel of picture n]: pictures as the host has them, [n][pixel][3] bytes, four to
 // a word. The table holds the host's bits: (byte / 255 - mean) / std in f32.
 // Constants: L, invocations of a workgroup.
+// Loops: none.
 struct Params { n: u32, pixels: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> pictures: array<u32>;

@@ -5,6 +5,7 @@
 //   L  invocations of a workgroup
 //   K  kernel size
 //   R  output channels of a panel
+// Loops: K * K * R / L.
 struct Params { cin: u32, cout: u32, in_step: u32, out_step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w: array<f32>;

@@ -16,6 +16,7 @@
 //   WV     packed weights that are loaded as one vector
 //   LOADS  loads of a lane that bring the weights of one term
 //   LONG   flag: more terms than one loop may take
+// Loops: long(cin / CU), R, CT * R / L.
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 //#include tile_bindings

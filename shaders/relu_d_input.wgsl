@@ -1,5 +1,6 @@
 // dx = dy where y > 0, else 0 (the derivative at 0 is 0).
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL.
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

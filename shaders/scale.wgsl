@@ -1,5 +1,6 @@
 // y = gains[at] * x.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL.
 struct Params { count: u32, at: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

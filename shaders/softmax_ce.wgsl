@@ -1,6 +1,7 @@
 // logprob[k, n] = log(clamp(softmax(z[., n])[k], 1e-10, 1)); score[0][n] = -logprob[label]; score[1][n] = 1 if the first
 // maximum of z is the label, else 0. Where z is not finite, all are NaN: the clamp would hide it. One lane an image.
 // Constants: L, invocations of a workgroup.
+// Loops: nested(classes).
 struct Params { n: u32, classes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> z: array<f32>;

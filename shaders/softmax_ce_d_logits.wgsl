@@ -1,6 +1,7 @@
 // dz[k, n] = weight * (softmax(z[., n])[k] - [k = label]), and 0 for the whole image where the clamp at 1e-10 holds the
 // label's probability: it stops the gradient.
 // Constants: L, invocations of a workgroup.
+// Loops: nested(classes).
 struct Params { n: u32, classes: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> z: array<f32>;

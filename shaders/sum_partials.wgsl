@@ -1,5 +1,6 @@
 // y[i] = sum over s of partial[s, i], in the order of s.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
+// Loops: UNROLL, nested(parts).
 struct Params { count: u32, parts: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;

@@ -1,5 +1,6 @@
 // For each image: the group of its trajectory, and since when it is stable or when it was first correct. The rules are
 // those of src/trajectory/definitions.rs.
+// Loops: timesteps.
 
 //#include trajectory
 

@@ -1,5 +1,6 @@
 // Cosine of each representation with each readout vector; UNDEFINED for an all-zero representation. A thread takes
 // TILE classes of one image and timestep, so that it reads the representation once for all of them.
+// Loops: features / 32.
 
 //#include trajectory
 

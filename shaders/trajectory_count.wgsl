@@ -1,5 +1,6 @@
 // Counts by timestep and label, over all images: how many there are, are classified correctly, have an all-zero
 // representation, have a number that is not finite. A thread owns one timestep and label.
+// Loops: width.
 
 //#include trajectory
 

@@ -1,6 +1,7 @@
 // For each image and timestep: its class (first arg-max), the norm of its representation, and the norm of the change to
 // the next timestep. Both lengths are those of scaled numbers, scaled back: squares in f32 overflow from 1.8e19 on and vanish
 // below 1e-19.
+// Loops: nested(classes), features / 32.
 
 //#include trajectory
 

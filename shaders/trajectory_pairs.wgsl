@@ -4,6 +4,7 @@
 //   all            sum of their cosines with readout vector k, whatever their label
 //   own            the same sum over those with label k
 // A thread owns one timestep and k, and takes the images in order.
+// Loops: width.
 
 //#include trajectory
 

@@ -1,4 +1,5 @@
 // Of the cosines with all readout vectors, the two with the vector of the class at this timestep and with the label's.
+// Loops: none.
 
 //#include trajectory
 

@@ -1,5 +1,6 @@
 // Sums of measures over the stable-correct samples, by t_stable and timestep. A thread owns one measure, t_stable and
 // timestep, and takes the images in order.
+// Loops: width.
 
 //#include trajectory
 

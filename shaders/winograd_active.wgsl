@@ -2,7 +2,9 @@
 // some image. An active place is mostly found at once.
 // Images are read in vectors.
 //
-// Constants: L, invocations of a workgroup.
+// Constants:
+//   L       invocations of a workgroup
+// Loops: steps, nested(n), 32.
 struct Params { n: u32, h: u32, w: u32, words: u32, steps: u32, step: u32, count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;

@@ -8,6 +8,7 @@
 //   K       kernel size
 //   N       rows and columns of a transformed tile: M + K - 1
 //   VEC     images of an element
+// Loops: UNROLL.
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
 }

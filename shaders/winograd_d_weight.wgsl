@@ -10,6 +10,7 @@
 //   M  rows and columns of outputs of a tile
 //   K  kernel size
 //   N  rows and columns of a transformed tile: M + K - 1
+// Loops: parts, steps, h, w, nested(n).
 struct Params {
   count: u32, parts: u32, part_step: u32, cin: u32, n: u32, h: u32, w: u32, steps: u32, x_step: u32, dy_step: u32,
   words: u32,

@@ -11,6 +11,7 @@
 //   M       rows and columns of outputs of a tile
 //   K       kernel size
 //   N       rows and columns of a transformed tile: M + K - 1
+// Loops: UNROLL, cin, K * K, M * M.
 struct Params {
   n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32,
   cin: u32, exact: u32,

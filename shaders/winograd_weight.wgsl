@@ -7,6 +7,7 @@
 //   K  kernel size
 //   N  rows and columns of a transformed tile: M + K - 1
 //   R  output channels of a panel
+// Loops: none.
 struct Params { cin: u32, cout: u32, in_step: u32, out_step: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w: array<f32>;

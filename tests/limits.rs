@@ -1,5 +1,6 @@
 //! What is planned stays within what adapters allow: grids, loops, workgroup memory, storage buffers, 32-bit indices.
 
+use recurve::check::rows::{ROWS, Shaped};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin};
@@ -84,50 +85,15 @@ fn operation(target: &Target, op: Op, inputs: &[Vec<usize>]) -> Program {
 }
 
 #[test]
-fn long_lists_stay_within_the_limits() {
-    let classes = 1_000_000;
-    let (logits, labels) = (vec![classes, 1, 1, 2], vec![2]);
-    let norm = Norm { groups: 1, per_channel: false, relu: true };
-    let (large, stats) = (vec![64, 1024, 1024, 1], vec![2, 1, 1]);
-    let affine = vec![64, 1024, 1024];
-    let many = vec![1, 1, 1, 2_000_001];
-    let cases: Vec<(Op, Vec<Vec<usize>>)> = vec![
-        (SoftmaxCe.into(), vec![logits.clone(), labels.clone()]),
-        (SoftmaxCeDLogits.into(), vec![logits.clone(), labels, vec![1]]),
-        (
-            Conv2d { k: 1, stride: 1, bias: true, base: false }.into(),
-            vec![vec![16, 1, 1, 2], vec![classes, 16], vec![classes]],
-        ),
-        (Conv2dDInput { k: 1, stride: 1, base: false }.into(), vec![logits.clone(), vec![classes, 16]]),
-        (Conv2dDWeight { k: 1, stride: 1, linear: true }.into(), vec![vec![16, 1, 1, 2], logits]),
-        (
-            Conv2d { k: 3, stride: 1, bias: false, base: false }.into(),
-            vec![vec![40_001, 4, 4, 1], vec![5, 40_001, 3, 3]],
-        ),
-        (
-            ConvTranspose2d { k: 3, stride: 2, bias: false, base: false }.into(),
-            vec![vec![40_001, 4, 4, 1], vec![40_001, 5, 3, 3]],
-        ),
-        (
-            Conv2dDWeight { k: 3, stride: 1, linear: false }.into(),
-            vec![vec![1024, 3, 40_001, 1], vec![1024, 3, 40_001, 1]],
-        ),
-        (Conv2d { k: 1, stride: 1, bias: false, base: false }.into(), vec![vec![3, 512, 512, 128], vec![32, 3, 1, 1]]),
-        (AvgPool.into(), vec![vec![3, 4096, 4096, 1]]),
-        (AvgPoolDInput { h: 4096, w: 4096 }.into(), vec![vec![3, 1, 1, 1]]),
-        (ChannelSum.into(), vec![vec![3, 4096, 4096, 4]]),
-        (MaxPool.into(), vec![vec![3, 4, 4, 3_000_001]]),
-        (MaxPoolDInput { base: false }.into(), vec![vec![3, 4, 4, 3_000_001], vec![3, 2, 2, 3_000_001]]),
-        (norm.into(), vec![large.clone(), affine.clone(), affine.clone()]),
-        (NormDInput(norm).into(), vec![large.clone(), stats.clone(), affine, large.clone(), large.clone()]),
-        (NormDAffine(norm).into(), vec![large.clone(), stats, large.clone(), large]),
-        (NormDAffine(norm).into(), vec![many.clone(), vec![2, 1, 2_000_001], many.clone(), many.clone()]),
-        (norm.into(), vec![many, vec![1], vec![1]]),
-    ];
+fn large_operations_stay_within_the_limits() {
     for target in targets() {
-        for (op, inputs) in &cases {
-            let what = format!("{op:?} {inputs:?}, subgroup {}", target.subgroup);
-            operation(&target, *op, inputs).launches.iter().for_each(|launch| within(launch, &target, &what));
+        for row in ROWS {
+            let large = row.large();
+            assert!(!large.is_empty(), "{} has no large shape", row.names()[0]);
+            for Shaped { op, inputs } in large {
+                let what = format!("{op:?} {inputs:?}, subgroup {}", target.subgroup);
+                operation(&target, op, &inputs).launches.iter().for_each(|launch| within(launch, &target, &what));
+            }
         }
     }
 }

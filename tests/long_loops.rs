@@ -1,8 +1,8 @@
 //! Nested loops and folded grids on the device: sizes beyond which kernels take them, on whole numbers, whose sums are exact in
 //! any order, against the plain loops of the twins.
 
+use recurve::check::rows::Shaped;
 use recurve::check::run::run_graph;
-use recurve::check::twin::{Operand, prepare, results_of};
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin, ValueId};
@@ -22,52 +22,36 @@ fn whole_numbers(seed: usize, count: usize) -> Vec<f32> {
 }
 
 struct Case {
-    op: Op,
-    shapes: Vec<Vec<usize>>,
+    shaped: Shaped,
     choices: Choices,
 }
 
 fn case(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
-    Case { op: op.into(), shapes: shapes.iter().map(|shape| shape.to_vec()).collect(), choices: Choices::default() }
+    Case { shaped: Shaped::new(op, shapes), choices: Choices::default() }
 }
 
 impl Case {
-    fn shapes(&self) -> Vec<&[usize]> {
-        self.shapes.iter().map(Vec::as_slice).collect()
-    }
-
     fn values(&self) -> Vec<Vec<f32>> {
-        let counts = self.shapes.iter().map(|shape| shape.iter().product());
-        let mut values: Vec<Vec<f32>> = counts.enumerate().map(|(seed, count)| whole_numbers(seed, count)).collect();
-        prepare(&self.op, &self.shapes(), &mut values);
-        values
-    }
-
-    fn twin(&self, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let shapes = self.shapes();
-        let operands: Vec<Operand> =
-            shapes.iter().zip(values).map(|(shape, values)| Operand { shape, values }).collect();
-        let results = self.op.output_shapes(&shapes);
-        results_of(&self.op, &operands, &results.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        self.shaped.values(whole_numbers)
     }
 
     fn lowered(&self, target: &Target) -> Program {
         let mut graph = Graph::default();
         let inputs: Vec<ValueId> =
-            self.shapes.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
-        graph.outputs = graph.node(self.op, &inputs, "y", "op", 0);
+            self.shaped.inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+        graph.outputs = graph.node(self.shaped.op, &inputs, "y", "op", 0);
         lower(&graph, target, &self.choices, Program::default(), &HashMap::new()).expect("lowers").program
     }
 
     fn on_device(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let mut graph = Graph::default();
         let inputs: Vec<ValueId> =
-            self.shapes.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
-        let outputs = graph.node(self.op, &inputs, "y", "op", 0);
+            self.shaped.inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
+        let outputs = graph.node(self.shaped.op, &inputs, "y", "op", 0);
         graph.outputs = outputs.clone();
         let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
         let fed: Vec<(ValueId, Vec<u32>)> = inputs.into_iter().zip(words).collect();
-        run_graph(gpu, &graph, &self.choices, &fed, &outputs).unwrap_or_else(|e| panic!("{:?}: {e}", self.op))
+        run_graph(gpu, &graph, &self.choices, &fed, &outputs).unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op))
     }
 }
 
@@ -121,9 +105,9 @@ fn nested_loops_compute_the_same() {
     for (tolerance, case) in cases {
         let values = case.values();
         let found = case.on_device(&gpu, &values);
-        for (i, (expected, found)) in case.twin(&values).iter().zip(&found).enumerate() {
+        for (i, (expected, found)) in case.shaped.twin(&values).iter().zip(&found).enumerate() {
             let error = difference(expected, found);
-            assert!(error <= tolerance, "{:?}, result {i}: {error:e}", case.op);
+            assert!(error <= tolerance, "{:?}, result {i}: {error:e}", case.shaped.op);
         }
     }
 }
@@ -169,7 +153,7 @@ fn folded_grids_compute_the_same() {
         let launches = case.lowered(&narrow.target).launches;
         folded.extend(launches.iter().filter(|l| l.kernel.settings.is_set("FOLDED")).map(|l| l.kernel.name));
         // The same variants, which the table does not choose by the grid.
-        assert_eq!(case.on_device(&whole, &values), case.on_device(&narrow, &values), "{:?}", case.op);
+        assert_eq!(case.on_device(&whole, &values), case.on_device(&narrow, &values), "{:?}", case.shaped.op);
     }
     for name in ["channel_sum", "conv2d", "conv2d_d_weight_channels", "conv_transpose2d", "max_pool", "product"] {
         assert!(folded.contains(name), "{name} is not among the folded kernels: {folded:?}");

@@ -437,7 +437,8 @@ fn parameters_are_those_of_the_twin() {
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_networks_have_exactly_these_parameters() {
     let root = std::env::var("RECURVE_SHARED").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
-    let files = std::fs::read_dir(format!("{root}/golden")).expect("RECURVE_SHARED names the folder that holds golden/");
+    let files =
+        std::fs::read_dir(format!("{root}/golden")).expect("RECURVE_SHARED names the folder that holds golden/");
     let mut count = 0;
     for path in files.map(|f| f.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

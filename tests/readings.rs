@@ -20,7 +20,14 @@ use recurve::trajectory::readout::Readout;
 use std::sync::Arc;
 
 /// A network with these taps, forward only, unless it trains.
-fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, taps: &[Tap], train: bool, store: &mut Store) -> Engine<'g> {
+fn engine<'g>(
+    gpu: &'g Gpu,
+    network: &Network,
+    batch: usize,
+    taps: &[Tap],
+    train: bool,
+    store: &mut Store,
+) -> Engine<'g> {
     let schedule = Schedule::plain(network.timesteps);
     let request = Request { taps, train, ..Request::training(network, &schedule, batch, &gpu.target) };
     let mut engine = Engine::new(gpu, &request, store).expect("fits");
@@ -67,7 +74,11 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                 let tap = |of| Tap { of, timesteps: steps.clone(), series: false };
                 let taps = [tap(Quantity::Drive(area)), tap(Quantity::Activation(area))];
                 let alone = engine(&gpu, &network, 3, &taps, train, &mut Store::default());
-                alone.set_step(&recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0);
+                alone.set_step(
+                    &recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+                    1,
+                    1.0,
+                );
                 assert_eq!(scores(&alone), plain, "{unroll}: {name}: a tap changed the scores");
                 let (drive, found) = (read(&alone, Quantity::Drive(area)), read(&alone, Quantity::Activation(area)));
                 for t in 0..timesteps {
@@ -241,7 +252,8 @@ fn two_sinks_see_every_picture_once_and_agree() {
 #[test]
 fn pictures_are_normalised_with_the_host_s_bits() {
     let gpu = open();
-    for (mean, std) in [([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]), ([0.1, 254.9, 127.5], [0.3, 1000.0, 73.123456789])] {
+    for (mean, std) in [([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]), ([0.1, 254.9, 127.5], [0.3, 1000.0, 73.123456789])]
+    {
         let normaliser = Normaliser::new(mean, std);
         for images in [1, 3, 5] {
             let network = network("engineering", 1);

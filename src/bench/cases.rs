@@ -2,7 +2,7 @@
 //! the user. A case is one node of a graph with its operands placed as in the step, so that it is lowered to the same
 //! launches.
 
-use crate::check::twin::{Operand, prepare, twin_error};
+use crate::check::rows::{Operand, ROWS, Shaped, Sizes, row};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::{Graph, Node, Origin, ValueId};
@@ -10,9 +10,7 @@ use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Preset, Schedule};
 use crate::ops::{
-    Add, AvgPool, AvgPoolDInput, ChannelSum, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d,
-    ConvTranspose2dDInput, ConvTranspose2dDWeight, MaxPool, MaxPoolDInput, Modulate, ModulateDDrives, Norm,
-    NormDAffine, NormDInput, Op, Relu, ReluDInput, SoftmaxCe, SoftmaxCeDLogits,
+    Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, Op,
 };
 use crate::reference::random::normal;
 use crate::{Error, Result};
@@ -169,7 +167,7 @@ impl Placed {
         let node = self.node();
         let random = |v: &ValueId| normal(v.0 as u64 + 1, self.graph.values[v.0].count());
         let mut values: Vec<Vec<f32>> = node.inputs.iter().map(random).collect();
-        prepare(&node.op, shapes, &mut values);
+        row(&node.op).prepare(&node.op, shapes, &mut values);
         values
     }
 
@@ -182,7 +180,7 @@ impl Placed {
             shapes.iter().zip(&values).map(|(shape, values)| Operand { shape, values }).collect();
         let outputs: Vec<Operand> =
             node.outputs.iter().zip(results).map(|(&v, values)| Operand { shape: self.shape_of(v), values }).collect();
-        twin_error(&node.op, &inputs, &outputs)
+        row(&node.op).error(&node.op, &inputs, &outputs)
     }
 }
 
@@ -324,66 +322,24 @@ fn unchecked_shape_cases(sizes: &[usize]) -> Result<Vec<Case>> {
     }
     let listed = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let from = format!("--shape {listed}");
-    let case = |op: Op, inputs: &[Vec<usize>]| {
+    let sizes = match *sizes {
+        [.., k] if sizes.len() == 6 && k % 2 == 0 => return bad("the kernel size, the last number, must be odd"),
+        [n, cin, cout, h, w, k] => Sizes::Convolution { n, cin, cout, h, w, k },
+        [m, n, k] => Sizes::Product { m, n, k },
+        [n, c, h, w] => Sizes::Map { n, c, h, w },
+        _ => {
+            return bad(
+                "six numbers are a convolution (images, channels in, channels out, rows, columns, kernel size), four a \
+                 map (images, channels, rows, columns), three a matrix product (M, N, K)",
+            );
+        }
+    };
+    let case = |Shaped { op, inputs }: Shaped| {
         let mut graph = Graph::default();
         let inputs: Vec<ValueId> =
             inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "bench", None)).collect();
         graph.node(op, &inputs, "y", "bench", 0);
         Case::of(Placed::new(&graph, &graph.nodes[0], None), 0, &from)
     };
-    match *sizes {
-        [n, cin, cout, h, w, k] => {
-            if k % 2 == 0 {
-                return bad("the kernel size, the last number, must be odd");
-            }
-            let map = |c: usize, scale: usize| vec![c, scale * h, scale * w, n];
-            let (x, y, weight) = (map(cin, 1), map(cout, 1), vec![cout, cin, k, k]);
-            let (large, turned) = (map(cout, 2), vec![cin, cout, k, k]);
-            let (bias, base) = (false, false);
-            Ok(vec![
-                case(Conv2d { k, stride: 1, bias, base }.into(), &[x.clone(), weight.clone()]),
-                case(Conv2dDInput { k, stride: 1, base }.into(), &[y.clone(), weight]),
-                case(Conv2dDWeight { k, stride: 1, linear: false }.into(), &[x.clone(), y]),
-                case(ConvTranspose2d { k, stride: 2, bias, base }.into(), &[x.clone(), turned.clone()]),
-                case(ConvTranspose2dDInput { k, stride: 2, base }.into(), &[large.clone(), turned]),
-                case(ConvTranspose2dDWeight { k, stride: 2 }.into(), &[x, large]),
-            ])
-        }
-        [m, n, k] => {
-            let columns = (1..=128).rev().find(|c| n.is_multiple_of(*c)).unwrap_or(1);
-            let op = Conv2d { k: 1, stride: 1, bias: false, base: false }.into();
-            Ok(vec![case(op, &[vec![k, n / columns, columns, 1], vec![m, k, 1, 1]])])
-        }
-        [n, c, h, w] => {
-            let (x, flat, stats) = (vec![c, h, w, n], vec![c, h, w], vec![2, 1, n]);
-            let norm = Norm { groups: 1, per_channel: false, relu: true };
-            let twice = || vec![x.clone(), x.clone()];
-            let mut cases = vec![
-                case(norm.into(), &[x.clone(), flat.clone(), flat.clone()]),
-                case(NormDInput(norm).into(), &[x.clone(), stats.clone(), flat, x.clone(), x.clone()]),
-                case(NormDAffine(norm).into(), &[x.clone(), stats, x.clone(), x.clone()]),
-                case(Relu.into(), std::slice::from_ref(&x)),
-                case(ReluDInput.into(), &twice()),
-                case(Add.into(), &twice()),
-                case(Modulate.into(), &twice()),
-                case(ModulateDDrives.into(), &[x.clone(), x.clone(), x.clone()]),
-                case(ChannelSum.into(), std::slice::from_ref(&x)),
-                case(AvgPool.into(), std::slice::from_ref(&x)),
-                case(AvgPoolDInput { h, w }.into(), &[vec![c, 1, 1, n]]),
-            ];
-            if h > 1 && w > 1 {
-                let pooled = vec![c, h / 2, w / 2, n];
-                cases.push(case(MaxPool.into(), std::slice::from_ref(&x)));
-                cases.push(case(MaxPoolDInput { base: false }.into(), &[x, pooled]));
-            } else if h == 1 && w == 1 && c > 1 {
-                cases.push(case(SoftmaxCe.into(), &[x.clone(), vec![n]]));
-                cases.push(case(SoftmaxCeDLogits.into(), &[x, vec![n], vec![1]]));
-            }
-            Ok(cases)
-        }
-        _ => bad(
-            "six numbers are a convolution (images, channels in, channels out, rows, columns, kernel size), four a map \
-                  (images, channels, rows, columns), three a matrix product (M, N, K)",
-        ),
-    }
+    Ok(ROWS.iter().flat_map(|row| row.of_sizes(&sizes)).map(case).collect())
 }

@@ -14,7 +14,7 @@ pub enum Verdict {
     Regression,
     /// The whole interval lies below 1 / (1 + margin).
     Improvement,
-    /// Neither.
+    /// The interval reaches into the margin: nothing to be said.
     Same,
 }
 
@@ -31,7 +31,7 @@ pub struct Compared {
     pub ratio: f64,
     /// Its 95 % bootstrap confidence interval, from the samples of both runs.
     pub ratio_ci: [f64; 2],
-    /// Verdict.
+    /// What the ratio and its interval say.
     pub verdict: Verdict,
     /// The baseline's variant, where another one runs now.
     pub other_variant: Option<String>,
@@ -105,7 +105,7 @@ impl BaselineComparison {
         self.rows.iter().filter(|r| r.verdict == Verdict::Regression).count()
     }
 
-    /// For people.
+    /// The comparison as a table for people.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);

@@ -16,7 +16,7 @@ pub const TOLERANCE: f64 = 1e-4;
 
 /// A case with a variant.
 pub struct Job<'a> {
-    /// The case.
+    /// Operation and shape that are measured.
     pub case: &'a Case,
     /// `chosen` for what the table of variants picks, else the tile's name with dashes.
     pub variant: String,

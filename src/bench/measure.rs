@@ -6,7 +6,7 @@ use crate::reference::random::SplitMix64;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// Whose clock.
+/// Which clock a time was taken with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
@@ -27,7 +27,7 @@ pub struct Samples {
     pub seconds: Vec<f64>,
     /// Runs of the program in one sample: submitted together, so that the cost of a submission is shared.
     pub repeats: usize,
-    /// Whose clock.
+    /// The clock that the times were taken with.
     pub source: Clock,
     /// Why the device's clock was not believed, if it was offered and not.
     pub doubt: Option<String>,

@@ -21,7 +21,7 @@ struct Page<'a> {
     rows: Vec<([String; 11], bool)>,
 }
 
-/// The page.
+/// The page of a run, self-contained HTML.
 ///
 /// # Errors
 /// Only if the template cannot be rendered.
@@ -55,6 +55,20 @@ fn style(op: &str) -> (&'static str, Marker, &'static str) {
 /// Label positions around a mark, in the order of preference: offset of the text's left and baseline.
 const AROUND: [(f64, f64); 8] =
     [(7.0, 4.0), (-3.0, -8.0), (-3.0, 17.0), (-22.0, 4.0), (7.0, -6.0), (7.0, 14.0), (-22.0, -6.0), (-22.0, 14.0)];
+
+/// A rectangle that a mark or a number takes.
+struct Area {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn apart(&self, other: &Area) -> bool {
+        self.right < other.left || other.right < self.left || self.bottom < other.top || other.bottom < self.top
+    }
+}
 
 /// The chart, log by log; `None` where no row counts operations.
 fn svg(ceilings: &Ceilings, rows: &[Row]) -> Option<String> {
@@ -116,23 +130,20 @@ fn svg(ceilings: &Ceilings, rows: &[Row]) -> Option<String> {
         let (color, marker, _) = style(&row.op);
         svg.marker(*place, marker, color);
     }
-    let mut taken: Vec<(f64, f64, f64, f64)> =
-        places.iter().map(|p| (p.0 - 5.0, p.1 - 5.0, p.0 + 5.0, p.1 + 5.0)).collect();
+    let around = |&(x, y): &(f64, f64)| Area { left: x - 5.0, top: y - 5.0, right: x + 5.0, bottom: y + 5.0 };
+    let mut taken: Vec<Area> = places.iter().map(around).collect();
     for (i, (number, row)) in points.iter().enumerate() {
         let text = (number + 1).to_string();
         let width = 6.5 * text.len() as f64;
         let boxes = AROUND.map(|(dx, dy)| {
             let (left, bottom) = (places[i].0 + dx, places[i].1 + dy);
-            (left, bottom - 10.0, left + width, bottom)
+            Area { left, top: bottom - 10.0, right: left + width, bottom }
         });
         let own = i;
-        let free = |b: &(f64, f64, f64, f64)| {
-            let apart = |t: &(f64, f64, f64, f64)| b.2 < t.0 || t.2 < b.0 || b.3 < t.1 || t.3 < b.1;
-            taken.iter().enumerate().all(|(j, t)| j == own || apart(t))
-        };
+        let free = |area: &Area| taken.iter().enumerate().all(|(j, other)| j == own || area.apart(other));
         // Where everything is full, no number: the table has the row all the same.
         if let Some(place) = boxes.into_iter().find(free) {
-            svg.text((place.0, place.3), &text, Text::new(11.0, Anchor::Start).color(style(&row.op).0));
+            svg.text((place.left, place.bottom), &text, Text::new(11.0, Anchor::Start).color(style(&row.op).0));
             taken.push(place);
         }
     }
@@ -141,7 +152,7 @@ fn svg(ceilings: &Ceilings, rows: &[Row]) -> Option<String> {
     let mut named: Vec<(&str, Marker, &str)> = Vec::new();
     for (_, row) in &points {
         let entry = style(&row.op);
-        if !named.iter().any(|n| n.2 == entry.2) {
+        if !named.iter().any(|(.., name)| *name == entry.2) {
             named.push(entry);
         }
     }

@@ -23,9 +23,9 @@ use std::time::Instant;
 /// Launches and time of a part of the step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Share {
-    /// Launches.
+    /// How many launches of the step belong to it.
     pub launches: usize,
-    /// Milliseconds.
+    /// Milliseconds that they take together.
     pub ms: f64,
 }
 
@@ -42,7 +42,7 @@ pub struct Timed {
     pub area: String,
     /// Timestep, if it has one.
     pub timestep: Option<usize>,
-    /// Workgroups.
+    /// Workgroups in x, y, z.
     pub grid: [u32; 3],
     /// Begin, microseconds from the first: by the device's clock, or, where that is not believed, the sum of those before.
     pub begin_us: f64,
@@ -86,11 +86,11 @@ pub struct StepFigures {
     pub parts_by: &'static str,
     /// Why timestamps were offered and not believed.
     pub doubt: Option<String>,
-    /// By operation.
+    /// Shares of the step by operation.
     pub ops: BTreeMap<String, Share>,
-    /// By area.
+    /// Shares of the step by area.
     pub areas: BTreeMap<String, Share>,
-    /// By kernel.
+    /// Shares of the step by kernel.
     pub kernels: BTreeMap<String, Share>,
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 pub struct Row {
     /// Operation, shape and variant: by this a baseline's row is found again.
     pub id: String,
-    /// The operation.
+    /// Name of the operation, or of what else was measured.
     pub op: String,
     /// Sizes, as the operation names them.
     pub shape: String,
@@ -37,7 +37,7 @@ pub struct Row {
     pub samples_ms: Vec<f64>,
     /// Runs per sample.
     pub repeats: usize,
-    /// Whose clock.
+    /// The clock that the times were taken with.
     pub source: Clock,
     /// Why the device's clock was not believed, where it was offered and not.
     pub doubt: Option<String>,
@@ -190,9 +190,9 @@ fn accumulators(variant: &str) -> Option<u32> {
 /// The result of one `recurve bench` command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Document {
-    /// The subcommand.
+    /// The subcommand of `recurve bench` that made it.
     pub bench: String,
-    /// Adapter.
+    /// Name of the adapter.
     pub adapter: String,
     /// Driver and its version.
     pub driver: String,
@@ -200,7 +200,7 @@ pub struct Document {
     pub recurve_version: String,
     /// The adapter's ceilings; absent where they were not measured.
     pub ceilings: Option<Ceilings>,
-    /// All rows.
+    /// What was measured, in order.
     pub rows: Vec<Row>,
 }
 

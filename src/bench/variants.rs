@@ -34,7 +34,7 @@ const OTHER_REGISTERS: usize = 20;
 /// A GPU by its data sheet, and what is published of its cores.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Gpu {
-    /// Name.
+    /// What people call it.
     pub name: &'static str,
     /// Peak f32 operations per second, in 10^12.
     pub tflops: f64,
@@ -132,12 +132,12 @@ pub struct Loop {
     pub broadcasts: f64,
 }
 
-/// A variant.
+/// What is known of a variant without running it, and what is predicted.
 #[derive(Clone, Debug, Serialize)]
 pub struct VariantFacts {
-    /// Operation.
+    /// Operation that the variant serves.
     pub op: &'static str,
-    /// The tile.
+    /// The variant as text.
     pub tile: String,
     /// Which property of an adapter it is for.
     pub purpose: String,

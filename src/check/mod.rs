@@ -1,13 +1,13 @@
 //! `recurve check`: every kernel variant against its twin, and golden files, on the user's own adapter.
 
+pub mod case;
 pub mod cases;
 pub mod goldens;
 pub mod network;
 pub mod probes;
+pub mod rows;
 pub mod run;
 pub mod shaders;
-mod strides;
-pub mod twin;
 
 use serde::Serialize;
 

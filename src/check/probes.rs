@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// A measuring kernel's program with what it must give.
 pub struct Probe {
-    /// One launch.
+    /// The launch that is measured.
     pub program: Program,
     /// The arrays to be filled, with the number that repeats in them modulo 16.
     inputs: Vec<View>,

@@ -1,18 +1,20 @@
-//! Runs a single operation, forward and backward, on a device: the graph of the op, differentiated, lowered, planned and
-//! recorded as any network's.
+//! Runs a small graph on a device: lowered, planned and recorded as any network's. Cases of golden files become such graphs by
+//! the rows of their operations.
 
+use super::rows::ROWS;
 use crate::Result;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::autodiff::differentiate;
 use crate::graph::checker;
 use crate::graph::lower::lower;
+use crate::graph::passes::drop_unused;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::Program;
 use crate::kernels::choose::Choices;
-use crate::ops::{Adam, Add, AvgPool, Conv2d, ConvTranspose2d, Hyper, MaxPool, Modulate, Norm, Op, Relu, SoftmaxCe};
-use crate::reference::golden::{Op as Case, OpCase, Results};
-use crate::reference::{Tensor, mix, norm};
+use crate::ops::Op;
+use crate::reference::Tensor;
+use crate::reference::golden::{OpCase, Results};
 use std::collections::HashMap;
 
 /// [N, …] to […, N]: from PyTorch's order to the engine's, where the image is innermost.
@@ -52,14 +54,22 @@ pub fn run_graph(
     outputs.iter().map(|&v| recording.read(gpu, lowered.view(v))).collect()
 }
 
-/// A graph under construction for one case: what goes in, and which results come out under which name.
-struct OpGraph<'a> {
-    case: &'a OpCase,
-    n: usize,
+/// The graph of a case of a golden file under construction: what goes in, and which results come out under which name.
+pub struct OpGraph<'a> {
+    pub(super) case: &'a OpCase,
+    /// Images.
+    pub(super) n: usize,
     graph: Graph,
     inputs: Vec<(ValueId, Vec<u32>)>,
-    /// Name, value, whether it is a map (image innermost).
-    outputs: Vec<(String, ValueId, bool)>,
+    results: Vec<OpResult>,
+}
+
+/// A value with its name in the file.
+struct OpResult {
+    name: String,
+    value: ValueId,
+    /// Whether it is a map, whose images are innermost.
+    map: bool,
 }
 
 fn words(values: &[f32]) -> Vec<u32> {
@@ -68,103 +78,87 @@ fn words(values: &[f32]) -> Vec<u32> {
 
 impl OpGraph<'_> {
     /// A map, given as [N, C] or [N, C, H, W].
-    fn map(&mut self, name: &str) -> Option<ValueId> {
+    pub(super) fn map(&mut self, name: &str) -> Option<ValueId> {
         let Tensor { shape, values } = self.case.inputs.get(name)?;
         let dim = |i: usize| shape.get(i).copied().unwrap_or(1);
         let engine = [dim(1), dim(2), dim(3), self.n];
-        let value = self.graph.value(name, &engine, Origin::Input, "op", None);
-        self.inputs.push((value, words(&image_last(values, self.n))));
-        Some(value)
+        Some(self.given(name, &engine, words(&image_last(values, self.n))))
     }
 
     /// A weight or bias, as it is.
-    fn parameter(&mut self, name: &str) -> Option<ValueId> {
+    pub(super) fn parameter(&mut self, name: &str) -> Option<ValueId> {
         let Tensor { shape, values } = self.case.inputs.get(name)?;
-        let value = self.graph.value(name, shape, Origin::Input, "op", None);
-        self.inputs.push((value, words(values)));
-        Some(value)
+        Some(self.given(name, shape, words(values)))
     }
 
-    fn node(&mut self, op: impl Into<Op>, inputs: &[Option<ValueId>], name: &str) -> Vec<ValueId> {
+    /// An input in the engine's order.
+    pub(super) fn given(&mut self, name: &str, shape: &[usize], words: Vec<u32>) -> ValueId {
+        let value = self.graph.value(name, shape, Origin::Input, "op", None);
+        self.inputs.push((value, words));
+        value
+    }
+
+    /// An operation on those of the inputs that the case has.
+    pub(super) fn node(&mut self, op: impl Into<Op>, inputs: &[Option<ValueId>], name: &str) -> Vec<ValueId> {
         let inputs: Vec<ValueId> = inputs.iter().flatten().copied().collect();
         self.graph.node(op, &inputs, name, "op", 0)
     }
 
+    /// Names a result.
+    pub(super) fn result(&mut self, name: &str, value: ValueId, map: bool) {
+        self.results.push(OpResult { name: name.to_string(), value, map });
+    }
+
     /// Adds the gradients of `wrt` (name, value, whether a map) for the upstream gradient of `y`.
-    fn gradients(&mut self, y: ValueId, d_y: ValueId, wrt: &[(&str, Option<ValueId>, bool)]) {
+    pub(super) fn gradients(&mut self, y: ValueId, d_y: ValueId, wrt: &[(&str, Option<ValueId>, bool)]) {
         let present: Vec<(&str, ValueId, bool)> = wrt.iter().filter_map(|&(n, v, m)| Some((n, v?, m))).collect();
-        let values: Vec<ValueId> = present.iter().map(|w| w.1).collect();
+        let values: Vec<ValueId> = present.iter().map(|(_, value, _)| *value).collect();
         let gradients = differentiate(&mut self.graph, &[(y, d_y)], &values, true);
         for ((name, _, map), gradient) in present.iter().zip(gradients) {
-            self.outputs.push((format!("g{name}"), gradient.expect("every input of an op has a gradient"), *map));
+            self.result(&format!("g{name}"), gradient.expect("every input of an op has a gradient"), *map);
         }
+    }
+
+    /// An operation on x, w and perhaps b (which `op` is told), with its gradients.
+    pub(super) fn weighted(&mut self, op: impl Fn(bool) -> Op) {
+        let (x, w, b, gy) = (self.map("x"), self.parameter("w"), self.parameter("b"), self.map("gy"));
+        let y = self.node(op(b.is_some()), &[x, w, b], "y")[0];
+        self.result("y", y, true);
+        self.gradients(y, gy.expect("gy"), &[("x", x, true), ("w", w, false), ("b", b, false)]);
+    }
+
+    /// An operation on x, with its gradient.
+    pub(super) fn unary(&mut self, op: impl Into<Op>) {
+        let (x, gy) = (self.map("x"), self.map("gy"));
+        let y = self.node(op, &[x], "y")[0];
+        self.result("y", y, true);
+        self.gradients(y, gy.expect("gy"), &[("x", x, true)]);
+    }
+
+    /// y as the interaction of the maps b, l and t, with its gradients.
+    pub(super) fn mixed(&mut self, y: ValueId, [b, l, t]: [Option<ValueId>; 3]) {
+        let gy = self.map("gy").expect("gy");
+        self.result("y", y, true);
+        self.gradients(y, gy, &[("b", b, true), ("l", l, true), ("t", t, true)]);
     }
 }
 
-/// Runs a case on the device and gives the results under the names of the golden files.
+/// Runs a case of a golden file on the device and gives the results under the names of the file.
 ///
 /// # Errors
 /// What the device says.
 pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> {
-    if let Case::Adam { .. } = case.op {
-        return run_adam(gpu, case);
-    }
     let first = case.inputs.get("x").or(case.inputs.get("b").or(case.inputs.get("z")));
     let n = first.map_or(1, |x| x.shape[0]);
-    let mut g = OpGraph { case, n, graph: Graph::default(), inputs: Vec::new(), outputs: Vec::new() };
-    match &case.op {
-        Case::Conv2d(shape) => linear_map(&mut g, |bias| Conv2d { k: shape.k, stride: 1, bias, base: false }.into()),
-        Case::ConvTranspose2d(shape) => {
-            linear_map(&mut g, |bias| ConvTranspose2d { k: shape.k, stride: 2, bias, base: false }.into())
-        }
-        Case::Linear(_) => linear_map(&mut g, |bias| Conv2d { k: 1, stride: 1, bias, base: false }.into()),
-        Case::Norm(kind) => {
-            let (groups, per_channel) = match kind.kind {
-                norm::NormKind::Layer => (1, false),
-                norm::NormKind::Group { groups } => (groups, true),
-            };
-            let (x, w, b, gy) = (g.map("x"), g.parameter("w"), g.parameter("b"), g.map("gy"));
-            let y = g.node(Norm { groups, per_channel, relu: false }, &[x, w, b], "y")[0];
-            g.outputs.push(("y".into(), y, true));
-            g.gradients(y, gy.expect("gy"), &[("x", x, true), ("w", w, false), ("b", b, false)]);
-        }
-        Case::Relu => unary(&mut g, Relu),
-        Case::MaxPool(_) => unary(&mut g, MaxPool),
-        Case::AvgPool(_) => unary(&mut g, AvgPool),
-        Case::Mix(kind) => {
-            let (b, l, t, gy) = (g.map("b"), g.map("l"), g.map("t"), g.map("gy"));
-            let y = match (kind, l, t) {
-                (_, None, None) => g.node(Add, &[b], "y")[0],
-                (mix::Interaction::Additive, ..) => g.node(Add, &[b, l, t], "y")[0],
-                (mix::Interaction::Multiplicative, Some(s), None)
-                | (mix::Interaction::Multiplicative, None, Some(s)) => g.node(Modulate, &[b, Some(s)], "y")[0],
-                (mix::Interaction::Multiplicative, ..) => {
-                    let s = g.node(Add, &[l, t], "s")[0];
-                    g.node(Modulate, &[b, Some(s)], "y")[0]
-                }
-            };
-            g.outputs.push(("y".into(), y, true));
-            g.gradients(y, gy.expect("gy"), &[("b", b, true), ("l", l, true), ("t", t, true)]);
-        }
-        Case::SoftmaxCe(_) => {
-            let z = g.map("z");
-            let labels = g.graph.value("labels", &[n], Origin::Input, "op", None);
-            g.inputs.push((labels, case.labels.iter().map(|&l| l as u32).collect()));
-            let out = g.node(SoftmaxCe, &[z, Some(labels)], "logprob");
-            g.outputs.push(("logprob".into(), out[0], true));
-            g.outputs.push(("loss".into(), out[1], false));
-            let weight = g.graph.value("weight", &[1], Origin::Input, "op", None);
-            g.inputs.push((weight, words(&[1.0 / n as f32])));
-            g.gradients(out[0], weight, &[("z", z, true)]);
-        }
-        Case::Adam { .. } => unreachable!("above"),
-    }
-    let wanted: Vec<ValueId> = g.outputs.iter().map(|o| o.1).collect();
+    let mut g = OpGraph { case, n, graph: Graph::default(), inputs: Vec::new(), results: Vec::new() };
+    let built = ROWS.iter().any(|row| row.golden(&mut g));
+    assert!(built, "{:?} has golden files, and no row of check/rows builds its graph", case.op);
+    let wanted: Vec<ValueId> = g.results.iter().map(|r| r.value).collect();
     g.graph.outputs = wanted.clone();
-    crate::graph::passes::drop_unused(&mut g.graph);
+    drop_unused(&mut g.graph);
     let read = run_graph(gpu, &g.graph, choices, &g.inputs, &wanted)?;
     let mut results = Results::new();
-    for ((name, _, map), values) in g.outputs.into_iter().zip(read) {
+    for (OpResult { name, map, .. }, values) in g.results.into_iter().zip(read) {
         let values = match name.as_str() {
             "loss" => vec![(values[..n].iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64) as f32],
             _ if map => image_first(&values, n),
@@ -173,41 +167,4 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> 
         results.insert(name, values);
     }
     Ok(results)
-}
-
-fn linear_map(g: &mut OpGraph, op: impl Fn(bool) -> Op) {
-    let (x, w, b, gy) = (g.map("x"), g.parameter("w"), g.parameter("b"), g.map("gy"));
-    let y = g.node(op(b.is_some()), &[x, w, b], "y")[0];
-    g.outputs.push(("y".into(), y, true));
-    g.gradients(y, gy.expect("gy"), &[("x", x, true), ("w", w, false), ("b", b, false)]);
-}
-
-fn unary(g: &mut OpGraph, op: impl Into<Op>) {
-    let (x, gy) = (g.map("x"), g.map("gy"));
-    let y = g.node(op, &[x], "y")[0];
-    g.outputs.push(("y".into(), y, true));
-    g.gradients(y, gy.expect("gy"), &[("x", x, true)]);
-}
-
-fn run_adam(gpu: &Gpu, case: &OpCase) -> Result<Results> {
-    let Case::Adam { settings, steps_taken } = &case.op else { unreachable!("asked for Adam") };
-    let hyper = Hyper {
-        learning_rate: settings.learning_rate,
-        beta1: settings.beta1,
-        beta2: settings.beta2,
-        epsilon: settings.epsilon,
-    };
-    let mut graph = Graph::default();
-    let count = case.inputs["p"].values.len();
-    let numbers = graph.value("hyper", &[6], Origin::Input, "op", None);
-    let mut inputs = vec![(numbers, words(&hyper.numbers(steps_taken + 1, 1.0)))];
-    for name in ["g", "p", "m", "v"] {
-        let value = graph.value(name, &[count], Origin::Input, "op", None);
-        inputs.push((value, words(&case.inputs[name].values)));
-    }
-    let operands: Vec<ValueId> = inputs.iter().map(|i| i.0).collect();
-    let outputs = graph.node(Adam, &operands, "p1", "op", 0);
-    graph.outputs = outputs.clone();
-    let read = run_graph(gpu, &graph, Choices::TABLE, &inputs, &outputs)?;
-    Ok(["p1", "m1", "v1"].map(String::from).into_iter().zip(read).collect())
 }

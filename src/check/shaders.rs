@@ -1,22 +1,18 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
-use super::{probes::probes, strides};
+use super::cases::table;
+use super::probes::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
-use crate::graph::{Graph, Origin};
-use crate::kernels::choose::{Choices, ConvOp, variants};
 use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
-use crate::ops::{
-    Add, Conv2d, Conv2dDInput, Conv2dDWeight, ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight, Op,
-};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Every kernel variant that can run on `target`, in order of their labels: those of the presets, of networks with every kind of norm and
-/// interaction, passes on and off, and every tile of the convolutions.
+/// interaction, passes on and off, and of every case of the table, each tile of the convolutions among them.
 ///
 /// # Errors
 /// A variant that naga refuses.
@@ -39,14 +35,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
             take(&network(target, &config, 3, passes)?);
         }
     }
-    for terms in 1..=7 {
-        take(&operation(target, Choices::TABLE, Add.into(), &vec![vec![4, 4, 4, 2]; terms])?);
-    }
-    for k in [1, 3, 5, 7] {
-        convolutions(target, k, &mut take)?;
-    }
-    for strided in strides::cases(target) {
-        take(&strided.program(target)?.0);
+    for case in table(target) {
+        take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
     for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
@@ -60,42 +50,6 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
 fn network(target: &Target, config: &NetworkConfig, batch: usize, passes: Passes) -> Result<Program> {
     let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
     Ok(compile(&Request { passes, ..Request::training(&network, &schedule, batch, target) })?.program)
-}
-
-/// The launches of one operation on inputs of the given shapes.
-fn operation(target: &Target, choices: &Choices, op: Op, inputs: &[Vec<usize>]) -> Result<Program> {
-    let mut graph = Graph::default();
-    let inputs: Vec<_> = inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
-    graph.outputs = graph.node(op, &inputs, "y", "op", 0);
-    Ok(lower(&graph, target, choices, Program::default(), &HashMap::new())?.program)
-}
-
-/// Every tile of every convolution and gradient of kernel size `k`.
-fn convolutions(target: &Target, k: usize, take: &mut impl FnMut(&Program)) -> Result<()> {
-    let (small, large, weight) = (vec![8, 4, 4, 64], vec![8, 8, 8, 64], vec![8, 8, k, k]);
-    let with_weight = |map: &Vec<usize>| [map.clone(), weight.clone()];
-    let mut add = |variant, op: Op, inputs: &[Vec<usize>]| -> Result<()> {
-        take(&operation(target, &Choices::force(variant), op, inputs)?);
-        Ok(())
-    };
-    let (bias, base) = (false, false);
-    for variant in variants(target, ConvOp::Conv2d, k, 1) {
-        add(variant, Conv2d { k, stride: 1, bias, base }.into(), &with_weight(&small))?;
-        add(variant, Conv2dDInput { k, stride: 1, base }.into(), &with_weight(&small))?;
-    }
-    for variant in variants(target, ConvOp::Conv2d, k, 2) {
-        add(variant, ConvTranspose2dDInput { k, stride: 2, base }.into(), &with_weight(&large))?;
-    }
-    for variant in variants(target, ConvOp::ConvTranspose2d, k, 2) {
-        add(variant, ConvTranspose2d { k, stride: 2, bias, base }.into(), &with_weight(&small))?;
-    }
-    for variant in variants(target, ConvOp::Conv2dDWeight, k, 1) {
-        add(variant, Conv2dDWeight { k, stride: 1, linear: false }.into(), &[small.clone(), small.clone()])?;
-    }
-    for variant in variants(target, ConvOp::Conv2dDWeight, k, 2) {
-        add(variant, ConvTranspose2dDWeight { k, stride: 2 }.into(), &[small.clone(), large.clone()])?;
-    }
-    Ok(())
 }
 
 /// A shading language.

@@ -5,7 +5,7 @@ use super::{Settings, Target};
 /// How a launch over a line of items is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cover {
-    /// Workgroups.
+    /// Workgroups in one dimension.
     pub groups: usize,
     /// Items that a lane serves one after the other: the constant `UNROLL` of a kernel that includes `each`.
     pub unroll: usize,

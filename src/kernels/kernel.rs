@@ -1,5 +1,6 @@
 //! One compiled variant of a kernel: its text, and what naga reads from it (bindings, access, parameter layout).
 
+use super::loops::{Loop, stated};
 use super::template::{Settings, expand};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ pub struct Binding {
 /// A member of the parameter struct.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// Member name.
+    /// Its name, by which launches give its value.
     pub name: String,
     /// Bytes from the start of the struct.
     pub offset: u32,
@@ -53,18 +54,20 @@ pub struct Kernel {
     pub source: String,
     /// The text as naga read it.
     pub module: naga::Module,
-    /// Resources.
+    /// What a launch binds, the parameter struct included.
     pub bindings: Vec<Binding>,
     /// Members of the parameter struct, in order.
     pub fields: Vec<Field>,
     /// Size of the parameter struct in bytes (0: none).
     pub params_size: u32,
-    /// Workgroup size.
+    /// Invocations of a workgroup in x, y, z.
     pub workgroup: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
     /// Whether the text uses subgroup operations.
     pub subgroups: bool,
+    /// How long its loops are.
+    pub loops: Vec<Loop>,
 }
 
 /// A value for a member of a parameter struct.
@@ -182,6 +185,7 @@ impl Kernel {
             fields,
             params_size,
             workgroup_memory,
+            loops: stated(super::text(name), settings.is_set("LONG")).map_err(fail)?,
         }))
     }
 

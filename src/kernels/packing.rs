@@ -36,7 +36,7 @@ impl WeightOrder {
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Packing {
-    /// The weight.
+    /// The weight as the host wrote it.
     pub(super) w: View,
     /// How it lies there.
     pub(super) order: WeightOrder,

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// One dispatch.
+/// A dispatch of a kernel: what it binds, and what asked for it.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The kernel variant.
@@ -107,7 +107,7 @@ impl Launch {
 /// A sequence of launches over virtual buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
-    /// All buffers.
+    /// Buffers, in the order in which they were asked for.
     pub buffers: Vec<BufferSpec>,
     /// All launches, in order.
     pub launches: Vec<Launch>,

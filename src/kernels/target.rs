@@ -4,7 +4,7 @@
 /// to the memory plan works (and is tested) without a device.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Target {
-    /// Adapter name.
+    /// What the driver calls the adapter.
     pub name: String,
     /// Driver and its version.
     pub driver: String,

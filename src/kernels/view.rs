@@ -33,7 +33,7 @@ pub struct BufferSpec {
     pub name: String,
     /// Size in bytes.
     pub bytes: u64,
-    /// Lifetime class.
+    /// Who writes it, and how long its content is kept.
     pub role: Role,
     /// Area of the network that it belongs to, for the memory table.
     pub area: String,
@@ -44,11 +44,11 @@ pub struct BufferSpec {
 /// A range of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
-    /// The buffer.
+    /// The buffer that holds it.
     pub buffer: BufferId,
     /// Bytes from its start, a multiple of [`ALIGNMENT`].
     pub offset: u64,
-    /// Bytes.
+    /// How many bytes it covers.
     pub bytes: u64,
 }
 

@@ -1,10 +1,10 @@
 //! What convolution, transposed convolution and their gradients share: from extents and the order of weights to launches.
 
-use super::context::Context;
+use super::context::{Context, Run};
 use super::{Call, Tape, ValueId};
 use crate::Result;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{self, ConvShape, Start, WeightOrder};
+use crate::kernels::conv::{self, ConvShape, Pairs, Series, Start, WeightOrder};
 use crate::kernels::{Site, View};
 
 /// What is computed from x and a weight.
@@ -51,9 +51,10 @@ pub(super) fn lower_d_weight(
     site: Site,
 ) -> Result<()> {
     c.folded(&[xs, dys], &[dw], site, move |c, runs, outs: &[View], site| {
-        let (x, dy) = (runs[0], runs[1]);
-        let variant = c.variant(Key { op: ConvOp::Conv2dDWeight, shape, steps: x.steps });
-        variant.d_weight(c.program, c.target, &shape, (x.view, x.step, dy.view, dy.step, x.steps), outs[0], site)
+        let series = |run: Run| Series { view: run.view, step: run.step };
+        let pairs = Pairs { x: series(runs[0]), dy: series(runs[1]), steps: runs[0].steps };
+        let variant = c.variant(Key { op: ConvOp::Conv2dDWeight, shape, steps: pairs.steps });
+        variant.d_weight(c.program, c.target, &shape, pairs, outs[0], site)
     })
 }
 

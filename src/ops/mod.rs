@@ -113,6 +113,10 @@ macro_rules! operations {
         pub enum Op {
             $(#[doc = concat!("[`", stringify!($name), "`].")] $name($name)),*
         }
+        impl Op {
+            /// The variants' names.
+            pub const KINDS: &[&str] = &[$(stringify!($name)),*];
+        }
         $(impl From<$name> for Op {
             fn from(op: $name) -> Op {
                 Op::$name(op)

@@ -24,7 +24,7 @@ use toml::{Table, Value};
 
 /// Largest number of images, channels, rows, columns or timesteps in a file of choices.
 const MOST_EXTENT: usize = 1 << 24;
-/// Largest kernel.
+/// Largest kernel size that a file may name.
 const MOST_KERNEL: usize = 31;
 
 /// What choices hold for: another driver or other kernels may rank variants differently, and round differently.

@@ -60,11 +60,11 @@ pub enum Fate {
 /// A variant that was considered for a shape.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
-    /// The shape.
+    /// Operation and shape for which it was tried.
     pub key: Key,
     /// Launches of it in one run of the program.
     pub launches: usize,
-    /// The variant.
+    /// What was tried.
     pub variant: Variant,
     /// Whether the shape had this choice before.
     pub present: bool,

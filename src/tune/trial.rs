@@ -1,10 +1,10 @@
 //! One shape on the device: variants compiled, compared with plain loops, and timed against each other.
 
-use crate::check::twin::sampled_key;
+use crate::check::rows::sampled_key;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv_transpose2d, conv2d};
+use crate::kernels::conv::{ConvShape, Pairs, Series, Start, WeightOrder, conv_transpose2d, conv2d};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
 use crate::reference::random::normal;
 use crate::reference::sample::{Product, positions, sampled};
@@ -126,7 +126,8 @@ impl<'g> Workbench<'g> {
             (ConvOp::Conv2dDWeight, variant) => {
                 let steps = self.key.steps;
                 let step = |count: usize| if steps > 1 { count / steps } else { 0 };
-                let operands = (a, step(counts[0]), b, step(counts[1]), steps);
+                let series = |view, count| Series { view, step: step(count) };
+                let operands = Pairs { x: series(a, counts[0]), dy: series(b, counts[1]), steps };
                 variant.d_weight(&mut program, target, shape, operands, out, site)?;
             }
             (ConvOp::Conv2d | ConvOp::ConvTranspose2d, Variant::Conv(tile)) => {

@@ -49,7 +49,7 @@ impl Choices {
 /// A shape that a program computes: the variant that it was given, and in how many launches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Use {
-    /// The variant.
+    /// What serves the shape.
     pub variant: Variant,
     /// Launches of one run.
     pub launches: usize,

@@ -1,6 +1,6 @@
 //! What a variant is chosen for, and the variants of all kernels as one type.
 
-use crate::kernels::conv::{self, ConvShape, Parts, Tile, WeightTile};
+use crate::kernels::conv::{self, ConvShape, Pairs, Parts, Tile, WeightTile};
 use crate::kernels::{Program, Site, Target, View};
 use crate::{Error, Result};
 
@@ -10,7 +10,7 @@ use crate::{Error, Result};
 pub enum ConvOp {
     /// Convolution: forward, and the gradients with respect to inputs that are convolutions themselves.
     Conv2d,
-    /// Transposed convolution.
+    /// Transposed convolution, and the input gradients of convolutions with a stride.
     ConvTranspose2d,
     /// Gradient with respect to the weight.
     Conv2dDWeight,
@@ -19,9 +19,9 @@ pub enum ConvOp {
 /// What a variant is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Key {
-    /// The kernel.
+    /// Which sums are computed.
     pub op: ConvOp,
-    /// Its extents.
+    /// Extents of maps and kernel.
     pub shape: ConvShape,
     /// Timesteps that one launch adds up: weight gradients; else 1.
     pub steps: usize,
@@ -35,7 +35,7 @@ impl Key {
 }
 
 impl ConvOp {
-    /// All three.
+    /// All that variants are chosen for.
     pub const ALL: [ConvOp; 3] = [ConvOp::Conv2d, ConvOp::ConvTranspose2d, ConvOp::Conv2dDWeight];
 
     /// Its name in tables.
@@ -87,16 +87,16 @@ impl Variant {
         p: &mut Program,
         target: &Target,
         shape: &ConvShape,
-        maps: (View, usize, View, usize, usize),
+        pairs: Pairs,
         dw: View,
         site: Site,
     ) -> Result<()> {
         match self {
-            Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, maps, dw, site),
+            Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, pairs, dw, site),
             Variant::Conv(tile) => {
                 let none = || Error::Config(format!("{self} is no variant for the weight gradient of {shape:?}"));
-                let parts = Parts::of(tile, shape, maps.4, target).ok_or_else(none)?;
-                conv::conv2d_d_weight_transformed(p, target, (tile, &parts), shape, maps, dw, site)
+                let parts = Parts::of(tile, shape, pairs.steps, target).ok_or_else(none)?;
+                conv::conv2d_d_weight_transformed(p, target, (tile, &parts), shape, pairs, dw, site)
             }
         }
     }

@@ -115,7 +115,8 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
         let c = if shape.k <= 3 { 4 } else { 1 };
         WeightTile { along: Lanes::Channels, subgroup: true, lanes, r: 1, c, unroll: 1, vec: 1, splits: 1 }
     } else if target.cpu && target.subgroup > 0 {
-        let (unroll, vec) = TURNS.into_iter().find(|t| images.is_multiple_of(t.1)).expect("1 divides everything");
+        let (unroll, vec) =
+            TURNS.into_iter().find(|(_, vec)| images.is_multiple_of(*vec)).expect("1 divides everything");
         // A large kernel's text is long enough with one product per accumulator; with a stride, a turn takes more rows of x.
         let (unroll, vec) = if shape.k > LARGE { (1, 1) } else { (unroll, vec) };
         let (r, c) = channels;

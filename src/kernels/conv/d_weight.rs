@@ -1,7 +1,7 @@
 //! Launches of weight gradients by the direct method, and the sum of partial results.
 
 use super::product::vector;
-use super::shape::ConvShape;
+use super::shape::{ConvShape, Pairs};
 use super::tile::{Lanes, WeightTile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
@@ -16,8 +16,8 @@ fn flat(shape: &ConvShape) -> ConvShape {
     ConvShape { n: shape.n * shape.in_w, in_w: 1, out_w: 1, ..*shape }
 }
 
-/// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. `x` and `dy` hold `steps`
-/// maps, `x_step` and `dy_step` words apart.
+/// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. x and dy are those of
+/// the pairs.
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -26,7 +26,7 @@ pub fn conv2d_d_weight(
     target: &Target,
     tile: &WeightTile,
     shape: &ConvShape,
-    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    Pairs { x, dy, steps }: Pairs,
     dw: View,
     site: Site,
 ) -> Result<()> {
@@ -51,8 +51,8 @@ pub fn conv2d_d_weight(
         ("out_h", shape.out_h.into()),
         ("out_w", shape.out_w.into()),
         ("steps", steps.into()),
-        ("x_step", (x_step / vec).into()),
-        ("dy_step", (dy_step / vec).into()),
+        ("x_step", (x.step / vec).into()),
+        ("dy_step", (dy.step / vec).into()),
     ];
     let (kernel, splits, channels) = match tile.along {
         Lanes::Pixels => {
@@ -89,7 +89,7 @@ pub fn conv2d_d_weight(
     };
     let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
-    p.add(target, kernel, &[("x", x), ("dy", dy), ("partial", partial)], &params, grid, site)?;
+    p.add(target, kernel, &[("x", x.view), ("dy", dy.view), ("partial", partial)], &params, grid, site)?;
     if partial != dw {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }

@@ -1,7 +1,7 @@
 //! Launches of weight gradients by Winograd's method.
 
 use super::product::{Matrices, product};
-use super::shape::{ConvShape, Start};
+use super::shape::{ConvShape, Pairs, Series, Start};
 use super::tile::Tile;
 use super::winograd::{self, Winograd};
 use crate::Result;
@@ -13,7 +13,7 @@ pub struct Parts {
     cut: Winograd,
     /// Timesteps of a part; the last may have fewer.
     each: usize,
-    /// How many.
+    /// How many parts there are.
     count: usize,
     /// Words of the sums of a part.
     words: usize,
@@ -48,30 +48,23 @@ pub fn conv2d_d_weight_transformed(
     target: &Target,
     (tile, parts): (&Tile, &Parts),
     shape: &ConvShape,
-    (x, x_step, dy, dy_step, steps): (View, usize, View, usize, usize),
+    pairs: Pairs,
     dw: View,
     site: Site,
 ) -> Result<()> {
     let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
     let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
-    for (part, first) in (0..steps).step_by(parts.each).enumerate() {
-        let count = parts.each.min(steps - first);
-        let from = |view: View, step: usize| view.part(first * step, None);
-        let v = winograd::panels(
-            p,
-            target,
-            cut,
-            ("winograd_input", ["x", "v"]),
-            (from(x, x_step), cin, x_step, count),
-            cin,
-            site,
-        )?;
+    for (part, first) in (0..pairs.steps).step_by(parts.each).enumerate() {
+        let count = parts.each.min(pairs.steps - first);
+        let from = |of: Series| Series { view: of.view.part(first * of.step, None), ..of };
+        let v =
+            winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), cin, site)?;
         let d = winograd::panels(
             p,
             target,
             cut,
             ("winograd_d_output", ["dy", "d"]),
-            (from(dy, dy_step), cout, dy_step, count),
+            (from(pairs.dy), cout, count),
             tile.r,
             site,
         )?;
@@ -79,13 +72,6 @@ pub fn conv2d_d_weight_transformed(
         let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
-    let sums = winograd::Sums {
-        x: (x, x_step),
-        dy: (dy, dy_step),
-        steps,
-        partial,
-        parts: parts.count,
-        part_step: parts.words,
-    };
+    let sums = winograd::Sums { pairs, partial, parts: parts.count, part_step: parts.words };
     winograd::d_weight(p, target, cut, (cin, cout), (sums, dw), site)
 }

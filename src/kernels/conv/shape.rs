@@ -50,6 +50,26 @@ impl ConvShape {
     }
 }
 
+/// Maps that lie at equal distances in one buffer, one for each timestep.
+#[derive(Clone, Copy, Debug)]
+pub struct Series {
+    /// From the first map to the end of the last.
+    pub view: View,
+    /// Words from one map to the next.
+    pub step: usize,
+}
+
+/// The operands of a weight gradient: at each of `steps` timesteps a map and the gradient of what a convolution made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs {
+    /// The maps.
+    pub x: Series,
+    /// The gradients.
+    pub dy: Series,
+    /// How many there are of each.
+    pub steps: usize,
+}
+
 /// What the accumulators start from: the sum of what is present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {

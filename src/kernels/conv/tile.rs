@@ -43,7 +43,7 @@ pub enum Outputs {
 }
 
 impl Outputs {
-    /// All sizes.
+    /// The sizes for which transforms are written.
     pub const ALL: [Outputs; 2] = [Outputs::Two, Outputs::Four];
 
     /// Rows, and columns.

@@ -1,7 +1,7 @@
 //! Winograd's method as launches: a map cut into tiles, and the transforms of its tiles and weights. The matrices are those
 //! of `interpolation.rs`.
 
-use super::shape::{ConvShape, Start};
+use super::shape::{ConvShape, Pairs, Series, Start};
 use super::tile::{Outputs, Tile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
@@ -139,28 +139,25 @@ pub(super) fn output(
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
-/// maps, `step` words apart, as [positions, channels / width, steps, tiles, width].
+/// maps, as [positions, channels / width, steps, tiles, width].
 pub(super) fn panels(
     p: &mut Program,
     target: &Target,
     cut: &Winograd,
     (name, [read, written]): (&'static str, [&'static str; 2]),
-    (map, channels, step, steps): (View, usize, usize, usize),
+    (map, channels, steps): (Series, usize, usize),
     width: usize,
     site: Site,
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
-    let more = [("steps", steps.into()), ("step", (step / cut.vector()).into()), ("width", width.into())];
-    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map), (written, result)], &more, site)?;
+    let more = [("steps", steps.into()), ("step", (map.step / cut.vector()).into()), ("width", width.into())];
+    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map.view), (written, result)], &more, site)?;
     Ok(result)
 }
 
-/// What a weight gradient is made of: `steps` maps x and dy, so many words apart, and the sums of their products in `parts`
-/// parts [positions, cout, cin], `part_step` words apart.
+/// What a weight gradient is made of: its operands, and the sums of their products in `parts` parts [positions, cout, cin], `part_step` words apart.
 pub(super) struct Sums {
-    pub(super) x: (View, usize),
-    pub(super) dy: (View, usize),
-    pub(super) steps: usize,
+    pub(super) pairs: Pairs,
     pub(super) partial: View,
     pub(super) parts: usize,
     pub(super) part_step: usize,
@@ -177,7 +174,7 @@ pub(super) fn d_weight(
 ) -> Result<()> {
     let words = cut.w.div_ceil(32);
     let vec = [4, 2].into_iter().find(|v| cut.n.is_multiple_of(*v)).unwrap_or(1);
-    let mut active = |map: (View, usize), channels: usize| -> Result<View> {
+    let mut active = |map: Series, channels: usize| -> Result<View> {
         let count = channels * cut.h * words;
         let result = p.scratch("active", site.area, count);
         let params: &[(&str, Param)] = &[
@@ -185,15 +182,15 @@ pub(super) fn d_weight(
             ("h", cut.h.into()),
             ("w", cut.w.into()),
             ("words", words.into()),
-            ("steps", sums.steps.into()),
-            ("step", (map.1 / vec).into()),
+            ("steps", sums.pairs.steps.into()),
+            ("step", (map.step / vec).into()),
             ("count", count.into()),
         ];
         let (settings, grid) = (Settings::new().set("L", LANES as u32).images(vec), [count.div_ceil(LANES), 1, 1]);
-        p.add(target, ("winograd_active", settings), &[("map", map.0), ("active_at", result)], params, grid, site)?;
+        p.add(target, ("winograd_active", settings), &[("map", map.view), ("active_at", result)], params, grid, site)?;
         Ok(result)
     };
-    let (x_active, dy_active) = (active(sums.x, cin)?, active(sums.dy, cout)?);
+    let (x_active, dy_active) = (active(sums.pairs.x, cin)?, active(sums.pairs.dy, cout)?);
     let params: &[(&str, Param)] = &[
         ("count", (cin * cout).into()),
         ("parts", sums.parts.into()),
@@ -202,15 +199,15 @@ pub(super) fn d_weight(
         ("n", (cut.n / vec).into()),
         ("h", cut.h.into()),
         ("w", cut.w.into()),
-        ("steps", sums.steps.into()),
-        ("x_step", (sums.x.1 / vec).into()),
-        ("dy_step", (sums.dy.1 / vec).into()),
+        ("steps", sums.pairs.steps.into()),
+        ("x_step", (sums.pairs.x.step / vec).into()),
+        ("dy_step", (sums.pairs.dy.step / vec).into()),
         ("words", words.into()),
     ];
     let operands = [
         ("partial", sums.partial),
-        ("x", sums.x.0),
-        ("dy", sums.dy.0),
+        ("x", sums.pairs.x.view),
+        ("dy", sums.pairs.dy.view),
         ("x_active", x_active),
         ("dy_active", dy_active),
         ("dw", dw),
