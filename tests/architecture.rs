@@ -70,6 +70,7 @@ fn names_of_a_line() {
     assert!(named("use super::gpu;").is_empty());
 }
 
+/// Rule `no-device`.
 #[test]
 fn pure_modules_know_no_device() {
     let pure = ["graph", "ops", "kernels", "reference", "network", "dataset", "report"];
@@ -92,6 +93,7 @@ const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
     ("check", "trajectory", "golden analyses are checked by the commands of `check`"),
 ];
 
+/// Rule `order`.
 #[test]
 fn imports_follow_the_order_of_modules() {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
@@ -118,6 +120,7 @@ fn imports_follow_the_order_of_modules() {
     }
 }
 
+/// Rule `one-unsafe`.
 #[test]
 fn one_unsafe_block() {
     let files = all();
@@ -128,6 +131,7 @@ fn one_unsafe_block() {
 }
 
 /// The modules of `network/` import each other in one direction.
+/// Rule `order`.
 #[test]
 fn no_circle_among_the_network_s_modules() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/network");
@@ -149,6 +153,7 @@ fn no_circle_among_the_network_s_modules() {
 }
 
 /// What the order of modules leaves open.
+/// Rule `own-truth`.
 #[test]
 fn rooms_that_know_nothing_of_each_other() {
     // File or folder under src, and what it must not name.
@@ -171,10 +176,38 @@ fn rooms_that_know_nothing_of_each_other() {
     }
 }
 
+/// Rule `one-writer`.
 #[test]
 fn files_are_written_atomically_in_one_place() {
     let with: Vec<PathBuf> =
         all().into_iter().filter(|(_, text)| text.contains("AtomicWriteFile")).map(|(path, _)| path).collect();
     assert_eq!(with.len(), 1, "{with:?}");
     assert!(with[0].ends_with("src/files.rs"));
+}
+
+/// ARCHITECTURE.md gives each rule a label, by which tests and this page find each other.
+#[test]
+fn every_rule_is_named_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("readable");
+    let section = page.split("| label | rule |\n|---|---|\n").nth(1).expect("the table of rules");
+    let rows = section.lines().take_while(|line| line.starts_with('|'));
+    let labels: Vec<&str> = rows.map(|row| row.split('`').nth(1).expect("a label")).collect();
+    assert!(labels.len() > 10, "{labels:?}");
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    sources(&root.join("tests"), &mut files);
+    let texts: Vec<String> = files.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect();
+    let named: Vec<&str> = texts
+        .iter()
+        .flat_map(|text| {
+            text.lines().filter_map(|line| line.trim_start().strip_prefix("/// Rule `")?.strip_suffix("`."))
+        })
+        .collect();
+    for label in &labels {
+        assert!(named.contains(label), "no test names the rule `{label}`");
+    }
+    for name in named {
+        assert!(labels.contains(&name), "ARCHITECTURE.md has no rule `{name}`");
+    }
 }

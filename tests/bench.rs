@@ -202,6 +202,7 @@ fn a_step_is_the_sum_of_its_cases() {
 }
 
 /// On the adapter: every operation in shapes that divide by nothing agrees with its twin, and a spoilt one is not timed.
+/// Rule `right-first`.
 #[test]
 fn cases_agree_with_their_twins() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).unwrap();

@@ -54,6 +54,7 @@ fn plan(config: &NetworkConfig, batch: usize, target: &Target, what: &str) {
     compiled.program.launches.iter().for_each(|launch| within(launch, target, what));
 }
 
+/// Rule `limits`.
 #[test]
 fn every_preset_stays_within_the_limits_at_every_batch() {
     for target in targets() {
@@ -66,6 +67,7 @@ fn every_preset_stays_within_the_limits_at_every_batch() {
     }
 }
 
+/// Rule `loops`.
 #[test]
 fn large_maps_stay_within_the_limits() {
     let config = NetworkConfig { image_size: 256, stem_channels: 64, ..Preset::Blt128.network() };
@@ -84,6 +86,7 @@ fn operation(target: &Target, op: Op, inputs: &[Vec<usize>]) -> Program {
     lower(&graph, target, Choices::TABLE, Program::default(), &HashMap::new()).expect("lowers").program
 }
 
+/// Rule `limits`.
 #[test]
 fn large_operations_stay_within_the_limits() {
     for target in targets() {

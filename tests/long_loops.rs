@@ -71,6 +71,7 @@ fn one_split(target: &Target, along: Lanes) -> Choices {
     Choices::force(Variant::Weight(WeightTile { splits: 1, ..tile }))
 }
 
+/// Rule `loops`.
 #[test]
 fn nested_loops_compute_the_same() {
     let gpu = gpu();

@@ -97,6 +97,7 @@ fn all(gpu: &Gpu) -> Vec<Alone> {
     list
 }
 
+/// Rule `nan`.
 #[test]
 fn one_nan_comes_through_every_kernel() {
     let gpus = [true, false].map(|checked| Gpu::open(&Options { adapter: None, checked }).expect("an adapter"));

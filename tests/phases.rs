@@ -62,6 +62,7 @@ fn difference(a: &Tensors, b: &Tensors) -> f64 {
     a.iter().map(one).fold(0.0, f64::max)
 }
 
+/// Rule `phases`.
 #[test]
 fn gradients_of_parts_add_up_to_those_of_the_whole() {
     let gpu = open();
@@ -119,6 +120,7 @@ fn a_step_forgets_the_parts_of_the_step_before() {
     assert_eq!(bits(&a), bits(&b));
 }
 
+/// Rule `phases`.
 #[test]
 fn phases_submitted_apart_give_the_bits_of_one_submission() {
     let gpu = open();

@@ -53,6 +53,7 @@ fn targets() -> Vec<Target> {
     vec![Target::minimum(), cpu, narrow]
 }
 
+/// Rule `sound-plan`.
 #[test]
 fn plans_of_random_networks_are_sound() {
     let mut draw = Draw(SplitMix64::new(20_261_125));

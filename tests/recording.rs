@@ -5,6 +5,7 @@ use recurve::graph::checker;
 use recurve::graph::plan::Plan;
 use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site};
 
+/// Rule `poison`.
 #[test]
 fn a_slot_shared_too_early_shows_as_nan() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");

@@ -36,6 +36,7 @@ fn on(subgroup: u32, cpu: bool, driver: &str) -> Vec<Arc<Kernel>> {
     kernels
 }
 
+/// Rule `portable`.
 #[test]
 fn every_variant_is_portable() {
     let all = everywhere();

@@ -84,6 +84,7 @@ fn events(root: &Path) -> Vec<Event> {
     read_metrics(root).unwrap().into_iter().map(timeless).collect()
 }
 
+/// Rule `same-bytes`.
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let bench = Bench::new();
@@ -171,6 +172,7 @@ fn the_log_holds_what_scripts_rely_on() {
     }
 }
 
+/// Rule `planned`.
 #[test]
 fn every_pass_may_be_switched_off_and_memory_stays_as_planned() {
     let bench = Bench::new();

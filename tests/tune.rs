@@ -133,6 +133,7 @@ fn nothing_begins_after_the_deadline() {
     }
 }
 
+/// Rule `right-first`.
 #[test]
 fn a_wrong_candidate_is_never_chosen() {
     // One value off, somewhere in the middle: not in the sample of a large result, but the whole is compared too.
@@ -165,6 +166,7 @@ fn a_wrong_candidate_is_never_chosen() {
     assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant != table(key)), "{:?}", tuned.choices);
 }
 
+/// Rule `right-first`.
 #[test]
 fn a_shape_that_nothing_computes_right_is_refused() {
     let uses = one_of_each();

@@ -349,6 +349,7 @@ mod tests {
         refused(check(&program, &params), &["parameters at 0..4"]);
     }
 
+    /// Rule `sound-plan`.
     #[test]
     fn operands_of_a_launch_are_apart() {
         let program = chain(&[Input, Temporary, Output], &[(0, 1), (1, 2)]);
@@ -449,6 +450,7 @@ mod tests {
     }
 
     /// Plans of networks, spoilt: the checker and the second opinion agree on each, and both verdicts occur.
+    /// Rule `sound-plan`.
     #[test]
     fn spoilt_plans_are_found() {
         let mut random = SplitMix64::new(7);

@@ -237,6 +237,7 @@ impl super::Row for Row {
 mod tests {
     use super::*;
 
+    /// Rule `zeros`.
     #[test]
     fn sparse_cases_have_exact_zeros_and_other_values() {
         for (x, cout, k) in SPARSE {

@@ -294,6 +294,7 @@ const SMALL: [usize; 4] = [4, 5, 6, 3];
 mod tests {
     use super::*;
 
+    /// Rule `covered`.
     #[test]
     fn every_operation_has_a_case() {
         let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
@@ -304,6 +305,7 @@ mod tests {
         }
     }
 
+    /// Rule `covered`.
     #[test]
     fn whatever_has_a_gradient_is_differentiated() {
         let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
