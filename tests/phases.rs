@@ -81,7 +81,10 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
             assert!((found - loss).abs() < 1e-5 * loss, "{parts} parts, step {number}: loss {found}, whole {loss}");
             // After the first update a gradient is that of parameters that differ by rounding.
             let error = difference(&engine.gradients().expect("read"), gradients);
-            assert!(error < if number == 1 { 2e-5 } else { 1e-2 }, "{parts} parts, step {number}: gradients {error:.1e}");
+            assert!(
+                error < if number == 1 { 2e-5 } else { 1e-2 },
+                "{parts} parts, step {number}: gradients {error:.1e}"
+            );
             // Where a gradient is all rounding, Adam's first steps are of any sign: nearly all parameters agree.
             let found = engine.parameters().expect("read");
             let mut apart: Vec<f32> = Vec::new();
@@ -91,7 +94,10 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
             }
             apart.sort_by(f32::total_cmp);
             let (most, last) = (apart[apart.len() * 99 / 100], apart[apart.len() - 1]);
-            assert!(most < 1e-5 && last <= 2.1e-3 * number as f32, "{parts} parts, step {number}: {most:.1e}, {last:.1e}");
+            assert!(
+                most < 1e-5 && last <= 2.1e-3 * number as f32,
+                "{parts} parts, step {number}: {most:.1e}, {last:.1e}"
+            );
         }
     }
 }
@@ -132,7 +138,9 @@ fn phases_submitted_apart_give_the_bits_of_one_submission() {
             apart.update();
             assert_ne!(before, apart.parameters().expect("read"), "{unroll}: the update is a phase of its own");
         }
-        for of in [Engine::parameters, Engine::gradients, |e: &Engine| Ok(e.moments()?.0), |e: &Engine| Ok(e.moments()?.1)] {
+        for of in
+            [Engine::parameters, Engine::gradients, |e: &Engine| Ok(e.moments()?.0), |e: &Engine| Ok(e.moments()?.1)]
+        {
             assert_eq!(bits(&of(&together).expect("read")), bits(&of(&apart).expect("read")), "{unroll}");
         }
     }
@@ -155,7 +163,11 @@ fn a_loss_scale_that_is_a_power_of_two_changes_no_bit() {
         let expected = plain.gradients().expect("read");
         assert!(expected.iter().any(|(_, g)| g.values.iter().any(|v| *v != 0.0)));
         assert_eq!(bits(&found), bits(&expected), "gradients at scale {scale}");
-        assert_eq!(bits(&scaled.parameters().expect("read")), bits(&plain.parameters().expect("read")), "scale {scale}");
+        assert_eq!(
+            bits(&scaled.parameters().expect("read")),
+            bits(&plain.parameters().expect("read")),
+            "scale {scale}"
+        );
     }
 }
 

@@ -8,8 +8,9 @@ use recurve::dataset::{Batch, Dataset, Loader, Normaliser, Pictures};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::Request;
+use recurve::graph::passes::Passes;
 use recurve::graph::taps::{Quantity, Tap};
-use recurve::network::{Network, Schedule, initialise};
+use recurve::network::{Architecture, Network, Schedule, initialise};
 use recurve::stream::{Collect, Portion, Sink, Values, stream};
 use recurve::tensors::Tensors;
 use recurve::trajectory::exact::{self, Silent};
@@ -20,7 +21,14 @@ use recurve::trajectory::readout::Readout;
 use std::sync::Arc;
 
 /// A network with these taps, forward only, unless it trains.
-fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, taps: &[Tap], train: bool, store: &mut Store) -> Engine<'g> {
+fn engine<'g>(
+    gpu: &'g Gpu,
+    network: &Network,
+    batch: usize,
+    taps: &[Tap],
+    train: bool,
+    store: &mut Store,
+) -> Engine<'g> {
     let schedule = Schedule::plain(network.timesteps);
     let request = Request { taps, train, ..Request::training(network, &schedule, batch, &gpu.target) };
     let mut engine = Engine::new(gpu, &request, store).expect("fits");
@@ -67,7 +75,11 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                 let tap = |of| Tap { of, timesteps: steps.clone(), series: false };
                 let taps = [tap(Quantity::Drive(area)), tap(Quantity::Activation(area))];
                 let alone = engine(&gpu, &network, 3, &taps, train, &mut Store::default());
-                alone.set_step(&recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0);
+                alone.set_step(
+                    &recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+                    1,
+                    1.0,
+                );
                 assert_eq!(scores(&alone), plain, "{unroll}: {name}: a tap changed the scores");
                 let (drive, found) = (read(&alone, Quantity::Drive(area)), read(&alone, Quantity::Activation(area)));
                 for t in 0..timesteps {
@@ -82,6 +94,51 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                     assert!(drive[t].as_ref().is_none_or(|d| d.iter().any(|b| f32::from_bits(*b) < 0.0)), "{name}");
                 }
             }
+        }
+    }
+}
+
+/// A series holds every step, also of what is the same at all of them, of what two taps name, and of a state that each step
+/// computes from the one before.
+#[test]
+fn series_hold_every_step() {
+    let gpu = open();
+    let mut json = own::description("engineering", 4);
+    for area in json["areas"].as_array_mut().expect("areas") {
+        (area["norm"], area["activation"], area["groups"]) = ("none".into(), "none".into(), 1.into());
+    }
+    let network = Architecture::from_golden_json(&json.to_string()).expect("valid").network().expect("valid");
+    let read_out = network.readout.area;
+    let of = [
+        Quantity::Input,
+        Quantity::Drive(read_out),
+        Quantity::Activation(read_out),
+        Quantity::Activation(0),
+        Quantity::Activation(1),
+        Quantity::Logits,
+    ];
+    // What is in a series is computed at every step; without hoisting all is, and sums have one order.
+    let engine = |taps: Vec<Tap>| {
+        let (schedule, passes) = (Schedule::plain(4), Passes::without(&["hoist"]).expect("a pass"));
+        let request = Request { taps: &taps, passes, ..Request::forward(&network, &schedule, 3, &gpu.target) };
+        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).expect("fits");
+        engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
+        engine.set_parameters(&initialise(&network.parameters, 3)).expect("all parameters");
+        engine.feed(&batch(1, 3));
+        engine.pass();
+        engine
+    };
+    let (plain, in_series) = (engine(of.map(Tap::all).to_vec()), engine(of.map(Tap::series).to_vec()));
+    for of in of {
+        let series = in_series.tapped(of).expect("asked for").series.expect("as a series");
+        assert_eq!((series.first, series.steps), (0, 4), "{of:?}");
+        let all = in_series.read(series.view).expect("read");
+        for (t, expected) in read(&plain, of).into_iter().enumerate() {
+            let expected = expected.expect("exists at every step");
+            let found = &all[t * series.distance..][..expected.len()];
+            assert!(found.iter().any(|v| *v != 0.0), "{of:?} at {t} says something");
+            assert_eq!(bits(found), expected, "{of:?} at {t}");
+            assert_eq!(read(&in_series, of)[t], Some(expected), "{of:?} at {t}");
         }
     }
 }
@@ -241,7 +298,8 @@ fn two_sinks_see_every_picture_once_and_agree() {
 #[test]
 fn pictures_are_normalised_with_the_host_s_bits() {
     let gpu = open();
-    for (mean, std) in [([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]), ([0.1, 254.9, 127.5], [0.3, 1000.0, 73.123456789])] {
+    for (mean, std) in [([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]), ([0.1, 254.9, 127.5], [0.3, 1000.0, 73.123456789])]
+    {
         let normaliser = Normaliser::new(mean, std);
         for images in [1, 3, 5] {
             let network = network("engineering", 1);

@@ -32,7 +32,10 @@ pub fn description(unroll: &str, timesteps: usize) -> Value {
 
 /// That network.
 pub fn network(unroll: &str, timesteps: usize) -> Network {
-    Architecture::from_golden_json(&description(unroll, timesteps).to_string()).expect("valid").network().expect("valid")
+    Architecture::from_golden_json(&description(unroll, timesteps).to_string())
+        .expect("valid")
+        .network()
+        .expect("valid")
 }
 
 /// So many random pictures and labels for it.
