@@ -8,8 +8,9 @@ use recurve::dataset::{Batch, Dataset, Loader, Normaliser, Pictures};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::Request;
+use recurve::graph::passes::Passes;
 use recurve::graph::taps::{Quantity, Tap};
-use recurve::network::{Network, Schedule, initialise};
+use recurve::network::{Architecture, Network, Schedule, initialise};
 use recurve::stream::{Collect, Portion, Sink, Values, stream};
 use recurve::tensors::Tensors;
 use recurve::trajectory::exact::{self, Silent};
@@ -93,6 +94,51 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                     assert!(drive[t].as_ref().is_none_or(|d| d.iter().any(|b| f32::from_bits(*b) < 0.0)), "{name}");
                 }
             }
+        }
+    }
+}
+
+/// A series holds every step, also of what is the same at all of them, of what two taps name, and of a state that each step
+/// computes from the one before.
+#[test]
+fn series_hold_every_step() {
+    let gpu = open();
+    let mut json = own::description("engineering", 4);
+    for area in json["areas"].as_array_mut().expect("areas") {
+        (area["norm"], area["activation"], area["groups"]) = ("none".into(), "none".into(), 1.into());
+    }
+    let network = Architecture::from_golden_json(&json.to_string()).expect("valid").network().expect("valid");
+    let read_out = network.readout.area;
+    let of = [
+        Quantity::Input,
+        Quantity::Drive(read_out),
+        Quantity::Activation(read_out),
+        Quantity::Activation(0),
+        Quantity::Activation(1),
+        Quantity::Logits,
+    ];
+    // What is in a series is computed at every step; without hoisting all is, and sums have one order.
+    let engine = |taps: Vec<Tap>| {
+        let (schedule, passes) = (Schedule::plain(4), Passes::without(&["hoist"]).expect("a pass"));
+        let request = Request { taps: &taps, passes, ..Request::forward(&network, &schedule, 3, &gpu.target) };
+        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).expect("fits");
+        engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
+        engine.set_parameters(&initialise(&network.parameters, 3)).expect("all parameters");
+        engine.feed(&batch(1, 3));
+        engine.pass();
+        engine
+    };
+    let (plain, in_series) = (engine(of.map(Tap::all).to_vec()), engine(of.map(Tap::series).to_vec()));
+    for of in of {
+        let series = in_series.tapped(of).expect("asked for").series.expect("as a series");
+        assert_eq!((series.first, series.steps), (0, 4), "{of:?}");
+        let all = in_series.read(series.view).expect("read");
+        for (t, expected) in read(&plain, of).into_iter().enumerate() {
+            let expected = expected.expect("exists at every step");
+            let found = &all[t * series.distance..][..expected.len()];
+            assert!(found.iter().any(|v| *v != 0.0), "{of:?} at {t} says something");
+            assert_eq!(bits(found), expected, "{of:?} at {t}");
+            assert_eq!(read(&in_series, of)[t], Some(expected), "{of:?} at {t}");
         }
     }
 }

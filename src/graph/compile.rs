@@ -12,9 +12,9 @@ use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Network, Schedule};
-use crate::ops::{Accumulate, Adam};
+use crate::ops::{Accumulate, Adam, Add};
 use crate::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 /// What is compiled and how.
@@ -190,6 +190,26 @@ fn series(
     Series { view: program.whole(buffer), first, steps, distance: distance as usize / 4 }
 }
 
+/// The values of a series, each of which can lie in a place that it has to itself: a copy of those that the host writes, that
+/// stand in the series or in an earlier one (`taken`) already, or that are computed from another of the series, which no
+/// launch can read where it writes.
+fn places_of_their_own(
+    graph: &mut Graph,
+    mut values: Vec<Option<ValueId>>,
+    taken: &mut BTreeSet<ValueId>,
+) -> Vec<Option<ValueId>> {
+    let (producers, all) = (graph.producers(), values.clone());
+    for value in values.iter_mut().flatten() {
+        let beside = |node: usize| graph.nodes[node].inputs.iter().any(|&input| all.contains(&Some(input)));
+        let often = all.iter().flatten().filter(|other| *other == value).count() > 1;
+        if producers[value.0].is_none_or(beside) || often || !taken.insert(*value) {
+            let of = graph.values[value.0].clone();
+            *value = graph.node(Add, &[*value], &format!("{} copied", of.name), &of.area, of.timestep)[0];
+        }
+    }
+    values
+}
+
 /// Compiles a network for a batch size: unroll, pass, differentiate, pass, lower, plan. Pure: nothing is allocated.
 ///
 /// # Errors
@@ -248,6 +268,12 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         }
     }
     drop_unused(&mut unrolled.graph);
+    let mut taken = BTreeSet::new();
+    let mut own = |tap: &Tap| {
+        let values = quantity(&unrolled, tap.of).to_vec();
+        tap.series.then(|| places_of_their_own(&mut unrolled.graph, values, &mut taken))
+    };
+    let to_series: Vec<Option<Vec<Option<ValueId>>>> = request.taps.iter().map(&mut own).collect();
 
     let mut program = Program::default();
     let mut placed: HashMap<ValueId, View> = HashMap::new();
@@ -255,15 +281,12 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let feeds = place_inputs(&mut program, request, &unrolled, loss_weight, &mut placed);
     let scores = series(&mut program, "scores", &unrolled.scores, 8 * batch as u64, &mut placed);
     let mut in_series: Vec<Option<Series>> = Vec::new();
-    for tap in request.taps {
-        let values = quantity(&unrolled, tap.of);
-        in_series.push(match values.iter().flatten().next() {
-            Some(&value) if tap.series => {
-                let bytes = 4 * unrolled.graph.values[value.0].count() as u64;
-                Some(series(&mut program, &format!("{:?}", tap.of), values, bytes, &mut placed))
-            }
-            _ => None,
-        });
+    for (tap, values) in request.taps.iter().zip(&to_series) {
+        let values = values.as_deref().unwrap_or_default();
+        in_series.push(values.iter().flatten().next().map(|value| {
+            let bytes = 4 * unrolled.graph.values[value.0].count() as u64;
+            series(&mut program, &format!("{:?}", tap.of), values, bytes, &mut placed)
+        }));
     }
     // Persistent and placed values are no outputs of their own.
     let owned: Vec<ValueId> = unrolled.graph.outputs.iter().filter(|v| !placed.contains_key(v)).copied().collect();

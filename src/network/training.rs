@@ -88,7 +88,8 @@ impl TrainingConfig {
         if self.accumulate == 0 || !self.batch.is_multiple_of(self.accumulate) {
             let divisors: Vec<String> =
                 (1..=64.min(self.batch)).filter(|p| self.batch.is_multiple_of(*p)).map(|p| p.to_string()).collect();
-            let allowed = format!("a number that divides the batch of {} ({}, ...)", self.batch, divisors.join(", "));
+            let more = if self.batch > 64 { ", ..." } else { "" };
+            let allowed = format!("a number that divides the batch of {} ({}{more})", self.batch, divisors.join(", "));
             return wrong("accumulate", self.accumulate, &allowed);
         }
         match (self.epochs, self.steps) {

@@ -156,6 +156,7 @@ fn facts(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
         ("Images", Some(thousands(meta.images.unwrap_or(view.samples)))),
         ("Classes", classes),
         ("Timesteps", Some(view.timesteps.to_string())),
+        ("Protocol", meta.protocol.as_ref().map(Value::to_string)),
         ("Parameters", whole(meta.parameters)),
         ("Checkpoint", hashed(&meta.checkpoint, &meta.checkpoint_hash)),
         ("Step", whole(meta.step)),

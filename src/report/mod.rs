@@ -43,8 +43,11 @@ pub struct Report {
 pub struct Meta {
     /// A name for the network, such as the preset's.
     pub name: Option<String>,
-    /// The `[network]` table of the configuration (`lateral`, `topdown`, `interaction`, ...).
+    /// The `[network]` table of the configuration (`lateral`, `topdown`, `interaction`, ...), or its `[architecture]`.
     pub network: Value,
+    /// The protocol that it ran under (what was shown and disturbed, when), if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Value>,
     /// The run's complete `config.toml`, as text.
     pub configuration: Option<String>,
     /// Number of trainable parameters.

@@ -51,7 +51,7 @@ impl Comparison {
 }
 
 /// Finds the published network with the connections and the interaction of a `[network]` table; L additive, with
-/// the reason, where there is none.
+/// the reason, where there is none, and for an `[architecture]`.
 pub(super) fn comparison(network: &Value) -> Comparison {
     let flag = |key: &str| network.get(key).and_then(Value::as_bool);
     let text = |key: &str| network.get(key).and_then(Value::as_str);
@@ -59,6 +59,9 @@ pub(super) fn comparison(network: &Value) -> Comparison {
         index: 0,
         caveat: Some(format!("{why}; none of the four published networks is like that, so L additive is shown.")),
     };
+    if network.get("connections").is_some() {
+        return fallback("This network has areas and connections of its own");
+    }
     let (Some(lateral), Some(topdown)) = (flag("lateral"), flag("topdown")) else {
         return fallback("The configuration does not say which recurrent connections the network has");
     };

@@ -59,11 +59,20 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
     let description = trained.state.network.clone();
     let network = description.network()?;
     let protocol = options.protocol.map(Protocol::read).transpose()?;
-    if let Some(protocol) = &protocol {
-        protocol.validate(&network)?;
+    let mut notes = Vec::new();
+    if let (Some(protocol), Some(file)) = (&protocol, options.protocol) {
+        protocol.validate(&network).map_err(|e| Error::Config(format!("{}: {e}", file.display())))?;
+        notes.push("The networks ran under a protocol, which is given here; they were trained without it.".into());
     }
     let schedule = Schedule::new(&network, protocol.as_ref());
-    let mut notes = Vec::new();
+    if let Some(protocol) = &protocol {
+        let gains = protocol.gains.iter().map(|gain| (format!("the gain on {}", gain.connection), gain.from));
+        let inputs = protocol.inputs.iter().map(|input| ("what is shown".to_string(), input.from));
+        for (what, from) in gains.chain(inputs).filter(|(_, from)| *from >= schedule.timesteps) {
+            let last = schedule.timesteps - 1;
+            eprintln!("warning: {what} from step {from} on never acts: the last step of the run is {last}");
+        }
+    }
     let initial_path = options.run.join("checkpoints").join("00000000.safetensors");
     let (untrained, init_checkpoint) = match Checkpoint::read(&initial_path) {
         Ok(checkpoint) => (checkpoint.parameters, Some("00000000.safetensors".to_string())),
@@ -142,6 +151,7 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
             (Some(family), _) => serde_json::to_value(family).map_err(json)?,
             (_, own) => serde_json::to_value(own).map_err(json)?,
         },
+        protocol: protocol.as_ref().map(as_written).transpose().map_err(json)?,
         configuration: Some(config.to_toml()),
         parameters: Some(network.learned()),
         dataset: Some(data.name()),
@@ -168,6 +178,11 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
     let report = Report::new(meta, curves(options.run, &config.data.eval_split)?, &statistics)?;
     let page = report::write(&report, options.out)?;
     Ok(Analysis { statistics, page })
+}
+
+/// A protocol with the digits of its file: a gain of 0.1 is no 0.10000000149.
+fn as_written(protocol: &Protocol) -> serde_json::Result<serde_json::Value> {
+    serde_json::from_str(&serde_json::to_string(protocol)?)
 }
 
 /// The checkpoint asked for, and its file.
