@@ -1,8 +1,8 @@
 //! Nested loops and folded grids on the device: sizes beyond which kernels take them, on whole numbers, whose sums are exact in
 //! any order, against the plain loops of the twins.
 
+use recurve::check::case::Case;
 use recurve::check::rows::Shaped;
-use recurve::check::run::run_graph;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin, ValueId};
@@ -21,16 +21,17 @@ fn whole_numbers(seed: usize, count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7 + i / 11 + seed) % 5) as f32 - 2.0).collect()
 }
 
-struct Case {
+/// An operation on whole numbers, and the variant that it is forced to.
+struct Alone {
     shaped: Shaped,
     choices: Choices,
 }
 
-fn case(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
-    Case { shaped: Shaped::new(op, shapes), choices: Choices::default() }
+fn case(op: impl Into<Op>, shapes: &[&[usize]]) -> Alone {
+    Alone { shaped: Shaped::new(op, shapes), choices: Choices::default() }
 }
 
-impl Case {
+impl Alone {
     fn values(&self) -> Vec<Vec<f32>> {
         self.shaped.values(whole_numbers)
     }
@@ -44,14 +45,10 @@ impl Case {
     }
 
     fn on_device(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let mut graph = Graph::default();
-        let inputs: Vec<ValueId> =
-            self.shaped.inputs.iter().map(|shape| graph.value("x", shape, Origin::Input, "op", None)).collect();
-        let outputs = graph.node(self.shaped.op, &inputs, "y", "op", 0);
-        graph.outputs = outputs.clone();
-        let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
-        let fed: Vec<(ValueId, Vec<u32>)> = inputs.into_iter().zip(words).collect();
-        run_graph(gpu, &graph, &self.choices, &fed, &outputs).unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op))
+        let mut case = Case::forward("alone", "alone", &self.shaped);
+        case.choices = self.choices.clone();
+        let found = case.run_with(gpu, values).unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op));
+        case.wanted.iter().map(|(name, _)| found[name].clone()).collect()
     }
 }
 
@@ -85,14 +82,14 @@ fn nested_loops_compute_the_same() {
         (1e-6, case(Conv2d { k: 1, stride: 1, bias, base }, &[&[70_001, 1, 1, 2], &[3, 70_001]])),
         (
             1e-6,
-            Case {
+            Alone {
                 choices: one_split(&gpu.target, Lanes::Channels),
                 ..case(Conv2dDWeight { k, stride: 1, linear: false }, &[line.0, line.1])
             },
         ),
         (
             1e-6,
-            Case {
+            Alone {
                 choices: one_split(&gpu.target, Lanes::Pixels),
                 ..case(Conv2dDWeight { k, stride: 1, linear: false }, &[long_line.0, long_line.1])
             },

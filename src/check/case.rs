@@ -62,9 +62,7 @@ impl Case {
         let mut values = values.into_iter();
         let inputs: Vec<ValueId> =
             shaped.inputs.iter().zip(&mut values).map(|(shape, values)| case.input(shape, values)).collect();
-        let outputs = case.node(shaped.op, &inputs);
-        let name = |i: usize| if i == 0 { "y".to_string() } else { format!("y.{i}") };
-        outputs.iter().enumerate().for_each(|(i, &v)| case.want(&name(i), v));
+        let outputs = case.results(shaped.op, &inputs);
         if let Some(d_values) = values.next() {
             let d = case.input(&d_shape, d_values);
             let wrt = &inputs[..count];
@@ -82,8 +80,7 @@ impl Case {
         let values = shaped.values(|input, count| normal(input as u64 + 1, count));
         let inputs: Vec<ValueId> =
             shaped.inputs.iter().zip(values).map(|(shape, values)| case.input(shape, values)).collect();
-        let outputs = case.node(shaped.op, &inputs);
-        outputs.into_iter().enumerate().for_each(|(i, v)| case.want(&format!("y.{i}"), v));
+        case.results(shaped.op, &inputs);
         case.finished()
     }
 
@@ -103,6 +100,16 @@ impl Case {
     pub fn random(&mut self, shape: &[usize]) -> ValueId {
         let values = normal(100 + self.inputs.len() as u64, shape.iter().product());
         self.input(shape, values)
+    }
+
+    /// Adds an operation of which all results are compared: `y`, `y.1`, ...
+    fn results(&mut self, op: Op, inputs: &[ValueId]) -> Vec<ValueId> {
+        let outputs = self.node(op, inputs);
+        for (i, &value) in outputs.iter().enumerate() {
+            let name = if i == 0 { "y".to_string() } else { format!("y.{i}") };
+            self.want(&name, value);
+        }
+        outputs
     }
 
     /// Adds an operation.

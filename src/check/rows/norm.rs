@@ -132,12 +132,20 @@ impl super::Row for Row {
     }
 
     fn smooth(&self) -> Vec<Case> {
-        let one = |(what, groups, per_channel)| {
-            let shaped = forward(Norm { groups, per_channel, relu: false }, &SMALL);
-            let double = |values: &mut [Vec<f32>]| values[0].iter_mut().for_each(|v| *v *= 2.0);
-            Case::of("norm", &format!("norm {what}"), &shaped, double)
+        let double = |values: &mut [Vec<f32>]| values[0].iter_mut().for_each(|v| *v *= 2.0);
+        // A shift that decides alone what is rectified.
+        let decided = |values: &mut [Vec<f32>]| {
+            double(values);
+            values[1].iter_mut().for_each(|gamma| *gamma = gamma.signum());
+            values[2].iter_mut().enumerate().for_each(|(i, beta)| *beta = if i % 2 == 0 { 6.0 } else { -6.0 });
         };
-        KINDS.map(one).to_vec()
+        let mut list = Vec::new();
+        for (what, groups, per_channel) in KINDS {
+            let norm = |relu| forward(Norm { groups, per_channel, relu }, &SMALL);
+            list.push(Case::of("norm", &format!("norm {what}"), &norm(false), double));
+            list.push(Case::of("norm", &format!("norm relu {what}"), &norm(true), decided));
+        }
+        list
     }
 
     fn large(&self) -> Vec<Shaped> {
