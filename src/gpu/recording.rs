@@ -3,7 +3,7 @@
 use super::device::Gpu;
 use super::warm;
 use crate::graph::plan::Plan;
-use crate::kernels::{Access, Program, Role, View};
+use crate::kernels::{Access, BufferSpec, Program, Role, View};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,9 +44,18 @@ impl Recording {
     /// # Errors
     /// Out of memory; a kernel that the driver refuses.
     pub fn new(gpu: &Gpu, program: &Program, plan: &Plan, store: &mut Store) -> Result<Recording> {
+        // A slot is named after its largest tenant.
+        let mut tenants: Vec<Option<&BufferSpec>> = vec![None; plan.slots.len()];
+        for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
+            let Some(slot) = *slot else { continue };
+            if tenants[slot].is_none_or(|largest| spec.bytes > largest.bytes) {
+                tenants[slot] = Some(spec);
+            }
+        }
         let mut slots = Vec::new();
-        for (i, &bytes) in plan.slots.iter().enumerate() {
-            slots.push(gpu.buffer(&format!("slot {i}"), bytes, STORAGE)?);
+        for (i, (&bytes, tenant)) in plan.slots.iter().zip(tenants).enumerate() {
+            let largest = tenant.map_or("nothing", |spec| &spec.name);
+            slots.push(gpu.buffer(&format!("slot {i}: {largest}"), bytes, STORAGE)?);
         }
         let mut buffers = Vec::new();
         for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
@@ -93,15 +102,15 @@ impl Recording {
                     wgpu::BindGroupEntry { binding: binding.index, resource }
                 })
                 .collect();
-            let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(&launch.label),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
+            let bind_group = gpu.caught(|| {
+                gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&launch.label),
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                })
             });
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                return Err(Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())));
-            }
+            let bind_group = bind_group
+                .map_err(|error| Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())))?;
             steps.push(Step { pipeline, bind_group, grid: launch.grid });
         }
         gpu.queue.write_buffer(&params, 0, &table);
