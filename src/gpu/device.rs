@@ -318,6 +318,11 @@ impl Gpu {
 
     fn poll(&self, what: wgpu::PollType) -> Result<()> {
         let waited = self.device.poll(what);
+        if waited.is_err() {
+            // On a device that was lost nothing is submitted any more, so that there is nothing to wait for; what wgpu has to
+            // say of it comes with a plain poll.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         self.check()?;
         waited.map(|_| ()).map_err(|e| Error::Gpu(format!("{}: waiting for the device: {e}", self.info.name)))
     }
