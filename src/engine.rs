@@ -166,25 +166,34 @@ impl<'g> Engine<'g> {
         }
     }
 
-    /// Uploads a batch.
-    pub fn feed(&self, batch: &Batch) {
+    /// Feeds a batch: it is there when this engine runs next, and for those that share its inputs after that.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn feed(&self, batch: &Batch) -> Result<()> {
         let feeds = &self.compiled.feeds;
-        self.recording.write(self.gpu, feeds.pictures, &batch.pictures);
-        self.recording.write(self.gpu, feeds.labels, &batch.labels);
+        self.recording.feed(self.gpu, feeds.pictures, &batch.pictures)?;
+        self.recording.feed(self.gpu, feeds.labels, &batch.labels)?;
         if let Some(next) = feeds.next {
-            self.recording.write(self.gpu, next, batch.next.as_ref().expect("a schedule with `next` gets them"));
+            let pictures = batch.next.as_ref().expect("a schedule with `next` gets them");
+            self.recording.feed(self.gpu, next, pictures)?;
         }
+        Ok(())
     }
 
     /// Sets the numbers of the `step`-th update (the first is 1). The loss of every image counts 1 / (images of all parts);
     /// gradients are those of the loss times `loss_scale`, which the update divides by.
-    pub fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) {
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
         let feeds = &self.compiled.feeds;
         if let (Some(numbers), Some(weight)) = (feeds.hyper, feeds.loss_weight) {
             let images = (self.batch * self.parts) as f64;
-            self.recording.write(self.gpu, numbers, &hyper.numbers(step, loss_scale));
-            self.recording.write(self.gpu, weight, &[(loss_scale / images) as f32]);
+            self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale))?;
+            self.recording.feed(self.gpu, weight, &[(loss_scale / images) as f32])?;
         }
+        Ok(())
     }
 
     /// Submits one pass: forward, and when training backward.
@@ -193,11 +202,15 @@ impl<'g> Engine<'g> {
     }
 
     /// Submits one pass and adds its gradients to those of the earlier parts of its batch (none before the `first`).
-    pub fn pass_part(&self, first: bool) {
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn pass_part(&self, first: bool) -> Result<()> {
         if let Some(view) = self.compiled.feeds.first {
-            self.recording.write(self.gpu, view, &[f32::from(u8::from(first))]);
+            self.recording.feed(self.gpu, view, &[f32::from(u8::from(first))])?;
         }
         self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
+        Ok(())
     }
 
     /// Submits the optimiser's step.

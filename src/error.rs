@@ -26,9 +26,36 @@ pub enum Error {
     /// A checkpoint or run folder cannot be used.
     #[error("{0}")]
     Checkpoint(String),
-    /// No adapter, a lost device, a limit that does not suffice, a kernel that does not compile.
+    /// No adapter, a limit that does not suffice, a kernel that does not compile.
     #[error("{0}")]
     Gpu(String),
+    /// The device stopped working or was taken away: nothing that it held can be read any more.
+    #[error(
+        "the device was lost: {adapter}: {reason}. What it held is gone; start again (`recurve train --resume RUN` goes on \
+         from a run's last checkpoint). If the driver reset it because a kernel ran too long, use a smaller --batch, or \
+         compute it in parts with --accumulate"
+    )]
+    DeviceLost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The device has no memory left for what was asked.
+    #[error(
+        "out of memory: {:.3} MiB for {what} on {adapter}: {reason}. Use a smaller --batch, compute it in parts with \
+         --accumulate, or end other programs that use this adapter", *bytes as f64 / (1u64 << 20) as f64
+    )]
+    OutOfMemory {
+        /// The adapter's name.
+        adapter: String,
+        /// The buffer, with the tensor in it.
+        what: String,
+        /// Bytes asked for.
+        bytes: u64,
+        /// What the driver said.
+        reason: String,
+    },
     /// Training cannot go on (for example a loss that is not finite).
     #[error("{0}")]
     Training(String),

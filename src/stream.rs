@@ -7,11 +7,9 @@ use crate::Result;
 use crate::dataset::{Batch, Loader};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Reading};
+use crate::graph::plan::UNDER_WAY;
 use crate::graph::taps::Quantity;
 use std::collections::VecDeque;
-
-/// Batches that the device may still be working on while the host prepares the next.
-const IN_FLIGHT: usize = 2;
 
 /// One batch, submitted to all networks of a stream.
 #[derive(Clone, Copy)]
@@ -56,7 +54,7 @@ pub fn stream(
     let (mut first, mut running) = (0, VecDeque::new());
     for item in loader {
         let (_, batch) = item?;
-        engines[0].feed(&batch);
+        engines[0].feed(&batch)?;
         for engine in engines {
             engine.run();
         }
@@ -65,7 +63,7 @@ pub fn stream(
             sink.take(&portion)?;
         }
         running.push_back(engines[0].gpu.mark());
-        if running.len() >= IN_FLIGHT {
+        if running.len() >= UNDER_WAY {
             engines[0].gpu.wait_for(running.pop_front().expect("not empty"))?;
         }
         first += batch.n;

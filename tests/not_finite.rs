@@ -32,7 +32,7 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
                 tensor.values.fill(value);
             }
             engine.set_parameters(&values).expect("all are there");
-            engine.feed(&batch);
+            engine.feed(&batch).unwrap();
             engine.run();
             engine.scores(images).expect("runs").loss[1]
         };

@@ -75,6 +75,7 @@ fn start_event(step: u64) -> Event {
         driver: "d".into(),
         planned_bytes: 10,
         allocated_bytes: 10,
+        host_bytes: 20,
         parameters: 3,
     }
 }

@@ -161,6 +161,7 @@ fn the_log_holds_what_scripts_rely_on() {
     let start = &lines[0];
     assert!(start["planned_bytes"].as_u64().unwrap() > 0);
     assert_eq!(start["planned_bytes"], start["allocated_bytes"]);
+    assert!(start["host_bytes"].as_u64().unwrap() > 0);
     assert_eq!(start["seed"], 3);
     assert!(!start["adapter"].as_str().unwrap().is_empty() && !start["driver"].as_str().unwrap().is_empty());
     for (epoch, split, images) in [(&lines[4], "train", 40), (&lines[5], "val", 10), (&lines[7], "train", 16)] {

@@ -208,8 +208,8 @@ fn other_choices_compute_the_same_gradients() {
         engine.set_moments(&values.zeros(), &values.zeros()).unwrap();
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
         let data = (0..3 * 16 * 16 * 4).map(|i| (37 * i % 251) as u8).collect();
-        engine.feed(&Batch::new(Pictures { data, labels: vec![0, 3, 5, 9], n: 4, side: 16 }, 4));
-        engine.set_step(&Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0);
+        engine.feed(&Batch::new(Pictures { data, labels: vec![0, 3, 5, 9], n: 4, side: 16 }, 4)).unwrap();
+        engine.set_step(&Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0).unwrap();
         engine.run();
         engine.gradients().unwrap()
     };

@@ -110,7 +110,7 @@ impl<'g> RunningStep<'g> {
         engine.set_parameters(&values)?;
         engine.set_moments(&values.zeros(), &values.zeros())?;
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
-        engine.feed(&noise(network, batch));
+        engine.feed(&noise(network, batch))?;
         Ok(RunningStep { engine, done: 0 })
     }
 
@@ -118,7 +118,7 @@ impl<'g> RunningStep<'g> {
     fn run(&mut self) -> Result<(f64, f64)> {
         self.done += 1;
         let begin = Instant::now();
-        self.engine.set_step(&ADAM, self.done, 1.0);
+        self.engine.set_step(&ADAM, self.done, 1.0)?;
         self.engine.run();
         let host = begin.elapsed().as_secs_f64();
         self.engine.gpu.wait()?;

@@ -42,7 +42,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
         golden.params.iter().map(|(name, p)| (name.clone(), Tensor::new(&p.shape, p.values.clone()))).collect();
     engine.set_parameters(&parameters)?;
     engine.set_normaliser(&Normaliser::new(golden.mean, golden.std));
-    engine.feed(&batch(golden, &network));
+    engine.feed(&batch(golden, &network))?;
 
     let mut results = Results::new();
     let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -55,7 +55,7 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     engine.set_moments(&parameters.zeros(), &parameters.zeros())?;
     let mut losses = Vec::new();
     for step in 1..=4 {
-        engine.set_step(&hyper, step, 1.0);
+        engine.set_step(&hyper, step, 1.0)?;
         if step == 4 {
             for (name, tensor) in engine.parameters()? {
                 results.insert(format!("adam3/{name}"), tensor.values);

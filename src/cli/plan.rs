@@ -3,6 +3,7 @@
 use super::Adapter;
 use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use recurve::dataset::Loader;
 use recurve::gpu::{adapters, target};
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
@@ -101,6 +102,9 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     progress.say("searching the largest batch that fits".into());
     let largest = largest_batch(&request(passes))?;
     let memory = memory(&compiled);
+    let in_parts = if arguments.inference { 1 } else { parts };
+    let batches = Loader::host_bytes(network.image_size, config.training.batch, false, in_parts);
+    let host_bytes = batches + compiled.plan.staging_bytes();
     let code = if why_not.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if arguments.json {
         let effects: BTreeMap<&str, Figures> = effects.into_iter().collect();
@@ -108,6 +112,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             memory.iter().map(|((area, t), bytes)| json!({ "area": area, "timestep": t, "bytes": bytes })).collect();
         let plan = json!({
             "peak_bytes": peak_bytes,
+            "host_bytes": host_bytes,
             "parameters": parameters,
             "dispatches": dispatches,
             "nodes": nodes,
@@ -128,11 +133,15 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     }
     let what = if arguments.inference { "forward" } else { "training step" };
     println!(
-        "{what}, batch {}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB\n",
+        "{what}, batch {}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB; host \
+         memory {:.1} MiB: batches read ahead {:.1}, to and from the device {:.1}\n",
         config.training.batch,
         config.network.timesteps(),
         target.name,
-        mib(peak_bytes)
+        mib(peak_bytes),
+        mib(host_bytes),
+        mib(batches),
+        mib(compiled.plan.staging_bytes())
     );
     nodes_table(&compiled);
     println!(
@@ -276,7 +285,7 @@ fn memory_tables(compiled: &Compiled, memory: &BTreeMap<(String, Option<usize>),
         mib(plan.slots.iter().sum()),
         plan.slots.len(),
         mib(plan.persistent_bytes),
-        mib(plan.params_bytes + plan.staging_bytes)
+        mib(plan.params_bytes + plan.staging_bytes())
     );
     println!("\nLargest buffers");
     let mut largest: Vec<_> = compiled.program.buffers.iter().collect();

@@ -71,8 +71,15 @@ impl Loader {
         Ok((len / batch) as u64)
     }
 
+    /// Bytes of host memory that a loader of such batches and its caller hold at most: each worker has a batch in its queue
+    /// and prepares another, the caller has one, and a copy of it where it is computed in several parts.
+    pub fn host_bytes(side: usize, batch: usize, next: bool, parts: usize) -> u64 {
+        let batches = 2 * workers() + 1 + usize::from(parts > 1);
+        batches as u64 * Batch::bytes(side, batch, next)
+    }
+
     fn start(dataset: &Arc<dyn Dataset>, split: &str, order: Order, step: u64, total: Option<u64>) -> Loader {
-        let count = std::thread::available_parallelism().map_or(1, |n| n.get()).min(4) as u64;
+        let count = workers() as u64;
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
         for worker in 0..count {
             let (sender, receiver) = sync_channel(1);
@@ -83,6 +90,11 @@ impl Loader {
         }
         Loader { queues, workers, step, taken: 0, total }
     }
+}
+
+/// Threads that prepare batches.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get()).min(4)
 }
 
 /// Prepares the batches of `steps` until an error occurs or nobody wants more.

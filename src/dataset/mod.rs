@@ -95,6 +95,12 @@ impl Batch {
         Batch { pictures: padded(data, 3 * side * side, size), next: None, labels, n: n.min(size) }
     }
 
+    /// Bytes of a batch of `size` pictures.
+    pub fn bytes(side: usize, size: usize, next: bool) -> u64 {
+        let pictures = (3 * side * side * size).next_multiple_of(4);
+        (pictures * (1 + usize::from(next)) + size_of::<u32>() * size) as u64
+    }
+
     /// Adds the pictures that follow.
     pub fn with_next(self, next: Pictures) -> Batch {
         let next = padded(next.data, 3 * next.side * next.side, self.labels.len());

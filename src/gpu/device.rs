@@ -31,12 +31,24 @@ pub struct Gpu {
     adapter: wgpu::Adapter,
     checked: bool,
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
-    fault: Arc<Mutex<Option<String>>>,
+    faults: Arc<Mutex<Faults>>,
     allocated: AtomicU64,
 }
 
-fn instance() -> wgpu::Instance {
+/// What wgpu reported outside a call's own result. It stays until the device is dropped: every later caller is told.
+#[derive(Default)]
+struct Faults {
+    /// Why the device was lost.
+    lost: Option<String>,
+    /// The first error that no scope caught: nothing computed since can be trusted.
+    uncaught: Option<String>,
+}
+
+/// `memory`: buffers are refused when more than so many per cent of the adapter's memory are in use; none: when the driver
+/// refuses them.
+fn instance(memory: Option<u8>) -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds { for_resource_creation: memory, for_device_loss: None },
         backends: wgpu::Backends::PRIMARY.with_env(),
         flags: wgpu::InstanceFlags::empty().with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -45,7 +57,11 @@ fn instance() -> wgpu::Instance {
 
 /// All adapters of the primary backends (Vulkan, Metal, DX12), the fastest kind first.
 pub fn adapters() -> Vec<wgpu::Adapter> {
-    let mut found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY.with_env()));
+    adapters_of(instance(None))
+}
+
+fn adapters_of(instance: wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY.with_env()));
     let rank = |kind| match kind {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
@@ -62,8 +78,7 @@ pub fn driver(info: &wgpu::AdapterInfo) -> String {
     format!("{} {}", info.driver, info.driver_info).trim().to_string()
 }
 
-fn choose(selector: Option<&str>) -> Result<wgpu::Adapter> {
-    let mut found = adapters();
+fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu::Adapter> {
     let list = |found: &[wgpu::Adapter]| {
         let names =
             found.iter().enumerate().map(|(i, a)| format!("  {i}: {} ({})", a.get_info().name, driver(&a.get_info())));
@@ -114,7 +129,16 @@ impl Gpu {
     /// # Errors
     /// No adapter, none that matches, or one below WebGPU's default limits.
     pub fn open(options: &Options) -> Result<Gpu> {
-        Gpu::on(choose(options.adapter.as_deref())?, options.checked)
+        Gpu::on(choose(options.adapter.as_deref(), adapters())?, options.checked)
+    }
+
+    /// As [`Gpu::open`], but buffers are refused, as out of memory, once so many per cent of the adapter's memory are in use
+    /// by whatever program, where the driver tells.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_within(options: &Options, percent: u8) -> Result<Gpu> {
+        Gpu::on(choose(options.adapter.as_deref(), adapters_of(instance(Some(percent))))?, options.checked)
     }
 
     /// Another device on the same adapter, with a queue of its own.
@@ -141,16 +165,15 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu(format!("{} cannot be opened: {e}", info.name)))?;
-        let fault = Arc::new(Mutex::new(None));
-        let seen = fault.clone();
+        let faults: Arc<Mutex<Faults>> = Arc::default();
+        let seen = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            seen.lock().expect("no panic while held").get_or_insert(error.to_string());
+            seen.lock().expect("no panic while held").uncaught.get_or_insert(error.to_string());
         }));
-        let lost = fault.clone();
+        let seen = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.lock().expect("no panic while held").get_or_insert(format!("device lost: {message}"));
-            }
+            let said = if message.is_empty() { format!("{reason:?}").to_lowercase() } else { message };
+            seen.lock().expect("no panic while held").lost.get_or_insert(said);
         });
         let (target, allocated) = (target(&adapter), AtomicU64::new(0));
         Ok(Gpu {
@@ -162,7 +185,7 @@ impl Gpu {
             adapter,
             checked,
             pipelines: Mutex::default(),
-            fault,
+            faults,
             allocated,
         })
     }
@@ -177,15 +200,31 @@ impl Gpu {
         self.checked
     }
 
-    /// The first error that wgpu reported outside a call's own result, if any.
+    /// Whether the device can be trusted. Once it was lost, or reported an error outside a call's own result, it cannot, and
+    /// this says so for as long as it lives.
     ///
     /// # Errors
-    /// That error.
+    /// [`Error::DeviceLost`]; the first error reported.
     pub fn check(&self) -> Result<()> {
-        match self.fault.lock().expect("no panic while held").take() {
-            Some(message) => Err(Error::Gpu(format!("{}: {message}", self.info.name))),
-            None => Ok(()),
+        let faults = self.faults.lock().expect("no panic while held");
+        let adapter = self.info.name.clone();
+        match (&faults.lost, &faults.uncaught) {
+            (Some(reason), _) => Err(Error::DeviceLost { adapter, reason: reason.clone() }),
+            (None, Some(message)) => Err(Error::Gpu(format!("{adapter}: {message}"))),
+            (None, None) => Ok(()),
         }
+    }
+
+    /// Makes something on the device, and catches what goes wrong with it, of whatever kind.
+    pub(super) fn caught<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let [memory, validation, internal] =
+            [OutOfMemory, Validation, Internal].map(|kind| self.device.push_error_scope(kind));
+        let made = make();
+        // Scopes belong to this thread: all are closed before anything is waited for.
+        let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+        let error = [internal, validation, memory].into_iter().find_map(pollster::block_on);
+        error.map_or(Ok(made), Err)
     }
 
     /// Bytes of all buffers created so far.
@@ -196,18 +235,20 @@ impl Gpu {
     /// Creates a buffer.
     ///
     /// # Errors
-    /// Out of memory, with the size asked for.
+    /// [`Error::OutOfMemory`], with the buffer and the size asked for; a size that the adapter does not allow; a lost
+    /// device.
     pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&descriptor);
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            let asked = size as f64 / (1 << 20) as f64;
-            return Err(Error::Gpu(format!(
-                "out of memory: {asked:.1} MiB for `{label}` on {}: {error}",
-                self.info.name
-            )));
-        }
+        let made = self.caught(|| self.device.create_buffer(&descriptor));
+        self.check()?; // a lost device makes buffers that are not there
+        let adapter = self.info.name.clone();
+        let buffer = made.map_err(|error| match error {
+            wgpu::Error::OutOfMemory { source } => {
+                let (what, reason) = (format!("`{label}`"), source.to_string());
+                Error::OutOfMemory { adapter, what, bytes: size, reason }
+            }
+            error => Error::Gpu(format!("buffer `{label}` of {size} bytes on {adapter}: {error}")),
+        })?;
         self.allocated.fetch_add(size, Ordering::Relaxed);
         Ok(buffer)
     }
@@ -225,28 +266,30 @@ impl Gpu {
         if let Some(done) = self.pipelines.lock().expect("no panic while held").get(&kernel.source) {
             return Ok(done.clone());
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let label = kernel.label();
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(kernel.module.clone())),
         };
-        let module =
-            if self.checked { self.device.create_shader_module(descriptor) } else { trusted(&self.device, descriptor) };
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: self.checked,
-                ..Default::default()
-            },
-            cache: None,
+        let made = self.caught(|| {
+            let module = match self.checked {
+                true => self.device.create_shader_module(descriptor),
+                false => trusted(&self.device, descriptor),
+            };
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: self.checked,
+                    ..Default::default()
+                },
+                cache: None,
+            })
         });
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::Gpu(format!("kernel {label}: {error}")));
-        }
+        self.check()?;
+        let pipeline = made.map_err(|error| Error::Gpu(format!("kernel {label}: {error}")))?;
         let pipeline = Arc::new(pipeline);
         self.pipelines.lock().expect("no panic while held").insert(kernel.source.clone(), pipeline.clone());
         Ok(pipeline)
@@ -275,6 +318,11 @@ impl Gpu {
 
     fn poll(&self, what: wgpu::PollType) -> Result<()> {
         let waited = self.device.poll(what);
+        if waited.is_err() {
+            // On a device that was lost nothing is submitted any more, so that there is nothing to wait for; what wgpu has to
+            // say of it comes with a plain poll.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         self.check()?;
         waited.map(|_| ()).map_err(|e| Error::Gpu(format!("{}: waiting for the device: {e}", self.info.name)))
     }

@@ -2,9 +2,11 @@
 
 mod device;
 mod recording;
+mod rings;
 mod timer;
 mod warm;
 
 pub use device::{Gpu, Options, adapters, driver, target};
-pub use recording::{Reading, Recording, Store, read};
+pub use recording::{Recording, Store};
+pub use rings::Reading;
 pub use timer::{Timer, Timing, time_nothing};

@@ -1,9 +1,10 @@
 //! A program on a device: buffers allocated as planned, pipelines and bind groups made once, replayed at will.
 
 use super::device::Gpu;
+use super::rings::{Downloads, Reading, Uploads};
 use super::warm;
 use crate::graph::plan::Plan;
-use crate::kernels::{Access, Program, Role, View};
+use crate::kernels::{Access, BufferSpec, Program, Role, View};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ pub struct Recording {
     /// The buffer that serves each buffer of the program.
     buffers: Vec<wgpu::Buffer>,
     pub(super) steps: Vec<Step>,
-    staging: Option<wgpu::Buffer>,
+    uploads: Uploads,
+    downloads: Downloads,
 }
 
 impl Recording {
@@ -44,9 +46,18 @@ impl Recording {
     /// # Errors
     /// Out of memory; a kernel that the driver refuses.
     pub fn new(gpu: &Gpu, program: &Program, plan: &Plan, store: &mut Store) -> Result<Recording> {
+        // A slot is named after its largest tenant.
+        let mut tenants: Vec<Option<&BufferSpec>> = vec![None; plan.slots.len()];
+        for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
+            let Some(slot) = *slot else { continue };
+            if tenants[slot].is_none_or(|largest| spec.bytes > largest.bytes) {
+                tenants[slot] = Some(spec);
+            }
+        }
         let mut slots = Vec::new();
-        for (i, &bytes) in plan.slots.iter().enumerate() {
-            slots.push(gpu.buffer(&format!("slot {i}"), bytes, STORAGE)?);
+        for (i, (&bytes, tenant)) in plan.slots.iter().zip(tenants).enumerate() {
+            let largest = tenant.map_or("nothing", |spec| &spec.name);
+            slots.push(gpu.buffer(&format!("slot {i}: {largest}"), bytes, STORAGE)?);
         }
         let mut buffers = Vec::new();
         for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
@@ -93,59 +104,70 @@ impl Recording {
                     wgpu::BindGroupEntry { binding: binding.index, resource }
                 })
                 .collect();
-            let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(&launch.label),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
+            let bind_group = gpu.caught(|| {
+                gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&launch.label),
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                })
             });
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                return Err(Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())));
-            }
+            let bind_group = bind_group
+                .map_err(|error| Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())))?;
             steps.push(Step { pipeline, bind_group, grid: launch.grid });
         }
         gpu.queue.write_buffer(&params, 0, &table);
-        let staging = match plan.staging_bytes {
-            0 => None,
-            bytes => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                Some(gpu.buffer("staging", bytes, usage)?)
-            }
-        };
+        let (uploads, downloads) = (Uploads::new(gpu, plan.uploads)?, Downloads::new(gpu, &plan.downloads)?);
         gpu.check()?;
-        Ok(Recording { buffers, steps, staging })
+        Ok(Recording { buffers, steps, uploads, downloads })
     }
 
-    /// Writes host data into a view. Takes effect before the next [`Recording::run`].
+    /// Writes host data into a view, for everything that is submitted from now on, by whatever recording. The staging memory
+    /// is wgpu's and made for this call: for what is written once. See [`Recording::feed`].
     pub fn write<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) {
+        self.uploads.flush(gpu);
+        gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, Self::bytes(view, data));
+    }
+
+    /// Writes host data into a view through the plan's ring of upload buffers, for what is written at each step. It gets
+    /// there with the next submission of this recording (not of another that shares the buffer), before its launches. Waits
+    /// while all buffers of the ring are under way.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn feed<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) -> Result<()> {
+        self.uploads.push(gpu, &self.buffers[view.buffer.0], view.offset, Self::bytes(view, data))
+    }
+
+    fn bytes<T: bytemuck::NoUninit>(view: View, data: &[T]) -> &[u8] {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         assert!(bytes.len() as u64 <= view.bytes, "write of {} bytes into a view of {}", bytes.len(), view.bytes);
-        gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, bytes);
+        bytes
     }
 
     /// Submits all launches once, in order.
     pub fn run(&self, gpu: &Gpu) {
-        self.run_from(gpu, 0, 1);
+        self.run_range(gpu, 0..self.steps.len());
     }
 
     /// Submits some of the launches once, in order.
     pub fn run_range(&self, gpu: &Gpu, range: std::ops::Range<usize>) {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
+        self.uploads.submit(gpu, |encoder| {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             self.steps[range].iter().for_each(|step| step.encode(&mut pass));
-        }
-        gpu.queue.submit([encoder.finish()]);
+        });
     }
 
     /// Submits the launches from number `first` on, `times` over, in one pass.
     pub fn run_from(&self, gpu: &Gpu, first: usize, times: usize) {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
+        self.uploads.submit(gpu, |encoder| {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             (0..times).for_each(|_| self.steps[first..].iter().for_each(|step| step.encode(&mut pass)));
-        }
-        gpu.queue.submit([encoder.finish()]);
+        });
+    }
+
+    /// Submits what was fed and not yet run, so that what is submitted elsewhere finds it.
+    pub(super) fn flush(&self, gpu: &Gpu) {
+        self.uploads.flush(gpu);
     }
 
     /// As [`Recording::run`], but fills each temporary with NaN right after the last launch that touches it: a launch that
@@ -166,27 +188,28 @@ impl Recording {
         let descriptor = wgpu::BufferDescriptor { label, size: most, usage, mapped_at_creation: false };
         let nan = gpu.device.create_buffer(&descriptor);
         gpu.queue.write_buffer(&nan, 0, bytemuck::cast_slice(&vec![f32::NAN; (most / 4) as usize]));
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        for (step, dying) in self.steps.iter().zip(dying) {
-            step.encode(&mut encoder.begin_compute_pass(&Default::default()));
-            for buffer in dying {
-                encoder.copy_buffer_to_buffer(&nan, 0, &self.buffers[buffer], 0, program.buffers[buffer].bytes);
+        self.uploads.submit(gpu, |encoder| {
+            for (step, dying) in self.steps.iter().zip(dying) {
+                step.encode(&mut encoder.begin_compute_pass(&Default::default()));
+                for buffer in dying {
+                    encoder.copy_buffer_to_buffer(&nan, 0, &self.buffers[buffer], 0, program.buffers[buffer].bytes);
+                }
             }
-        }
-        gpu.queue.submit([encoder.finish()]);
+        });
     }
 
     /// Copies a view back and waits for it.
     ///
     /// # Errors
-    /// A lost device, or an error reported since the last check.
+    /// A lost device, or an error that it reported.
     pub fn read<T: bytemuck::AnyBitPattern>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
-        read(gpu, &self.buffers[view.buffer.0], view.offset, view.bytes, self.staging.as_ref())
+        self.read_later(gpu, view).finish(gpu)
     }
 
     /// Starts to copy a view back, as it is after what was submitted so far.
     pub fn read_later(&self, gpu: &Gpu, view: View) -> Reading {
-        Reading::start(gpu, &self.buffers[view.buffer.0], view.offset, view.bytes, None)
+        let from = (&self.buffers[view.buffer.0], view.offset, view.bytes);
+        Reading::start(gpu, from, &self.uploads, &self.downloads)
     }
 
     /// Fills every temporary slot with NaN, so that a launch that reads what nobody wrote cannot go unnoticed.
@@ -209,55 +232,5 @@ impl Store {
     /// The buffer of this name, if a program has made it.
     pub fn get(&self, name: &str) -> Option<&wgpu::Buffer> {
         self.0.get(name)
-    }
-}
-
-/// Copies `bytes` bytes of `buffer` from `offset` back to the host, through `staging` if that is large enough.
-///
-/// # Errors
-/// A lost device, or an error reported since the last check.
-pub fn read<T: bytemuck::AnyBitPattern>(
-    gpu: &Gpu,
-    buffer: &wgpu::Buffer,
-    offset: u64,
-    bytes: u64,
-    staging: Option<&wgpu::Buffer>,
-) -> Result<Vec<T>> {
-    Reading::start(gpu, buffer, offset, bytes, staging).finish(gpu)
-}
-
-/// Bytes on their way to the host. What is submitted after them runs meanwhile.
-pub struct Reading {
-    staging: wgpu::Buffer,
-    bytes: u64,
-    submission: wgpu::SubmissionIndex,
-}
-
-impl Reading {
-    fn start(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: u64, staging: Option<&wgpu::Buffer>) -> Reading {
-        let staging = staging.filter(|staging| staging.size() >= bytes).cloned().unwrap_or_else(|| {
-            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let label = Some("read");
-            gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
-        });
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        let submission = gpu.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
-        Reading { staging, bytes, submission }
-    }
-
-    /// Waits for the bytes, and for nothing that was submitted after them.
-    ///
-    /// # Errors
-    /// A lost device, or an error reported since the last check.
-    pub fn finish<T: bytemuck::AnyBitPattern>(self, gpu: &Gpu) -> Result<Vec<T>> {
-        gpu.wait_for(self.submission)?;
-        let mapped = self.staging.get_mapped_range(0..self.bytes);
-        let mapped = mapped.map_err(|e| Error::Gpu(format!("reading back: {e}")))?;
-        let data = bytemuck::allocation::pod_collect_to_vec::<u8, u8>(&mapped);
-        drop(mapped);
-        self.staging.unmap();
-        Ok(data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
     }
 }

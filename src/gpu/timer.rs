@@ -1,8 +1,10 @@
 //! Times of submitted work: wall time from submission to completion, and the device's own timestamps where it offers them.
 
 use super::device::Gpu;
-use super::recording::{Recording, Step, read};
+use super::recording::{Recording, Step};
+use super::rings::{Downloads, Reading, Uploads};
 use crate::Result;
+use crate::graph::plan::Ring;
 use std::time::Instant;
 
 /// Queries of one set: WebGPU's limit.
@@ -12,6 +14,10 @@ const MOST_QUERIES: usize = 4096;
 pub struct Timer {
     sets: Vec<wgpu::QuerySet>,
     resolved: wgpu::Buffer,
+    /// An empty ring.
+    uploads: Uploads,
+    /// What the timestamps come back through.
+    downloads: Downloads,
     /// Seconds per tick.
     period: f64,
 }
@@ -33,8 +39,10 @@ impl Timer {
         });
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = gpu.buffer("timestamps", 8 * queries as u64, usage)?;
+        let (uploads, ring) = (Uploads::new(gpu, Ring::default())?, Ring { bytes: 8 * queries as u64, count: 1 });
+        let downloads = Downloads::new(gpu, &[ring])?;
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
-        Ok(Some(Timer { sets: sets.collect(), resolved, period }))
+        Ok(Some(Timer { sets: sets.collect(), resolved, uploads, downloads, period }))
     }
 
     fn writes(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
@@ -48,14 +56,15 @@ impl Timer {
 
     /// Begin and end of the passes of the last submission, seconds from the first begin.
     fn read(&self, gpu: &Gpu, passes: usize) -> Result<Vec<[f64; 2]>> {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let queries = 2 * passes;
-        for (i, set) in self.sets.iter().enumerate().take(queries.div_ceil(MOST_QUERIES)) {
-            let count = (queries - i * MOST_QUERIES).min(MOST_QUERIES) as u32;
-            encoder.resolve_query_set(set, 0..count, &self.resolved, (8 * i * MOST_QUERIES) as u64);
-        }
-        gpu.queue.submit([encoder.finish()]);
-        let ticks: Vec<u64> = read(gpu, &self.resolved, 0, 8 * queries as u64, None)?;
+        self.uploads.submit(gpu, |encoder| {
+            for (i, set) in self.sets.iter().enumerate().take(queries.div_ceil(MOST_QUERIES)) {
+                let count = (queries - i * MOST_QUERIES).min(MOST_QUERIES) as u32;
+                encoder.resolve_query_set(set, 0..count, &self.resolved, (8 * i * MOST_QUERIES) as u64);
+            }
+        });
+        let from = (&self.resolved, 0, 8 * queries as u64);
+        let ticks: Vec<u64> = Reading::start(gpu, from, &self.uploads, &self.downloads).finish(gpu)?;
         let seconds = |t: u64| t.wrapping_sub(ticks[0]) as i64 as f64 * self.period;
         Ok(ticks.chunks_exact(2).map(|pair| [seconds(pair[0]), seconds(pair[1])]).collect())
     }
@@ -78,6 +87,7 @@ impl Recording {
     /// # Errors
     /// A lost device.
     pub fn time(&self, gpu: &Gpu, repeats: usize, timer: Option<&Timer>) -> Result<Timing> {
+        self.flush(gpu);
         let steps: Vec<&Step> = (0..repeats).flat_map(|_| &self.steps).collect();
         timed(gpu, &[&steps], timer)
     }
@@ -87,6 +97,7 @@ impl Recording {
     /// # Errors
     /// A lost device.
     pub fn time_passes(&self, gpu: &Gpu, timer: Option<&Timer>) -> Result<Timing> {
+        self.flush(gpu);
         let steps: Vec<[&Step; 1]> = self.steps.iter().map(|step| [step]).collect();
         let passes: Vec<&[&Step]> = steps.iter().map(|step| &step[..]).collect();
         timed(gpu, &passes, timer)
@@ -98,6 +109,7 @@ impl Recording {
     /// # Errors
     /// A lost device.
     pub fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
+        self.flush(gpu);
         let mut least = vec![f64::INFINITY; self.steps.len()];
         for _ in 0..repeats {
             for (step, least) in self.steps.iter().zip(&mut least) {

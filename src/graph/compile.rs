@@ -6,7 +6,7 @@ use super::build::{Inputs, Unrolled, unroll};
 use super::fit::{does_not_fit, indexable_batch};
 use super::lower::{Arenas, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
-use super::plan::Plan;
+use super::plan::{Plan, UNDER_WAY};
 use super::taps::{Quantity, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
@@ -83,6 +83,14 @@ pub struct Feeds {
     pub first: Option<View>,
     /// The optimiser's numbers, [`crate::ops::Hyper::numbers`]; when training.
     pub hyper: Option<View>,
+}
+
+impl Feeds {
+    /// What is written at each step or part; the others when what they say changes.
+    pub fn per_step(&self) -> impl Iterator<Item = View> {
+        let optional = [self.next, self.loss_weight, self.first, self.hyper];
+        [self.pictures, self.labels].into_iter().chain(optional.into_iter().flatten())
+    }
 }
 
 /// Parameters on the device: those that are learned lie in arenas, the same ranges for values, gradients and moments.
@@ -311,7 +319,6 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         after.push(graph);
     }
     debug_assert!(parts == 1 || train, "parts of a batch are for training");
-    let plan = Plan::new(&program, passes.reuse);
     let tapped = |(tap, series): (&Tap, Option<Series>)| {
         let values = quantity(&unrolled, tap.of);
         let steps = values.iter().enumerate();
@@ -319,8 +326,19 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         let shape = values.iter().flatten().next().map(|v| unrolled.graph.values[v.0].shape.clone());
         Tapped { of: tap.of, shape: shape.unwrap_or_default(), views, series }
     };
-    let taps = request.taps.iter().zip(in_series).map(tapped).collect();
+    let taps: Vec<Tapped> = request.taps.iter().zip(in_series).map(tapped).collect();
+    let plan = Plan::new(&program, passes.reuse)
+        .with_rings(feeds.per_step().map(|v| v.bytes), readings(request, &scores, &taps));
     Ok(Compiled { unrolled, after, program, views, uses, phases, plan, feeds, places, scores, taps, nodes_unrolled })
+}
+
+/// What is read of each step while others are under way: bytes, and how often. The scores of every part when training; else
+/// what was tapped for the host.
+fn readings(request: &Request, scores: &Series, taps: &[Tapped]) -> impl Iterator<Item = (u64, usize)> {
+    let parts = request.train.then_some((scores.view.bytes, UNDER_WAY * request.parts));
+    let of_host = taps.iter().filter(|tapped| tapped.series.is_none()).flat_map(|tapped| tapped.views.iter().flatten());
+    let tapped: Vec<u64> = of_host.map(|view| view.bytes).collect();
+    parts.into_iter().chain(tapped.into_iter().map(|bytes| (bytes, UNDER_WAY)))
 }
 
 /// A quantity at every timestep.

@@ -5,6 +5,30 @@ use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+/// Steps or batches under way at once: one that the device computes, and one that the host prepares or looks at.
+pub const UNDER_WAY: usize = 2;
+
+/// Buffers of one size that are used in turn to get bytes to the device or back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Bytes of each.
+    pub bytes: u64,
+    /// How many.
+    pub count: usize,
+}
+
+impl Ring {
+    /// What `bytes` bytes take up in a buffer that the host writes: mapped ranges start at multiples of 8.
+    pub fn room(bytes: u64) -> u64 {
+        bytes.next_multiple_of(8)
+    }
+
+    /// Bytes of all.
+    pub fn total(&self) -> u64 {
+        self.bytes * self.count as u64
+    }
+}
+
 /// Where every buffer of a program lives.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -20,8 +44,10 @@ pub struct Plan {
     pub params_bytes: u64,
     /// Where the parameter struct of each launch starts.
     pub params_offset: Vec<u64>,
-    /// Bytes of the staging buffer through which outputs are read back.
-    pub staging_bytes: u64,
+    /// What the host feeds at each step goes through these.
+    pub uploads: Ring,
+    /// What the host reads comes back through these.
+    pub downloads: Vec<Ring>,
 }
 
 /// First and last launch that touch each buffer; inputs live from the start, inputs and outputs for ever.
@@ -140,6 +166,7 @@ impl Plan {
             params_bytes += align(launch.params.len() as u64);
         }
         let outputs = program.buffers.iter().filter(|b| b.role == Role::Output).map(|b| b.bytes);
+        let reading = outputs.max().map(|bytes| Ring { bytes, count: 1 });
         Plan {
             slots,
             slot_of,
@@ -147,13 +174,36 @@ impl Plan {
             persistent_bytes,
             params_bytes,
             params_offset,
-            staging_bytes: outputs.max().unwrap_or(0),
+            uploads: Ring::default(),
+            downloads: reading.into_iter().collect(),
         }
+    }
+
+    /// Adds what is needed to feed views of these sizes at each step and to read views of those sizes, each so many times
+    /// over, while other steps are under way.
+    pub fn with_rings(
+        mut self,
+        feeds: impl Iterator<Item = u64>,
+        readings: impl Iterator<Item = (u64, usize)>,
+    ) -> Plan {
+        self.uploads = Ring { bytes: feeds.map(Ring::room).sum(), count: UNDER_WAY };
+        for (bytes, count) in readings {
+            match self.downloads.iter_mut().find(|ring| ring.bytes == bytes) {
+                Some(ring) => ring.count += count,
+                None => self.downloads.push(Ring { bytes, count }),
+            }
+        }
+        self
+    }
+
+    /// Bytes of the buffers through which bytes come and go. The host maps them, so they count as its memory too.
+    pub fn staging_bytes(&self) -> u64 {
+        self.uploads.total() + self.downloads.iter().map(Ring::total).sum::<u64>()
     }
 
     /// Everything that a recording of this plan allocates, persistent buffers included.
     pub fn peak_bytes(&self) -> u64 {
-        self.slots.iter().sum::<u64>() + self.persistent_bytes + self.params_bytes.max(4) + self.staging_bytes
+        self.slots.iter().sum::<u64>() + self.persistent_bytes + self.params_bytes.max(4) + self.staging_bytes()
     }
 
     /// Checks sizes, bindings and grids against an adapter.
@@ -171,6 +221,13 @@ impl Plan {
                     spec.name, target.name
                 )));
             }
+        }
+        if self.uploads.bytes > target.max_buffer {
+            let (asked, allowed) = (mib(self.uploads.bytes), floor(target.max_buffer));
+            return Err(Error::Gpu(format!(
+                "what a step is fed needs a buffer of {asked:.1} MiB; {} allows {allowed:.1} MiB",
+                target.name
+            )));
         }
         program.launches.iter().try_for_each(|launch| launch.fits(target))
     }

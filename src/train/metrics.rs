@@ -22,6 +22,9 @@ pub enum Event {
         planned_bytes: u64,
         /// Bytes that were allocated.
         allocated_bytes: u64,
+        /// Bytes of host memory for batches read ahead and for what goes to the device and back; 0 in older logs.
+        #[serde(default)]
+        host_bytes: u64,
         /// Values that the network learns.
         parameters: u64,
     },

@@ -15,6 +15,7 @@ use crate::gpu::{Gpu, Reading, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::fits;
 use crate::graph::passes::Passes;
+use crate::graph::plan::UNDER_WAY;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, Schedule, TrainingConfig};
 use crate::ops::Hyper;
@@ -29,7 +30,7 @@ use std::time::Instant;
 const LOG_EVERY: u64 = 10;
 
 /// Steps whose loss is not yet looked at while the next is submitted.
-const IN_FLIGHT: usize = 1;
+const IN_FLIGHT: usize = UNDER_WAY - 1;
 
 /// A run that is ready to start or to go on: configuration, data and folder are in order.
 pub struct Run {
@@ -161,7 +162,7 @@ impl Run {
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
-        let (planned, learned) = announce(&training, &evaluation, &config, gpu);
+        let (planned, host, learned) = announce(&training, &evaluation, &config, gpu);
 
         let before = gpu.allocated();
         let mut store = Store::default();
@@ -181,6 +182,7 @@ impl Run {
             driver: driver(&gpu.info),
             planned_bytes: planned,
             allocated_bytes: gpu.allocated() - before,
+            host_bytes: host,
             parameters: learned,
         })?;
         if !resumed || first == 0 {
@@ -198,7 +200,7 @@ impl Run {
         let mut pending: VecDeque<(u64, Vec<(usize, Reading)>)> = VecDeque::new();
         for step in first + 1..=total {
             let (_, batch) = loader.next().expect("training batches never end")?;
-            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step)));
+            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step)?));
 
             let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
             let every = config.training.checkpoint_every;
@@ -260,22 +262,22 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Submits a step; gives what its scores will come from, part by part.
-    fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Vec<(usize, Reading)> {
+    fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Result<Vec<(usize, Reading)>> {
         let engine = &self.engine;
-        engine.set_step(hyper, step, 1.0);
+        engine.set_step(hyper, step, 1.0)?;
         if engine.parts == 1 {
-            engine.feed(batch);
+            engine.feed(batch)?;
             engine.run();
-            return vec![(batch.n, engine.scores_later())];
+            return Ok(vec![(batch.n, engine.scores_later())]);
         }
         let mut readings = Vec::new();
         for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
-            engine.feed(batch);
-            engine.pass_part(part == 0);
+            engine.feed(batch)?;
+            engine.pass_part(part == 0)?;
             readings.push((batch.n, engine.scores_later()));
         }
         engine.update();
-        readings
+        Ok(readings)
     }
 
     /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
@@ -306,7 +308,7 @@ impl Session<'_> {
     }
 
     fn forward(&self, batch: &Batch) -> Result<Scores> {
-        self.evaluator.feed(batch);
+        self.evaluator.feed(batch)?;
         self.evaluator.run();
         self.evaluator.scores(batch.n)
     }
@@ -405,23 +407,31 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     None
 }
 
-/// Prints what will be allocated; returns the bytes and the number of learned values. The two programs share the
-/// parameters, which count once.
-fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64) {
+/// Prints what will be allocated; returns the bytes on the device and on the host, and the number of learned values. The two
+/// programs share the parameters, which count once; while one is evaluated, the batches of the other wait.
+fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64, u64) {
     let shared = evaluation.plan.persistent_bytes;
     let planned = training.peak_bytes() + evaluation.peak_bytes() - shared;
     let network = config.network.network().expect("the configuration was checked");
     let learned = network.learned();
+    let TrainingConfig { batch, accumulate: parts, .. } = config.training;
+    let batches = Loader::host_bytes(network.image_size, batch, false, parts)
+        + Loader::host_bytes(network.image_size, batch / parts, false, 1);
+    let host = batches + training.plan.staging_bytes() + evaluation.plan.staging_bytes();
     let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
     eprintln!(
-        "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}",
+        "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}; host memory \
+         {:.1} MiB: batches read ahead {:.1}, to and from the device {:.1}",
         gpu.describe(),
         training.program.launches.len(),
         mib(planned),
         mib(training.peak_bytes()),
-        mib(evaluation.peak_bytes() - shared)
+        mib(evaluation.peak_bytes() - shared),
+        mib(host),
+        mib(batches),
+        mib(host - batches)
     );
-    (planned, learned)
+    (planned, host, learned)
 }
 
 fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {

@@ -1,0 +1,104 @@
+//! Errors of a device are of their own kind, and whoever asks later is told too.
+
+use recurve::Error;
+use recurve::gpu::{Gpu, Options, Recording, Store};
+use recurve::graph::plan::Plan;
+use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View};
+
+fn open() -> Gpu {
+    Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter")
+}
+
+/// One launch that rectifies 64 numbers.
+fn rectifier() -> (Program, [View; 2]) {
+    let mut program = Program::default();
+    let views = [("x", Role::Input), ("y", Role::Output)].map(|(name, role)| {
+        let (name, area) = (name.to_string(), String::new());
+        let id = program.buffer(BufferSpec { name, bytes: 256, role, area, timestep: None });
+        program.whole(id)
+    });
+    let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
+    let operands = [("x", views[0]), ("y", views[1])];
+    program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site::of("relu", ""));
+    (program, views)
+}
+
+#[test]
+fn every_caller_sees_a_lost_device() {
+    let gpu = open();
+    let (program, [x, y]) = rectifier();
+    let plan = Plan::new(&program, true);
+    let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).unwrap();
+    recording.write(&gpu, x, &[1.0f32; 64]);
+    recording.run(&gpu);
+    assert_eq!(recording.read::<f32>(&gpu, y).unwrap(), [1.0; 64]);
+    gpu.device.destroy();
+    let is_lost = |what: &str, outcome: Result<(), Error>| match outcome {
+        Err(Error::DeviceLost { adapter, .. }) => assert_eq!(adapter, gpu.info.name, "{what}"),
+        other => panic!("{what}: expected a lost device, found {other:?}"),
+    };
+    for _ in 0..2 {
+        recording.run(&gpu);
+        is_lost("wait", gpu.wait());
+        is_lost("read", recording.read::<f32>(&gpu, y).map(|_| ()));
+        is_lost("check", gpu.check());
+        is_lost("buffer", gpu.buffer("more", 64, wgpu::BufferUsages::STORAGE).map(|_| ()));
+        is_lost("recording", Recording::new(&gpu, &program, &plan, &mut Store::default()).map(|_| ()));
+        is_lost(
+            "pipeline",
+            gpu.pipeline(&Kernel::new("relu", &Settings::new().set("L", 32).set("UNROLL", 1)).unwrap()).map(|_| ()),
+        );
+    }
+}
+
+#[test]
+fn an_uncaught_error_stays() {
+    let gpu = open();
+    // A buffer that must not be written.
+    let buffer = gpu.buffer("not to be written", 64, wgpu::BufferUsages::STORAGE).unwrap();
+    gpu.queue.write_buffer(&buffer, 0, &[0; 4]);
+    for _ in 0..2 {
+        let error = gpu.wait().expect_err("the write is not allowed");
+        assert!(matches!(&error, Error::Gpu(_)), "{error:?}");
+        assert!(error.to_string().contains("not to be written"), "{error}");
+    }
+    // Another device of the same adapter is not concerned.
+    open().wait().unwrap();
+}
+
+#[test]
+fn memory_that_is_not_there_is_an_error_with_buffer_and_size() {
+    // Software drivers promise more memory than there is, so the budget is the smallest with which a device can be opened:
+    // at most one per cent of the memory more than is in use.
+    let options = Options { adapter: None, checked: true };
+    let gpu =
+        (0..100).find_map(|percent| Gpu::open_within(&options, percent).ok()).expect("this test needs an adapter");
+    let (size, mut held) = (gpu.target.max_buffer & !3, Vec::new());
+    let error = loop {
+        assert!(held.len() < 1000, "{} buffers of {size} bytes, and no end", held.len());
+        match gpu.buffer("the last straw", size, wgpu::BufferUsages::STORAGE) {
+            Ok(buffer) => held.push(buffer),
+            Err(error) => break error,
+        }
+    };
+    let text = error.to_string();
+    match error {
+        Error::OutOfMemory { adapter, what, bytes, .. } => {
+            assert_eq!((adapter, bytes), (gpu.info.name.clone(), size));
+            assert!(what.contains("the last straw") && text.contains(&what), "{text}");
+        }
+        other => panic!("expected OutOfMemory, found {other:?}"),
+    }
+    held.clear();
+    gpu.wait().expect("nothing is lost by it");
+    gpu.buffer("small", 64, wgpu::BufferUsages::STORAGE).expect("there is room again");
+}
+
+#[test]
+fn a_buffer_beyond_the_limit_is_an_error_with_buffer_and_size() {
+    let gpu = open();
+    let size = (gpu.target.max_buffer | 3) + 1;
+    let error = gpu.buffer("too large", size, wgpu::BufferUsages::STORAGE).expect_err("beyond the limit").to_string();
+    assert!(error.contains("too large") && error.contains(&size.to_string()), "{error}");
+    gpu.buffer("small", 64, wgpu::BufferUsages::STORAGE).expect("it harms nothing");
+}

@@ -1,0 +1,96 @@
+//! What the host feeds goes to the device through a ring of buffers, in order, whatever its size; readings come back
+//! through a ring too. Both are planned.
+
+use recurve::Error;
+use recurve::dataset::{Batch, Loader, open};
+use recurve::gpu::{Gpu, Options, Recording, Store};
+use recurve::graph::plan::Plan;
+use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View};
+
+/// One launch that rectifies 64 numbers.
+fn rectifier() -> (Program, [View; 2]) {
+    let mut program = Program::default();
+    let views = [("x", Role::Input), ("y", Role::Output)].map(|(name, role)| {
+        let (name, area) = (name.to_string(), String::new());
+        let id = program.buffer(BufferSpec { name, bytes: 256, role, area, timestep: None });
+        program.whole(id)
+    });
+    let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
+    let operands = [("x", views[0]), ("y", views[1])];
+    program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site::of("relu", ""));
+    (program, views)
+}
+
+fn part(view: View, first: usize, words: usize) -> View {
+    View { offset: view.offset + 4 * first as u64, bytes: 4 * words as u64, ..view }
+}
+
+#[test]
+fn feeds_arrive_in_order_and_readings_come_back() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let (program, [x, y]) = rectifier();
+    let plain = Plan::new(&program, true);
+    // Room for 60 numbers (in three pieces) per buffer; none; and room for all.
+    for feeds in [vec![80, 80, 80], vec![], vec![256]] {
+        let plan = plain.clone().with_rings(feeds.into_iter(), [(256, 3)].into_iter());
+        let before = gpu.allocated();
+        let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).unwrap();
+        assert_eq!(gpu.allocated() - before, plan.peak_bytes());
+        recording.write(&gpu, x, &[-1.0f32; 64]);
+        let mut readings = Vec::new();
+        for round in 0..20 {
+            let value = |i: usize| (100 * round + i) as f32;
+            if round % 3 == 0 {
+                // Overwritten before it runs, by a feed or at once.
+                recording.feed(&gpu, x, &[7.0f32; 64]).unwrap();
+                recording.feed(&gpu, part(x, 3, 5), &[8.0f32; 5]).unwrap();
+            }
+            if round % 4 == 3 {
+                recording.write(&gpu, x, &(0..64).map(value).collect::<Vec<f32>>());
+            } else {
+                for first in [0, 21, 42] {
+                    let values: Vec<f32> = (first..64.min(first + 22)).map(value).collect();
+                    recording.feed(&gpu, part(x, first, values.len()), &values).unwrap();
+                }
+            }
+            recording.run(&gpu);
+            // More than the ring holds are under way, and some are never waited for.
+            readings.push((round, recording.read_later(&gpu, y)));
+            if round % 5 == 4 {
+                for (round, reading) in readings.drain(..).skip(1) {
+                    let expected: Vec<f32> = (0..64).map(|i| (100 * round + i) as f32).collect();
+                    assert_eq!(reading.finish::<f32>(&gpu).unwrap(), expected, "round {round}");
+                }
+            }
+        }
+        // What was fed and not run is there for who reads it.
+        recording.feed(&gpu, part(x, 0, 1), &[-5.0f32]).unwrap();
+        assert_eq!(recording.read::<f32>(&gpu, part(x, 0, 1)).unwrap(), [-5.0]);
+        assert_eq!(gpu.allocated() - before, plan.peak_bytes(), "as planned, to the end");
+    }
+}
+
+#[test]
+fn feeding_a_lost_device_is_an_error() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let (program, [x, _]) = rectifier();
+    let plan = Plan::new(&program, true).with_rings([256].into_iter(), [].into_iter());
+    let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).unwrap();
+    gpu.device.destroy();
+    for _ in 0..5 {
+        let outcome = recording.feed(&gpu, x, &[1.0f32; 64]);
+        assert!(matches!(outcome, Err(Error::DeviceLost { .. })), "{outcome:?}");
+        recording.run(&gpu);
+    }
+}
+
+#[test]
+fn a_batch_has_the_bytes_that_are_counted() {
+    let data = open("glyphs:train=20,val=10,test=10", Some(17)).unwrap();
+    for (batch, next) in [(3, false), (8, true)] {
+        let (_, found) = Loader::in_order(&data, "val", batch, next).unwrap().next().unwrap().unwrap();
+        let bytes = found.pictures.len() + found.next.as_ref().map_or(0, Vec::len) + 4 * found.labels.len();
+        assert_eq!(bytes as u64, Batch::bytes(17, batch, next));
+        assert!(Loader::host_bytes(17, batch, next, 1) >= 3 * bytes as u64);
+    }
+}
