@@ -3,6 +3,11 @@
 use recurve::network::*;
 use std::collections::BTreeMap;
 
+/// What a network of the family learns.
+fn parameters(config: &NetworkConfig) -> Vec<ParameterSpec> {
+    config.network().parameters
+}
+
 fn message(text: &str) -> String {
     RunConfig::parse(text).expect_err(text).to_string()
 }

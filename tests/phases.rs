@@ -30,12 +30,12 @@ fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize) -> En
 
 /// One training step in as many parts as the engine has; its loss.
 fn step(engine: &Engine, number: u64, images: usize, loss_scale: f64) -> f64 {
-    engine.set_step(&HYPER, number, loss_scale);
+    engine.set_step(&HYPER, number, loss_scale).unwrap();
     let whole = batch(number, images);
     let mut scores = None;
     for (part, batch) in whole.parts(engine.parts).iter().enumerate() {
-        engine.feed(batch);
-        engine.pass_part(part == 0);
+        engine.feed(batch).unwrap();
+        engine.pass_part(part == 0).unwrap();
         let found = engine.scores(batch.n).expect("the device answers");
         match &mut scores {
             None => scores = Some(found),
@@ -109,10 +109,10 @@ fn a_step_forgets_the_parts_of_the_step_before() {
     let network = network("engineering", 2);
     let engines = [engine(&gpu, &network, 2, 3), engine(&gpu, &network, 2, 3)];
     // A step is begun and given up after two parts of other pictures.
-    engines[0].set_step(&HYPER, 1, 1.0);
+    engines[0].set_step(&HYPER, 1, 1.0).unwrap();
     for (part, batch) in batch(99, 6).parts(3)[..2].iter().enumerate() {
-        engines[0].feed(batch);
-        engines[0].pass_part(part == 0);
+        engines[0].feed(batch).unwrap();
+        engines[0].pass_part(part == 0).unwrap();
     }
     let losses = engines.each_ref().map(|engine| step(engine, 1, 6, 1.0));
     assert_eq!(losses[0].to_bits(), losses[1].to_bits());
@@ -128,12 +128,12 @@ fn phases_submitted_apart_give_the_bits_of_one_submission() {
         let network = network(unroll, timesteps);
         let [together, apart] = [(); 2].map(|()| engine(&gpu, &network, 4, 1));
         for number in 1..=3 {
-            together.set_step(&HYPER, number, 1.0);
-            together.feed(&batch(number, 4));
+            together.set_step(&HYPER, number, 1.0).unwrap();
+            together.feed(&batch(number, 4)).unwrap();
             together.run();
             let loss = together.scores(4).expect("read").total_loss();
-            apart.set_step(&HYPER, number, 1.0);
-            apart.feed(&batch(number, 4));
+            apart.set_step(&HYPER, number, 1.0).unwrap();
+            apart.feed(&batch(number, 4)).unwrap();
             apart.pass();
             assert_eq!(apart.scores(4).expect("read").total_loss().to_bits(), loss.to_bits());
             let before = apart.parameters().expect("read");

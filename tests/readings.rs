@@ -54,7 +54,7 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
     for (unroll, timesteps, first_high) in [("engineering", 3, 0), ("biological", 5, 1)] {
         let network = network(unroll, timesteps);
         let scores = |engine: &Engine| {
-            engine.feed(&batch(1, 3));
+            engine.feed(&batch(1, 3)).unwrap();
             engine.pass();
             let scores = engine.scores(3).expect("read");
             (scores.loss.iter().map(|l| l.to_bits()).collect::<Vec<_>>(), scores.correct, scores.first)
@@ -75,11 +75,13 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                 let tap = |of| Tap { of, timesteps: steps.clone(), series: false };
                 let taps = [tap(Quantity::Drive(area)), tap(Quantity::Activation(area))];
                 let alone = engine(&gpu, &network, 3, &taps, train, &mut Store::default());
-                alone.set_step(
-                    &recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-                    1,
-                    1.0,
-                );
+                alone
+                    .set_step(
+                        &recurve::ops::Hyper { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+                        1,
+                        1.0,
+                    )
+                    .unwrap();
                 assert_eq!(scores(&alone), plain, "{unroll}: {name}: a tap changed the scores");
                 let (drive, found) = (read(&alone, Quantity::Drive(area)), read(&alone, Quantity::Activation(area)));
                 for t in 0..timesteps {
@@ -124,7 +126,7 @@ fn series_hold_every_step() {
         let mut engine = Engine::new(&gpu, &request, &mut Store::default()).expect("fits");
         engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
         engine.set_parameters(&initialise(&network.parameters, 3)).expect("all parameters");
-        engine.feed(&batch(1, 3));
+        engine.feed(&batch(1, 3)).unwrap();
         engine.pass();
         engine
     };
@@ -312,7 +314,7 @@ fn pictures_are_normalised_with_the_host_s_bits() {
                 .flat_map(|n| (0..256).flat_map(move |p| (0..3).map(move |c| (n, p, c))))
                 .map(|(n, p, c)| byte(n, p, c))
                 .collect();
-            engine.feed(&Batch::new(Pictures { data, labels: vec![0; images], n: images, side: 16 }, images));
+            engine.feed(&Batch::new(Pictures { data, labels: vec![0; images], n: images, side: 16 }, images)).unwrap();
             engine.pass();
             let view = engine.compiled.taps[0].views[0].expect("step 0");
             let x: Vec<f32> = engine.read(view).expect("read");

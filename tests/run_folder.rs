@@ -27,7 +27,10 @@ fn config() -> RunConfig {
 }
 
 fn family(config: &RunConfig) -> NetworkConfig {
-    config.network.family().unwrap().clone()
+    match &config.network {
+        Description::Family(network) => network.clone(),
+        Description::Own(_) => panic!("a network of one's own"),
+    }
 }
 
 fn data() -> DataState {

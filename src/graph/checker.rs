@@ -381,7 +381,7 @@ mod tests {
         refused(replay(&program, &plan, &[0..1, 2..3, 1..2]), &["1 to 2", "`b3`, written by 0 to 3"]);
         let program = chain(&[Input, Temporary, Output], &[(1, 2), (0, 1)]);
         refused(replay(&program, &Plan::new(&program, false), &[1..2, 0..2]), &["1 to 2", "nothing that was written"]);
-        refused(replay(&program, &Plan::new(&program, false), &[1..3]), &["no launches 1..3"]);
+        refused(replay(&program, &Plan::new(&program, false), std::slice::from_ref(&(1..3))), &["no launches 1..3"]);
     }
 
     /// A second opinion, without ranges: who holds each 256 bytes of each slot. Sound, or not.

@@ -3,7 +3,6 @@
 //! Areas in the order of the drive: retina (stem) -> v1 -> v2 -> v4 -> it -> gap -> readout. v2, v4 and it each
 //! halve the side of the map below them by 2x2 max-pooling. Thorat, Doerig & Kietzmann 2023, arXiv 2308.12435.
 
-use super::parameters::ParameterSpec;
 use super::resolved::{Area, Connection, From, Kind, Map, Network, Readout};
 use super::state_dict::{Names, StateDict};
 use super::terms::{
@@ -292,11 +291,6 @@ fn exactly_four<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Resul
 /// A convolution of stride 1.
 fn convolution(pool: usize, kernel: usize, (weight, bias): Names) -> Map {
     Map::Convolution { pool, kernel, stride: 1, weight, bias }
-}
-
-/// What a network of the family learns: [`Network::parameters`].
-pub fn parameters(config: &NetworkConfig) -> Vec<ParameterSpec> {
-    config.network().parameters
 }
 
 fn wrong<T>(key: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {

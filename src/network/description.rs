@@ -89,19 +89,6 @@ impl Description {
         }
     }
 
-    /// The published family's keys, for what is made for it alone.
-    ///
-    /// # Errors
-    /// A network of one's own.
-    pub fn family(&self) -> Result<&NetworkConfig> {
-        match self {
-            Description::Family(network) => Ok(network),
-            Description::Own(_) => Err(Error::Config(
-                "this needs a network of the published family ([network]), not [architecture]".into(),
-            )),
-        }
-    }
-
     /// Side of the pictures, in pixels.
     pub fn image_size(&self) -> usize {
         match self {

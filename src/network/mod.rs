@@ -33,7 +33,7 @@ pub mod terms;
 pub mod training;
 
 pub use architecture::{Activation, Architecture, AreaDescription, ConnectionDescription, Pool};
-pub use config::{AREAS, LtPosition, NetworkConfig, RecurrentFrom, parameters};
+pub use config::{AREAS, LtPosition, NetworkConfig, RecurrentFrom};
 pub use description::Description;
 pub use parameters::{Init, ParameterSpec, initialise};
 pub use preset::Preset;
