@@ -25,7 +25,7 @@ pub struct Tap {
     pub of: Quantity,
     /// At which timesteps; `None`: at all.
     pub timesteps: Option<Vec<usize>>,
-    /// Whether kernels read it: the timesteps then lie at equal distances in one buffer, [step][row][image].
+    /// Whether kernels read it: the timesteps then lie at equal distances in one buffer, `[step][row][image]`.
     pub series: bool,
 }
 

@@ -15,12 +15,12 @@ pub struct WeightOrder {
 }
 
 impl WeightOrder {
-    /// A weight [cout][cin][k][k]: of a convolution, and of the gradient of a transposed one with respect to its input.
+    /// A weight `[cout][cin][k][k]`: of a convolution, and of the gradient of a transposed one with respect to its input.
     pub fn out_first(cin: usize, k: usize) -> WeightOrder {
         WeightOrder { out_step: cin * k * k, in_step: k * k, flip: false }
     }
 
-    /// A weight [cin][cout][k][k]: of a transposed convolution, and of the gradient of a convolution with stride with respect
+    /// A weight `[cin][cout][k][k]`: of a transposed convolution, and of the gradient of a convolution with stride with respect
     /// to its input, which is one.
     pub fn in_first(cout: usize, k: usize) -> WeightOrder {
         WeightOrder { out_step: k * k, in_step: cout * k * k, flip: false }

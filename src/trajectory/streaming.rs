@@ -6,9 +6,9 @@
 //! images in order: the same input gives the same bits.
 //!
 //! Sizes: squares in f32 overflow from 1.8e19 on and vanish below 1e-19, so norms, changes and cosines of very large and very
-//! small representations are those of representations multiplied by a power of 2 ([`scale_of`]); for all others that is 1,
+//! small representations are those of representations multiplied by a power of 2 (`scale_of`); for all others that is 1,
 //! which changes no bit. Elements nearer to 0 than 2^-126 count as 0, as WGSL lets a device take them for it; a representation
-//! of only such elements is all-zero. A norm above [`LONGEST`], about 4e28, counts as not finite, as sums over samples could
+//! of only such elements is all-zero. A norm above `LONGEST`, about 4e28, counts as not finite, as sums over samples could
 //! not be kept: statistics are then refused, and not wrong.
 
 use super::accumulator::{Accumulator, Compensated, GROUP_NOT_FINITE, NO_GROUP, NO_STEP, Tally};
@@ -20,7 +20,7 @@ use crate::Result;
 
 /// A measure that does not exist: the cosine of an all-zero representation, the change after the last step.
 pub const UNDEFINED: f32 = 3.0e38;
-/// The class where a logit or a representation is not finite, or its norm is above [`LONGEST`].
+/// The class where a logit or a representation is not finite, or its norm is above `LONGEST`.
 const NOT_FINITE: u32 = u32::MAX;
 /// 2^95: sums of norms, and of changes, which are at most twice as long, stay below the largest f32 over 2^31 samples.
 const LONGEST: f32 = (1_u128 << 95) as f32;

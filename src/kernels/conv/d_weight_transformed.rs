@@ -38,7 +38,7 @@ impl Parts {
     }
 }
 
-/// [`conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
+/// [`super::conv2d_d_weight`] by Winograd's method: a matrix product of the transformed maps, summed over tiles, for each transformed
 /// position.
 ///
 /// # Errors
