@@ -249,10 +249,22 @@ fn two_sinks_see_every_picture_once_and_agree() {
             let mut done = Vec::new();
             {
                 let [a, b, c, d] = &mut found;
-                let mut logits = Collect::new(&gpu, 0, Quantity::Logits, |v| Ok(a.push(v)));
-                let mut representations = Collect::new(&gpu, 0, read_out, |v| Ok(b.push(v)));
-                let mut logits_init = Collect::new(&gpu, 1, Quantity::Logits, |v| Ok(c.push(v)));
-                let mut representations_init = Collect::new(&gpu, 1, read_out, |v| Ok(d.push(v)));
+                let mut logits = Collect::new(&gpu, 0, Quantity::Logits, |v| {
+                    a.push(v);
+                    Ok(())
+                });
+                let mut representations = Collect::new(&gpu, 0, read_out, |v| {
+                    b.push(v);
+                    Ok(())
+                });
+                let mut logits_init = Collect::new(&gpu, 1, Quantity::Logits, |v| {
+                    c.push(v);
+                    Ok(())
+                });
+                let mut representations_init = Collect::new(&gpu, 1, read_out, |v| {
+                    d.push(v);
+                    Ok(())
+                });
                 let sinks: &mut [&mut dyn Sink] = &mut [
                     &mut logits,
                     &mut statistics,
