@@ -87,11 +87,12 @@ pub(super) fn sparse(shaped: &Shaped, values: &mut [Vec<f32>]) {
     let y = &shaped.op.output_shapes(&shaped.shapes())[0];
     let arriving = values.len() - 1;
     for (seed, list, map) in [(15, 0, x), (16, arriving, y)] {
-        let per_channel = map[1] * map[2] * map[3];
-        let (pixels, single) =
-            (uniform(seed, per_channel, 0.0, 1.0), uniform(seed + 2, map.iter().product(), 0.0, 1.0));
+        let (channels, size, n) = (map[0], map[1] * map[2], map[3]);
+        let (pixels, single) = (uniform(seed, size * n, 0.0, 1.0), uniform(seed + 2, channels * size * n, 0.0, 1.0));
         for (i, v) in values[list].iter_mut().enumerate() {
-            if i / per_channel == 1 || pixels[i % per_channel] > 0.3 || single[i] > 0.3 {
+            let (channel, pixel, image) = (i / (size * n), i / n % size, i % n);
+            let alone = single[(image * channels + channel) * size + pixel];
+            if channel == 1 || pixels[image * size + pixel] > 0.3 || alone > 0.3 {
                 *v = 0.0;
             }
         }
