@@ -234,8 +234,9 @@ impl Gpu {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Buffers that were made for one use alone because no ring of a plan served it: readings of what is seldom read
-    /// (parameters), and feeds larger than a ring's buffers. The loops over steps and batches add none.
+    /// Buffers that were made for one use alone, outside any plan: for what is written once (`Recording::write`), feeds larger
+    /// than a ring's buffers, and readings for which no planned buffer was free, as of parameters. The loops over steps and
+    /// batches add none.
     pub fn passing(&self) -> u64 {
         self.passing.load(Ordering::Relaxed)
     }
