@@ -2,10 +2,17 @@
 //! through a ring too. Both are planned.
 
 use recurve::Error;
-use recurve::dataset::{Batch, Loader, open};
+use recurve::dataset::{Batch, Loader, Normaliser, open};
+use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Options, Recording, Store};
-use recurve::graph::plan::Plan;
+use recurve::graph::compile::Request;
+use recurve::graph::plan::{Plan, UNDER_WAY};
+use recurve::graph::taps::{Quantity, Tap};
 use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View};
+use recurve::network::{NetworkConfig, Preset, Schedule, initialise};
+use recurve::ops::Hyper;
+use recurve::stream::{Collect, Values, stream};
+use std::collections::VecDeque;
 
 /// One launch that rectifies 64 numbers.
 fn rectifier() -> (Program, [View; 2]) {
@@ -68,6 +75,67 @@ fn feeds_arrive_in_order_and_readings_come_back() {
         assert_eq!(recording.read::<f32>(&gpu, part(x, 0, 1)).unwrap(), [-5.0]);
         assert_eq!(gpu.allocated() - before, plan.peak_bytes(), "as planned, to the end");
     }
+}
+
+/// The loops of training (in parts) and of streams find all that they need in the plan.
+#[test]
+fn a_step_makes_no_buffer() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let config = NetworkConfig {
+        image_size: 16,
+        stem_channels: 4,
+        area_channels: [4, 8, 8, 16],
+        timesteps: 2,
+        ..Preset::Tiny.network()
+    };
+    let (network, schedule) = (config.network(), Schedule::plain(2));
+    let data = open("glyphs:train=40,val=20,test=20", Some(16)).unwrap();
+    let parameters = initialise(&network.parameters, 1);
+    let table = Normaliser::new(data.mean(), data.std());
+
+    let request = Request { parts: 2, ..Request::training(&network, &schedule, 4, &gpu.target) };
+    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).unwrap();
+    engine.set_parameters(&parameters).unwrap();
+    engine.set_moments(&parameters.zeros(), &parameters.zeros()).unwrap();
+    engine.set_normaliser(&table);
+    let (before, allocated) = (gpu.passing(), gpu.allocated());
+    let mut pending = VecDeque::new();
+    for (item, step) in Loader::train(&data, "train", 8, 1, 0).unwrap().zip(1..=6) {
+        let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+        engine.set_step(&hyper, step, 1.0).unwrap();
+        let mut readings = Vec::new();
+        for (part, batch) in item.unwrap().1.parts(2).iter().enumerate() {
+            engine.feed(batch).unwrap();
+            engine.pass_part(part == 0).unwrap();
+            readings.push(engine.scores_later());
+        }
+        engine.update();
+        pending.push_back(readings);
+        while pending.len() >= UNDER_WAY {
+            for reading in pending.pop_front().unwrap() {
+                assert!(engine.finish_scores(reading, 4).unwrap().total_loss().is_finite());
+            }
+        }
+    }
+    assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "training");
+    drop(pending);
+    engine.parameters().unwrap();
+    assert!(gpu.passing() > before, "what is not planned is counted");
+
+    let taps = [Tap::all(Quantity::Logits), Tap::all(Quantity::Activation(1))];
+    let request = Request { taps: &taps, ..Request::forward(&network, &schedule, 4, &gpu.target) };
+    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).unwrap();
+    engine.set_parameters(&parameters).unwrap();
+    engine.set_normaliser(&table);
+    let (before, allocated, mut images) = (gpu.passing(), gpu.allocated(), [0, 0]);
+    let [logits, activations] = &mut images;
+    let mut of_logits = Collect::new(&gpu, 0, Quantity::Logits, |values: Values| Ok(*logits += values.images));
+    let mut of_area =
+        Collect::new(&gpu, 0, Quantity::Activation(1), |values: Values| Ok(*activations += values.images));
+    let loader = Loader::in_order(&data, "val", 4, false).unwrap();
+    stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).unwrap();
+    assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "a stream");
+    assert!(images.iter().all(|&n| n >= 20), "{images:?}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
     faults: Arc<Mutex<Faults>>,
     allocated: AtomicU64,
+    pub(super) passing: AtomicU64,
 }
 
 /// What wgpu reported outside a call's own result. It stays until the device is dropped: every later caller is told.
@@ -187,6 +188,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             faults,
             allocated,
+            passing: AtomicU64::new(0),
         })
     }
 
@@ -230,6 +232,13 @@ impl Gpu {
     /// Bytes of all buffers created so far.
     pub fn allocated(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Buffers that were made for one use alone, outside any plan: for what is written once (`Recording::write`), feeds larger
+    /// than a ring's buffers, and readings for which no planned buffer was free, as of parameters. The loops over steps and
+    /// batches add none.
+    pub fn passing(&self) -> u64 {
+        self.passing.load(Ordering::Relaxed)
     }
 
     /// Creates a buffer.

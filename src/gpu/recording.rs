@@ -8,6 +8,7 @@ use crate::kernels::{Access, BufferSpec, Program, Role, View};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Buffers that outlive a program and are shared by name: parameters, gradients, optimiser state.
 #[derive(Default)]
@@ -125,6 +126,7 @@ impl Recording {
     /// is wgpu's and made for this call: for what is written once. See [`Recording::feed`].
     pub fn write<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) {
         self.uploads.flush(gpu);
+        gpu.passing.fetch_add(1, Ordering::Relaxed);
         gpu.queue.write_buffer(&self.buffers[view.buffer.0], view.offset, Self::bytes(view, data));
     }
 

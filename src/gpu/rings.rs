@@ -5,6 +5,7 @@ use super::device::Gpu;
 use crate::graph::plan::Ring;
 use crate::{Error, Result};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Buffers that the host writes. What was written goes to its places at the start of the next submission, which the same
@@ -63,6 +64,7 @@ impl Uploads {
         let bytes = data.len() as u64;
         if bytes > self.bytes {
             self.flush(gpu);
+            gpu.passing.fetch_add(1, Ordering::Relaxed);
             gpu.queue.write_buffer(to, offset, data);
             return Ok(());
         }
@@ -175,6 +177,7 @@ impl Reading {
         let planned = downloads.take(bytes);
         let home = planned.is_some().then(|| downloads.clone());
         let staging = planned.unwrap_or_else(|| {
+            gpu.passing.fetch_add(1, Ordering::Relaxed);
             let (label, size, usage) = (Some("a reading of its own"), bytes, DOWNLOAD);
             gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
         });

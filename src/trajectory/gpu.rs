@@ -231,7 +231,7 @@ impl<'g> GpuStream<'g> {
         b.count(class_at, values, tables.counts_init, "untrained")?;
         b.tally(values, records, tables.values_init, "untrained values")?;
 
-        let plan = Plan::new(&b.program, true);
+        let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
         // The tables start at zero, as new buffers do.
         let recording = Recording::new(gpu, &b.program, &plan, store)?;
@@ -276,16 +276,17 @@ impl<'g> GpuStream<'g> {
             self.recording.write(self.gpu, to.representations, of.representations);
         }
         self.recording.write(self.gpu, self.labels, batch.labels);
-        self.run(self.first, batch.images);
+        self.run(self.first, batch.images)?;
         self.gpu.wait()
     }
 
     /// Submits the kernels for a batch of which all is on the device.
-    fn run(&mut self, first: usize, images: usize) {
+    fn run(&mut self, first: usize, images: usize) -> Result<()> {
         assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
-        self.recording.write(self.gpu, self.batch, &[first as u32, images as u32]);
+        self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32])?;
         self.recording.run(self.gpu);
         self.first = first + images;
+        Ok(())
     }
 
     /// Copies the tables back.
@@ -323,8 +324,7 @@ impl<'g> GpuStream<'g> {
 
 impl Sink for GpuStream<'_> {
     fn take(&mut self, portion: &Portion) -> Result<()> {
-        self.run(portion.first, portion.batch.n);
-        Ok(())
+        self.run(portion.first, portion.batch.n)
     }
 }
 
