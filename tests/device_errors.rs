@@ -23,6 +23,7 @@ fn rectifier() -> (Program, [View; 2]) {
     (program, views)
 }
 
+/// Rule `sticky`.
 #[test]
 fn every_caller_sees_a_lost_device() {
     let gpu = open();
@@ -51,6 +52,7 @@ fn every_caller_sees_a_lost_device() {
     }
 }
 
+/// Rule `sticky`.
 #[test]
 fn an_uncaught_error_stays() {
     let gpu = open();

@@ -32,6 +32,7 @@ fn part(view: View, first: usize, words: usize) -> View {
     View { offset: view.offset + 4 * first as u64, bytes: 4 * words as u64, ..view }
 }
 
+/// Rule `feeds`.
 #[test]
 fn feeds_arrive_in_order_and_readings_come_back() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
@@ -78,6 +79,7 @@ fn feeds_arrive_in_order_and_readings_come_back() {
 }
 
 /// The loops of training (in parts) and of streams find all that they need in the plan.
+/// Rule `planned`.
 #[test]
 fn a_step_makes_no_buffer() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
@@ -129,9 +131,14 @@ fn a_step_makes_no_buffer() {
     engine.set_normaliser(&table);
     let (before, allocated, mut images) = (gpu.passing(), gpu.allocated(), [0, 0]);
     let [logits, activations] = &mut images;
-    let mut of_logits = Collect::new(&gpu, 0, Quantity::Logits, |values: Values| Ok(*logits += values.images));
-    let mut of_area =
-        Collect::new(&gpu, 0, Quantity::Activation(1), |values: Values| Ok(*activations += values.images));
+    let mut of_logits = Collect::new(&gpu, 0, Quantity::Logits, |values: Values| {
+        *logits += values.images;
+        Ok(())
+    });
+    let mut of_area = Collect::new(&gpu, 0, Quantity::Activation(1), |values: Values| {
+        *activations += values.images;
+        Ok(())
+    });
     let loader = Loader::in_order(&data, "val", 4, false).unwrap();
     stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).unwrap();
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "a stream");
