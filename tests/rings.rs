@@ -129,9 +129,14 @@ fn a_step_makes_no_buffer() {
     engine.set_normaliser(&table);
     let (before, allocated, mut images) = (gpu.passing(), gpu.allocated(), [0, 0]);
     let [logits, activations] = &mut images;
-    let mut of_logits = Collect::new(&gpu, 0, Quantity::Logits, |values: Values| Ok(*logits += values.images));
-    let mut of_area =
-        Collect::new(&gpu, 0, Quantity::Activation(1), |values: Values| Ok(*activations += values.images));
+    let mut of_logits = Collect::new(&gpu, 0, Quantity::Logits, |values: Values| {
+        *logits += values.images;
+        Ok(())
+    });
+    let mut of_area = Collect::new(&gpu, 0, Quantity::Activation(1), |values: Values| {
+        *activations += values.images;
+        Ok(())
+    });
     let loader = Loader::in_order(&data, "val", 4, false).unwrap();
     stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).unwrap();
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "a stream");
