@@ -68,6 +68,8 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         config.network = config.network.with_timesteps(timesteps);
     }
     config.validate()?;
+    let classes = config.network.classes().context("the readout has no classes")?;
+    let assumed = config.classes_open; // a data set would say how many
     let target = match adapters().first() {
         Some(first) if adapter.0.is_none() => target(first),
         None if adapter.0.is_none() => Target::minimum(),
@@ -119,6 +121,8 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             "nodes_unrolled": compiled.nodes_unrolled,
             "batch": config.training.batch,
             "timesteps": config.network.timesteps(),
+            "classes": classes,
+            "classes_assumed": assumed,
             "adapter": target.name,
             "fits": why_not.is_none(),
             "why_not": why_not,
@@ -143,6 +147,9 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         mib(batches),
         mib(compiled.plan.staging_bytes())
     );
+    if assumed {
+        println!("The configuration names no `classes`: {classes} are assumed. A run takes those of its data set.\n");
+    }
     nodes_table(&compiled);
     println!(
         "\nWhat each pass does: the figures without it, against {nodes} nodes, {dispatches} dispatches with all asked for"
