@@ -1,7 +1,7 @@
 // The tile (ty, tx) of M x M values of y = start + A^T m A, where m[i * N + j, c, tile] are the products of the transformed
 // inputs and weights. start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
 //
-// With p.exact: where all of x under the kernel is 0, y is its start; the products leave rounding noise there, which would open a
+// With EXACT: where all of x under the kernel is 0, y is its start; the products leave rounding noise there, which would open a
 // rectification or move a weight that nothing should move. So a tile whose values differ much in size is doubted: x is searched
 // under each value for one that is not 0, which is found at once unless all are 0.
 //
@@ -13,8 +13,7 @@
 //   N       rows and columns of a transformed tile: M + K - 1
 // Loops: UNROLL, cin, K * K, M * M.
 struct Params {
-  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32,
-  cin: u32, exact: u32,
+  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32,
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,8 +21,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Images>;
 @group(0) @binding(3) var<storage, read> base: array<Images>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read> x: array<Images>;
 //#include each
+//#if EXACT
+@group(0) @binding(5) var<storage, read> x: array<Images>;
 //#include doubt
 
 // 1 where some x under the kernel around (yo, xo) is not 0, else 0; image by image.
@@ -40,6 +40,7 @@ fn touched(yo: u32, xo: u32, image: u32) -> Images {
   }
   return seen;
 }
+//#endif
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -78,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
 //#end
 //#end
-      if (p.exact == 0u) { continue; }
+//#if EXACT
       var least = Images(3.0e38);
       var most = Images(0.0);
 //#for r in 0..M
@@ -104,6 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#endif
         }
       }
+//#endif
     }
   }
 }

@@ -80,11 +80,14 @@ pub(super) const MARGIN: usize = 64;
 /// Invocations of a workgroup.
 pub(super) const LANES: usize = 64;
 
+/// Flag of kernels that write the operands of the weight gradient.
+const PANELS: &str = "PANELS";
+
 /// Launches a kernel over (channel, tile) of `steps` maps, a vector of images at a time.
 fn each_tile(
     p: &mut Program,
     target: &Target,
-    (name, panels): (&'static str, bool),
+    (name, flag): (&'static str, Option<&'static str>),
     cut: &Winograd,
     (channels, steps): (usize, usize),
     operands: &[(&'static str, View)],
@@ -95,7 +98,11 @@ fn each_tile(
     let count = channels * cut.tiles() / vec;
     let Cover { groups, unroll } = cover(count, LANES, 1, target);
     let settings = cut.settings().set("UNROLL", unroll as u32).images(vec);
-    let settings = if panels { settings.set("VEC", vec as u32).flag("PANELS", true) } else { settings };
+    let settings = match flag {
+        Some(PANELS) => settings.set("VEC", vec as u32).flag(PANELS, true),
+        Some(flag) => settings.flag(flag, true),
+        None => settings,
+    };
     let mut params: Vec<(&str, Param)> = vec![
         ("n", (cut.n / vec).into()),
         ("h", cut.h.into()),
@@ -119,7 +126,7 @@ pub(super) fn input(
     site: Site,
 ) -> Result<View> {
     let v = p.scratch("transformed", site.area, cut.words(channels));
-    each_tile(p, target, ("winograd_input", false), cut, (channels, 1), &[("x", x), ("v", v)], &[], site)?;
+    each_tile(p, target, ("winograd_input", None), cut, (channels, 1), &[("x", x), ("v", v)], &[], site)?;
     Ok(v)
 }
 
@@ -132,10 +139,19 @@ pub(super) fn output(
     (m, (x, cin), start, y): (View, (View, usize), Start, View),
     site: Site,
 ) -> Result<()> {
-    let operands = [vec![("m", m), ("x", x), ("y", y)], start.operands(m).to_vec()].concat();
-    let exact = u32::from(start.exact).into();
-    let more = [&start.params()[..], &[("cin", cin.into()), ("exact", exact)]].concat();
-    each_tile(p, target, ("winograd_output", false), cut, (channels, 1), &operands, &more, site)
+    let mut operands = [vec![("m", m), ("y", y)], start.operands(m).to_vec()].concat();
+    operands.extend(start.exact.then_some(("x", x)));
+    let more = [&start.params()[..], &[("cin", cin.into())]].concat();
+    each_tile(
+        p,
+        target,
+        ("winograd_output", start.exact.then_some("EXACT")),
+        cut,
+        (channels, 1),
+        &operands,
+        &more,
+        site,
+    )
 }
 
 /// The operands of the weight gradient: B^T x B (`winograd_input`) or A dy A^T (`winograd_d_output`) of all tiles of `steps`
@@ -151,7 +167,16 @@ pub(super) fn panels(
 ) -> Result<View> {
     let result = p.scratch("panels", site.area, steps * cut.words(channels.next_multiple_of(width)) + MARGIN);
     let more = [("steps", steps.into()), ("step", (map.step / cut.vector()).into()), ("width", width.into())];
-    each_tile(p, target, (name, true), cut, (channels, steps), &[(read, map.view), (written, result)], &more, site)?;
+    each_tile(
+        p,
+        target,
+        (name, Some(PANELS)),
+        cut,
+        (channels, steps),
+        &[(read, map.view), (written, result)],
+        &more,
+        site,
+    )?;
     Ok(result)
 }
 
