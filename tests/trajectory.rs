@@ -10,12 +10,10 @@ fn golden_folder() -> PathBuf {
 }
 
 #[test]
-fn stored_analyses() {
+#[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
+fn golden_files_of_analyses() {
     let folder = golden_folder();
-    let Ok(files) = std::fs::read_dir(&folder) else {
-        println!("no golden files at {}: nothing was compared", folder.display());
-        return;
-    };
+    let files = std::fs::read_dir(&folder).unwrap();
     let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).filter(|path| path.is_file()).collect();
     paths.sort();
     let mut found = 0;
