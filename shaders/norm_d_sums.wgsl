@@ -1,4 +1,4 @@
-// With g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd, the two sums that d_input needs:
+// With g = dy * gamma (0 where RELU and y = 0) and h = (x - mean) * rstd, the two sums that norm_d_input needs:
 // partial[part][0][group][n] = sum of g, partial[part][1][group][n] = sum of g h, over the rows of the part.
 // Constants: L, invocations of a workgroup.
 // Loops: chunk / slots.

@@ -4,8 +4,8 @@
 //! The modules stand in the order in which the data flows:
 //!
 //! ```text
-//! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, plan) -> gpu -> train
-//!                                                                       \-> trajectory -> report
+//! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, lower, plan) -> gpu -> engine -> train
+//!                                                                                            \-> stream -> trajectory -> report
 //! ```
 
 pub mod error;

@@ -32,7 +32,7 @@ pub struct Share {
 /// One launch of the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timed {
-    /// `conv2d v2.b t=1`.
+    /// `conv2d v2.bottom_up t=1`.
     pub label: String,
     /// The operation that asked for it.
     pub op: String,

@@ -15,7 +15,8 @@ use std::time::Instant;
 #[derive(clap::Args)]
 pub struct Flags {
     /// First measure kernel variants that no earlier run measured, within SECONDS [10 if not given]. Without this, only a run
-    /// that will last at least 5 minutes does so; all runs use what was measured earlier
+    /// that is expected to last at least 5 minutes does so, and only if nothing was measured for its network yet; all
+    /// runs use what was measured earlier
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
     tune: Option<f64>,
     /// Kernel variants from the built-in table alone

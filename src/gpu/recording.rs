@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Buffers that outlive a program and are shared by name: parameters, gradients, optimiser state.
+/// Buffers that outlive a program and are shared by name: parameters, their gradients and moments, what the host feeds.
 #[derive(Default)]
 pub struct Store(HashMap<String, wgpu::Buffer>);
 

@@ -1,4 +1,4 @@
-//! Pure Rust: the unrolled graph, its reverse-mode tape, passes, memory plan. Never imports wgpu.
+//! Pure Rust: the unrolled graph, reverse mode, passes, memory plan. Never imports wgpu.
 //!
 //! A graph is a list of nodes in an order in which they can run; every value is written by one node. Maps have the
 //! shape [channels, rows, columns, images] (image innermost, see `shaders/conv2d.wgsl`), vectors of a layer

@@ -23,7 +23,7 @@ pub enum Quantity {
 pub struct Tap {
     /// What.
     pub of: Quantity,
-    /// At which timesteps; `None`: at all.
+    /// At which timesteps; `None`: at all of them.
     pub timesteps: Option<Vec<usize>>,
     /// Whether kernels read it: the timesteps then lie at equal distances in one buffer, `[step][row][image]`.
     pub series: bool,

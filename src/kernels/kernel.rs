@@ -44,7 +44,7 @@ pub struct Field {
 /// One variant of one kernel, reflected and validated.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// Name of the file in `shaders/`, which is also the name of the op.
+    /// Name of the file in `shaders/`.
     pub name: &'static str,
     /// Constants and flags of the variant.
     pub settings: Settings,

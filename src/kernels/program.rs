@@ -154,7 +154,7 @@ impl Program {
     }
 
     /// Adds a launch. Panics when an operand is missing or unknown, or a buffer would be bound both read-only and
-    /// read-write: mistakes in the program, not in its input. Gives it for what few launches have.
+    /// read-write: mistakes in the program, not in its input. Returns the launch, so that what few launches have can be set.
     pub fn launch(
         &mut self,
         kernel: &Arc<Kernel>,

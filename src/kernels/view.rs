@@ -18,7 +18,7 @@ pub struct BufferId(pub usize);
 pub enum Role {
     /// Written by the host before each run.
     Input,
-    /// Shared by name between programs and kept from run to run: parameters, gradients, optimiser state.
+    /// Shared by name between programs and kept from run to run: parameters, their gradients and moments, what the host feeds.
     Persistent,
     /// Read by the host after a run: must not share its slot with a later value.
     Output,

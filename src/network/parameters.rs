@@ -1,4 +1,5 @@
-//! What a network learns: names and shapes as in the published state dict, and the published initialisation.
+//! A parameter's name, shape and initial distribution, and the drawing of initial values. Which ones a network has is decided in
+//! `resolve.rs`, for the published family in `config.rs`; their names and distributions are those of `state_dict.rs`.
 
 use crate::hash::fnv1a;
 use crate::tensors::{Tensor, Tensors};

@@ -1,6 +1,6 @@
 //! A network as everything below this folder sees it: areas and connections, checked, in the order of the drive, with the
-//! names and shapes of what is learned. Made from a description ([`super::Architecture`], or the BLT family's
-//! [`super::NetworkConfig`], which generates one); nothing here or below knows an area by its name.
+//! names and shapes of what is learned. Made from a description: [`super::Architecture`] by `resolve.rs`, or the BLT family's
+//! [`super::NetworkConfig`] by `config.rs`; nothing here or below knows an area by its name.
 
 use super::parameters::ParameterSpec;
 use super::terms::{Interaction, MAX_ELEMENTS, Unroll};

@@ -73,7 +73,7 @@ pub(super) fn d_name(tape: &dyn Tape, w: ValueId) -> String {
     format!("d_by.{}", tape.name(w).trim_end_matches(".weight"))
 }
 
-/// The maps of a convolution of stride `s` between `large` and `small`, or a panic.
+/// Rows or columns of the smaller map of a convolution with a stride. Panics where they do not divide.
 pub(super) fn divided(large: usize, stride: usize) -> usize {
     assert!(large.is_multiple_of(stride), "{large} rows or columns do not divide by a stride of {stride}");
     large / stride

@@ -61,7 +61,7 @@ pub struct Call<'a> {
 
 /// What everything else asks of an operation.
 pub trait Operation {
-    /// Its name, which is also that of its (main) kernel, twin and test case.
+    /// Its name, by which its row in the table of cases is found; mostly also that of its main kernel.
     fn name(&self) -> &'static str;
 
     /// Shapes of the outputs from those of the inputs. Panics where they do not fit: networks are checked when their

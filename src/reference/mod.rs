@@ -1,11 +1,11 @@
-//! Plain-loop twins of every kernel, and whole networks made of them: the project's executable specification.
+//! Plain-loop twins of operations, and whole networks made of them: the project's executable specification.
 //!
 //! A twin is the formula of an operation written as loops over slices. It knows nothing of the GPU: tensors are
 //! *logical*, row-major and NCHW with images outermost, exactly as PyTorch stores them, and no index arithmetic is
 //! shared with the shaders. Inputs and outputs are f32, every sum in between is kept in f64 and rounded once, so a
 //! twin is more exact than any f32 kernel and the difference between the two is the kernel's error.
 //!
-//! Every operation `op` has a function `op` and, for each differentiable input, `op_d_input`, `op_d_weight`, ...: the
+//! An operation `op` has a function `op` and, for each differentiable input, `op_d_input`, `op_d_weight`, ...: the
 //! gradient of a scalar loss with respect to that input, given `d_y`, the gradient with respect to the output.
 //! Shapes are small structs, and a slice whose length disagrees with its shape panics: callers check shapes first
 //! (as [`golden`] and [`network`] do for what they read).

@@ -1,6 +1,6 @@
 //! Statistics of how representations move through readout zones.
 //!
-//! A *trajectory* is the representation r(t) that the readout sees (the GAP activations) over the timesteps; a *readout
+//! A *trajectory* is the representation r(t) that the readout sees (the activations of its area) over the timesteps; a *readout
 //! zone* is the region of that space in which one class wins the linear readout. What is measured, and how a trajectory
 //! is called stable or correct, follows Thorat, Doerig and Kietzmann (2023, arXiv 2308.12435) and their notebook.
 //!
