@@ -239,7 +239,7 @@ impl Bench<'_> {
         Ok(Document::new(name, self.gpu, found))
     }
 
-    async fn measure(&self, document: &mut Document, job: &kernels::Job) -> anyhow::Result<Row> {
+    async fn measure(&self, document: &mut Document, job: &kernels::Job<'_>) -> anyhow::Result<Row> {
         let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds).await?;
         document.rows.push(row.clone());
         Ok(row)
