@@ -210,7 +210,7 @@ fn cases_agree_with_their_twins() {
     for sizes in [&[3, 5, 9, 5, 7, 3][..], &[3, 6, 4, 7], &[5, 10, 1, 1], &[9, 21, 13]] {
         let cases = shape_cases(sizes).unwrap();
         for job in jobs(&gpu.target, &cases, false) {
-            let row = run(&gpu, &job, None, 0.001).unwrap();
+            let row = run(&gpu, &job, None, 0.001).block_on().unwrap();
             assert_eq!(row.failure, None, "{}", row.id);
             assert!(row.error < 2e-6 && row.ms > 0.0 && row.ci_ms[0] <= row.ms && row.ms <= row.ci_ms[1], "{row:?}");
         }
