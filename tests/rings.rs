@@ -14,6 +14,7 @@ use recurve::network::{NetworkConfig, Preset, Schedule, initialise};
 use recurve::ops::Hyper;
 use recurve::stream::{Collect, Values, stream};
 use std::collections::VecDeque;
+use std::task::{Context, Waker};
 
 /// One launch that rectifies 64 numbers.
 fn rectifier() -> (Program, [View; 2]) {
@@ -144,6 +145,35 @@ fn a_step_makes_no_buffer() {
     stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).block_on().unwrap();
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "a stream");
     assert!(images.iter().all(|&n| n >= 20), "{images:?}");
+}
+
+/// Threads that wait for one device at once, each for work of its own, and futures that nobody waits for to the end.
+#[test]
+fn whoever_waits_is_woken() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let (program, [x, y]) = rectifier();
+    let plan = Plan::new(&program, true).with_rings([256].into_iter(), [(256, 2)].into_iter());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (gpu, program, plan) = (&gpu, &program, &plan);
+            scope.spawn(move || {
+                let recording = Recording::new(gpu, program, plan, &mut Store::default()).block_on().unwrap();
+                for round in 0..50 {
+                    let value = (100 * thread + round) as f32;
+                    recording.feed(gpu, x, &[value; 64]).block_on().unwrap();
+                    recording.run(gpu);
+                    let mark = gpu.mark();
+                    let mut given_up = Box::pin(recording.read::<f32>(gpu, y));
+                    let _ = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    drop(given_up);
+                    assert_eq!(recording.read::<f32>(gpu, y).block_on().unwrap(), [value; 64]);
+                    gpu.wait_for(&mark).block_on().unwrap();
+                    gpu.wait_for(&mark).block_on().unwrap(); // as often as one likes
+                }
+                gpu.wait().block_on().unwrap();
+            });
+        }
+    });
 }
 
 #[test]

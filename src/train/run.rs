@@ -55,8 +55,8 @@ pub struct FinishedRun {
 }
 
 impl Run {
-    /// Checks configuration and data, takes the number of classes from the data set, opens an adapter meanwhile, and makes
-    /// the run folder, which does not stay if there is no adapter.
+    /// Checks configuration and data, takes the number of classes from the data set, waits meanwhile for an adapter to be
+    /// opened, and makes the run folder, which does not stay if there is no adapter.
     ///
     /// # Errors
     /// Whatever is wrong with one of them.
@@ -74,6 +74,7 @@ impl Run {
             Ok::<_, Error>((config, dataset, steps_per_epoch, start, folder))
         });
         let gpu = adapter.await;
+        // What is left is work of the processor, on the thread above.
         let prepared = preparing.join().expect("no panic in there");
         let (config, dataset, steps_per_epoch, start, folder) = prepared?;
         let gpu = match gpu {
