@@ -19,8 +19,7 @@ pub(super) struct Uploads {
 
 #[derive(Default)]
 struct State {
-    /// Those that can be written once they are mapped, which they are when the submission that copies from them is done; the
-    /// oldest first.
+    /// Those that can be written once they are mapped: when the submission that copies from them is done. The oldest first.
     waiting: VecDeque<(wgpu::Buffer, Mark)>,
     /// The one that is being written.
     open: Option<Open>,

@@ -1,7 +1,7 @@
 //! How the host learns that the device has finished something: futures, which callbacks of wgpu complete.
 //!
-//! In a browser the event loop runs those callbacks. A native wgpu runs them while it is polled, so a [`Gpu`] has a thread
-//! that does nothing else: the poller, the only place of the program that blocks until the device is done.
+//! In a browser the event loop runs those callbacks. A native wgpu runs them while it is polled, so a [`Gpu`] has a
+//! thread that does nothing else: the poller, the only place of the program that blocks until the device is done.
 
 use super::device::Gpu;
 use crate::{Error, Result};
@@ -124,14 +124,14 @@ impl Poller {
     }
 }
 
-/// Waits on the poller's thread. wgpu runs the callbacks before its wait returns, so the signal has usually been set by then;
-/// it is set in any case, as the callbacks of a lost device may never run.
+/// Waits on the poller's thread. wgpu runs the callbacks before its wait returns, so the signal has usually been set by
+/// then; it is set in any case, as the callbacks of a lost device may never run.
 #[cfg(not(target_arch = "wasm32"))]
 fn finish(device: &wgpu::Device, mark: &Mark) {
     let waited = device.poll(wgpu::PollType::Wait { submission_index: mark.submission.clone(), timeout: None });
     if waited.is_err() {
-        // On a device that was lost nothing is submitted any more, so that there is nothing to wait for; what wgpu has to
-        // say of it comes with a plain poll.
+        // On a device that was lost nothing is submitted any more, so that there is nothing to wait for; what wgpu has
+        // to say of it comes with a plain poll.
         let _ = device.poll(wgpu::PollType::Poll);
     }
     mark.signal.set(waited.map(|_| ()).map_err(|error| error.to_string()));

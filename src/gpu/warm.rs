@@ -18,8 +18,8 @@ const COMPILED: Duration = Duration::from_millis(10);
 const BYTES: u64 = 4096;
 
 /// Compilation is work of the processor, here of threads that are joined when it is over: this is the one place behind
-/// the binary's edge where a thread may wait by itself for what is asynchronous. Where there are no threads, as in a browser,
-/// kernels are compiled one after the other when their pipelines are made.
+/// the binary's edge where a thread may wait by itself for what is asynchronous. Where there are no threads, as in a
+/// browser, kernels are compiled one after the other when their pipelines are made.
 fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     pollster::block_on(work)
 }

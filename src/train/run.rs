@@ -55,8 +55,8 @@ pub struct FinishedRun {
 }
 
 impl Run {
-    /// Checks configuration and data, takes the number of classes from the data set, waits meanwhile for an adapter to be
-    /// opened, and makes the run folder, which does not stay if there is no adapter.
+    /// Checks configuration and data, takes the number of classes from the data set, waits meanwhile for an adapter to
+    /// be opened, and makes the run folder, which does not stay if there is no adapter.
     ///
     /// # Errors
     /// Whatever is wrong with one of them.
