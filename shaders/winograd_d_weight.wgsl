@@ -126,7 +126,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
       let taps = taps_active(co, ci);
       for (; doubted != 0u; doubted &= doubted - 1u) {
         let tap = firstTrailingBit(doubted);
-        if ((taps >> tap & 1u) == 0u || !meet(co, ci, tap)) { dw[e * K * K + tap] = 0.0; }
+        if (((taps >> tap) & 1u) == 0u || !meet(co, ci, tap)) { dw[e * K * K + tap] = 0.0; }
       }
     }
   }

@@ -37,17 +37,17 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// What does not fit, with the figure asked, the figure allowed and the largest batch that fits; kernels that the
     /// driver refuses; out of memory.
-    pub fn new(gpu: &'g Gpu, request: &Request, store: &mut Store) -> Result<Engine<'g>> {
-        Engine::of(gpu, request, compile(request)?, store)
+    pub async fn new(gpu: &'g Gpu, request: &Request<'_>, store: &mut Store) -> Result<Engine<'g>> {
+        Engine::of(gpu, request, compile(request)?, store).await
     }
 
     /// As [`Engine::new`], with what `request` was compiled to.
     ///
     /// # Errors
     /// As there.
-    pub fn of(gpu: &'g Gpu, request: &Request, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
+    pub async fn of(gpu: &'g Gpu, request: &Request<'_>, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
         fits(&compiled, request)?;
-        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store)?;
+        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await?;
         let (network, batch, parts) = (request.network.clone(), request.batch, request.parts);
         let engine = Engine { gpu, network, compiled, batch, parts, recording, resting: Tensors::default() };
         engine.set_gains(request.schedule);
@@ -115,8 +115,11 @@ impl<'g> Engine<'g> {
     }
 
     /// What lies in arenas, under the names and in the shapes of the parameters.
-    fn read_arenas(&self, arenas: &[View]) -> Result<Tensors> {
-        let whole: Vec<Vec<f32>> = arenas.iter().map(|&a| self.recording.read(self.gpu, a)).collect::<Result<_>>()?;
+    async fn read_arenas(&self, arenas: &[View]) -> Result<Tensors> {
+        let mut whole: Vec<Vec<f32>> = Vec::new();
+        for &arena in arenas {
+            whole.push(self.recording.read(self.gpu, arena).await?);
+        }
         let places = &self.compiled.places;
         let learned = places.learned.iter().zip(&places.arenas.ranges);
         let tensor = |(name, &(arena, offset, bytes)): (&String, &(usize, u64, u64))| {
@@ -131,8 +134,8 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn parameters(&self) -> Result<Tensors> {
-        let learned = self.read_arenas(&self.compiled.places.values)?;
+    pub async fn parameters(&self) -> Result<Tensors> {
+        let learned = self.read_arenas(&self.compiled.places.values).await?;
         Ok(learned.into_iter().chain(self.resting.clone()).collect())
     }
 
@@ -140,11 +143,11 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn moments(&self) -> Result<(Tensors, Tensors)> {
-        let moment = |arenas: &[View]| -> Result<Tensors> {
-            Ok(self.resting.zeros().into_iter().chain(self.read_arenas(arenas)?).collect())
+    pub async fn moments(&self) -> Result<(Tensors, Tensors)> {
+        let moment = async |arenas: &[View]| -> Result<Tensors> {
+            Ok(self.resting.zeros().into_iter().chain(self.read_arenas(arenas).await?).collect())
         };
-        Ok((moment(&self.compiled.places.m)?, moment(&self.compiled.places.v)?))
+        Ok((moment(&self.compiled.places.m).await?, moment(&self.compiled.places.v).await?))
     }
 
     /// Gradients of the last pass, or of all passes of the last update where there are several; of the loss times the loss
@@ -152,8 +155,8 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn gradients(&self) -> Result<Tensors> {
-        self.read_arenas(&self.compiled.places.sums)
+    pub async fn gradients(&self) -> Result<Tensors> {
+        self.read_arenas(&self.compiled.places.sums).await
     }
 
     /// Lets engines that are made with `store` afterwards read this one's pictures, labels and gains: what is fed to this one
@@ -170,13 +173,13 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn feed(&self, batch: &Batch) -> Result<()> {
+    pub async fn feed(&self, batch: &Batch) -> Result<()> {
         let feeds = &self.compiled.feeds;
-        self.recording.feed(self.gpu, feeds.pictures, &batch.pictures)?;
-        self.recording.feed(self.gpu, feeds.labels, &batch.labels)?;
+        self.recording.feed(self.gpu, feeds.pictures, &batch.pictures).await?;
+        self.recording.feed(self.gpu, feeds.labels, &batch.labels).await?;
         if let Some(next) = feeds.next {
             let pictures = batch.next.as_ref().expect("a schedule with `next` gets them");
-            self.recording.feed(self.gpu, next, pictures)?;
+            self.recording.feed(self.gpu, next, pictures).await?;
         }
         Ok(())
     }
@@ -186,12 +189,12 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
+    pub async fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
         let feeds = &self.compiled.feeds;
         if let (Some(numbers), Some(weight)) = (feeds.hyper, feeds.loss_weight) {
             let images = (self.batch * self.parts) as f64;
-            self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale))?;
-            self.recording.feed(self.gpu, weight, &[(loss_scale / images) as f32])?;
+            self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale)).await?;
+            self.recording.feed(self.gpu, weight, &[(loss_scale / images) as f32]).await?;
         }
         Ok(())
     }
@@ -205,9 +208,9 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn pass_part(&self, first: bool) -> Result<()> {
+    pub async fn pass_part(&self, first: bool) -> Result<()> {
         if let Some(view) = self.compiled.feeds.first {
-            self.recording.feed(self.gpu, view, &[f32::from(u8::from(first))])?;
+            self.recording.feed(self.gpu, view, &[f32::from(u8::from(first))]).await?;
         }
         self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
         Ok(())
@@ -227,8 +230,8 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn scores(&self, images: usize) -> Result<Scores> {
-        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores.view)?, images))
+    pub async fn scores(&self, images: usize) -> Result<Scores> {
+        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores.view).await?, images))
     }
 
     /// Starts to copy back loss and correctness of the last run; the next may be submitted meanwhile.
@@ -240,8 +243,8 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn finish_scores(&self, reading: Reading, images: usize) -> Result<Scores> {
-        Ok(self.summed(&reading.finish(self.gpu)?, images))
+    pub async fn finish_scores(&self, reading: Reading, images: usize) -> Result<Scores> {
+        Ok(self.summed(&reading.finish(self.gpu).await?, images))
     }
 
     fn summed(&self, raw: &[f32], images: usize) -> Scores {
@@ -265,8 +268,8 @@ impl<'g> Engine<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn read(&self, view: View) -> Result<Vec<f32>> {
-        self.recording.read(self.gpu, view)
+    pub async fn read(&self, view: View) -> Result<Vec<f32>> {
+        self.recording.read(self.gpu, view).await
     }
 
     /// The recording, for kernels that work on this network's outputs.

@@ -10,6 +10,7 @@ use crate::gpu::{Gpu, Reading};
 use crate::graph::plan::UNDER_WAY;
 use crate::graph::taps::Quantity;
 use std::collections::VecDeque;
+use std::pin::Pin;
 
 /// One batch, submitted to all networks of a stream.
 #[derive(Clone, Copy)]
@@ -22,6 +23,9 @@ pub struct Portion<'a, 'g> {
     pub first: usize,
 }
 
+/// What a sink does with a batch, and may wait for.
+pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
 /// Whatever takes something from each batch: statistics on the device, a file, a test.
 pub trait Sink {
     /// Takes what it wants of a batch that has been submitted: launches kernels on what the networks leave, or starts to
@@ -29,14 +33,14 @@ pub trait Sink {
     ///
     /// # Errors
     /// A lost device; whatever the sink itself meets.
-    fn take(&mut self, portion: &Portion) -> Result<()>;
+    fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a>;
 
     /// Completes what is still under way after the last batch.
     ///
     /// # Errors
     /// As [`Sink::take`].
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
+    fn finish(&mut self) -> Pending<'_> {
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -45,8 +49,8 @@ pub trait Sink {
 ///
 /// # Errors
 /// Data that cannot be read; a lost device; what a sink meets.
-pub fn stream(
-    engines: &[Engine],
+pub async fn stream(
+    engines: &[Engine<'_>],
     loader: Loader,
     sinks: &mut [&mut dyn Sink],
     mut done: impl FnMut(usize),
@@ -54,25 +58,25 @@ pub fn stream(
     let (mut first, mut running) = (0, VecDeque::new());
     for item in loader {
         let (_, batch) = item?;
-        engines[0].feed(&batch)?;
+        engines[0].feed(&batch).await?;
         for engine in engines {
             engine.run();
         }
         let portion = Portion { engines, batch: &batch, first };
         for sink in sinks.iter_mut() {
-            sink.take(&portion)?;
+            sink.take(&portion).await?;
         }
         running.push_back(engines[0].gpu.mark());
         if running.len() >= UNDER_WAY {
-            engines[0].gpu.wait_for(running.pop_front().expect("not empty"))?;
+            engines[0].gpu.wait_for(&running.pop_front().expect("not empty")).await?;
         }
         first += batch.n;
         done(first);
     }
     for sink in sinks {
-        sink.finish()?;
+        sink.finish().await?;
     }
-    engines[0].gpu.wait()
+    engines[0].gpu.wait().await
 }
 
 /// What a reading sink is handed of each batch and timestep.
@@ -107,10 +111,10 @@ impl<'g, F: FnMut(Values) -> Result<()>> Collect<'g, F> {
     }
 
     /// Waits for the oldest values and hands them over, until so many are left under way.
-    fn hand_over(&mut self, left: usize) -> Result<()> {
+    async fn hand_over(&mut self, left: usize) -> Result<()> {
         while self.pending.len() > left {
             let (mut of, reading) = self.pending.pop_front().expect("not empty");
-            of.values = reading.finish(self.gpu)?;
+            of.values = reading.finish(self.gpu).await?;
             (self.to)(of)?;
         }
         Ok(())
@@ -118,7 +122,7 @@ impl<'g, F: FnMut(Values) -> Result<()>> Collect<'g, F> {
 }
 
 impl<F: FnMut(Values) -> Result<()>> Sink for Collect<'_, F> {
-    fn take(&mut self, portion: &Portion) -> Result<()> {
+    fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
         let engine = &portion.engines[self.network];
         let earlier = self.pending.len();
         let tapped = engine.tapped(self.of).expect("the network was compiled with this tap");
@@ -129,10 +133,10 @@ impl<F: FnMut(Values) -> Result<()>> Sink for Collect<'_, F> {
             self.pending.push_back((of, engine.recording().read_later(engine.gpu, view)));
         }
         let started = self.pending.len() - earlier;
-        self.hand_over(started)
+        Box::pin(self.hand_over(started))
     }
 
-    fn finish(&mut self) -> Result<()> {
-        self.hand_over(0)
+    fn finish(&mut self) -> Pending<'_> {
+        Box::pin(self.hand_over(0))
     }
 }

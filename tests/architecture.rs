@@ -199,6 +199,26 @@ fn files_are_written_atomically_in_one_place() {
     assert!(with[0].ends_with("src/files.rs"));
 }
 
+/// Rule `edge`.
+#[test]
+fn nothing_waits_but_the_edge_the_poller_and_compile_threads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut futures, mut polls) = (Vec::new(), Vec::new());
+    for (path, text) in all() {
+        let below = path.strip_prefix(&root).expect("a file of src/").to_path_buf();
+        for line in code(&text) {
+            if line.contains("pollster") && !below.starts_with("cli") && below != Path::new("main.rs") {
+                futures.push(below.clone());
+            }
+            if line.contains("PollType::Wait") || line.contains("wait_indefinitely") {
+                polls.push(below.clone());
+            }
+        }
+    }
+    assert_eq!(futures, [Path::new("gpu/warm.rs")], "one line beyond the edge names pollster");
+    assert_eq!(polls, [Path::new("gpu/wait.rs")], "one line waits for the device");
+}
+
 /// ARCHITECTURE.md gives each rule a label, by which tests and this page find each other.
 #[test]
 fn every_rule_is_named_by_a_test() {

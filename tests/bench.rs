@@ -1,6 +1,7 @@
 //! `recurve bench` as users and scripts meet it. Nothing here asserts a time: only that what is printed hangs together.
 
 use assert_cmd::Command;
+use pollster::FutureExt;
 use recurve::bench::cases::{preset_cases, shape_cases};
 use recurve::bench::kernels::{jobs, run};
 use recurve::bench::table::Row;
@@ -205,11 +206,11 @@ fn a_step_is_the_sum_of_its_cases() {
 /// Rule `right-first`.
 #[test]
 fn cases_agree_with_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).unwrap();
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().unwrap();
     for sizes in [&[3, 5, 9, 5, 7, 3][..], &[3, 6, 4, 7], &[5, 10, 1, 1], &[9, 21, 13]] {
         let cases = shape_cases(sizes).unwrap();
         for job in jobs(&gpu.target, &cases, false) {
-            let row = run(&gpu, &job, None, 0.001).unwrap();
+            let row = run(&gpu, &job, None, 0.001).block_on().unwrap();
             assert_eq!(row.failure, None, "{}", row.id);
             assert!(row.error < 2e-6 && row.ms > 0.0 && row.ci_ms[0] <= row.ms && row.ms <= row.ci_ms[1], "{row:?}");
         }
@@ -220,7 +221,7 @@ fn cases_agree_with_their_twins() {
         }
     }
     for probe in probes(&gpu.target).unwrap() {
-        probe.verified(&gpu).unwrap();
+        probe.verified(&gpu).block_on().unwrap();
     }
 }
 

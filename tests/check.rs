@@ -1,5 +1,6 @@
 //! The built-in cases of `recurve check`, on the adapter that is found.
 
+use pollster::FutureExt;
 use recurve::check::CaseReport;
 use recurve::check::cases::run_cases;
 use recurve::check::rows::ROWS;
@@ -8,10 +9,11 @@ use recurve::gpu::{Gpu, Options};
 #[test]
 fn every_kernel_agrees_with_its_twin() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true })
+        .block_on()
         .unwrap_or_else(|e| panic!("the kernels can only be tested on an adapter: {e}"));
     println!("{}", gpu.describe());
     let mut cases: Vec<CaseReport> = Vec::new();
-    run_cases(&gpu, 2, &mut |case| cases.push(case)).unwrap();
+    run_cases(&gpu, 2, &mut |case| cases.push(case)).block_on().unwrap();
     let failed: Vec<String> = cases
         .iter()
         .filter(|c| !c.passed || c.equal_bits != Some(true))

@@ -1,6 +1,7 @@
 //! Networks of random descriptions, under random protocols, on the device against the twins, which share nothing with the
 //! engine: activations, logits, loss, gradients and three steps of Adam, with the golden files' own tolerances.
 
+use pollster::FutureExt;
 use recurve::check::network::run_network;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::passes::Passes;
@@ -194,7 +195,7 @@ impl Random {
 
 /// Runs a golden with these passes and compares.
 fn passes(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, what: &str) -> usize {
-    let found = run_network(gpu, golden, passes, Choices::TABLE).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let found = run_network(gpu, golden, passes, Choices::TABLE).block_on().unwrap_or_else(|e| panic!("{what}: {e}"));
     let comparisons = golden.compare(&found);
     let worst = worst(&comparisons).expect("something is compared");
     assert!(comparisons.iter().all(|c| c.passes()), "{what}: {worst:?}");
@@ -203,7 +204,7 @@ fn passes(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, what: &str) -> usiz
 
 #[test]
 fn random_networks_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let mut compared = 0;
     for seed in 0..NETWORKS {
         let architecture = Random(SplitMix64::new(seed)).architecture();
@@ -221,7 +222,7 @@ fn random_networks_equal_their_twins() {
 
 #[test]
 fn random_protocols_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     for seed in 0..NETWORKS {
         let mut random = Random(SplitMix64::new(1000 + seed));
         let architecture = random.architecture();
@@ -241,7 +242,7 @@ fn random_protocols_equal_their_twins() {
 /// A weight of one channel lies in one order for a strided map and for its gradient; they are packed differently all the same.
 #[test]
 fn strided_connections_of_one_channel_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     for [low, high] in [[1, 6], [6, 1], [1, 1]] {
         let architecture = json!({
             "image_size": 8, "classes": 3, "timesteps": 3,
@@ -263,7 +264,7 @@ fn strided_connections_of_one_channel_equal_their_twins() {
 /// A state that nothing but a sum carries from step to step, in a map and in the vector that is read out.
 #[test]
 fn states_without_norm_and_activation_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     for (unroll, interaction) in
         [("engineering", "additive"), ("biological", "additive"), ("engineering", "multiplicative")]
     {

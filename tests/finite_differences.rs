@@ -2,6 +2,7 @@
 //! operation of the table of cases. Twins and goldens say that the numbers are right; this says that backward belongs to forward,
 //! without knowing a derivative.
 
+use pollster::FutureExt;
 use recurve::check::case::Case;
 use recurve::check::rows::ROWS;
 use recurve::gpu::{Gpu, Options};
@@ -25,7 +26,7 @@ fn errors(gpu: &Gpu, case: &Case) -> Vec<f64> {
         if let Some(d_y) = d_y {
             all[arriving] = d_y.to_vec();
         }
-        case.run_with(gpu, &all).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+        case.run_with(gpu, &all).block_on().unwrap_or_else(|e| panic!("{}: {e}", case.name))
     };
     let result = |values: &[Vec<f32>]| {
         let found = run(values, None);
@@ -44,7 +45,7 @@ fn errors(gpu: &Gpu, case: &Case) -> Vec<f64> {
 
 #[test]
 fn gradients_belong_to_their_forward_pass() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let mut forward_only = Vec::new();
     for row in ROWS {
         let cases = row.smooth();

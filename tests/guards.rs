@@ -1,6 +1,7 @@
 //! No kernel writes behind the end of a buffer. Bindings and checked indices would hide it, so buffers and bindings are made
 //! longer here than the launches know, and what lies behind their ends is looked at after the run.
 
+use pollster::FutureExt;
 use recurve::check::rows::ROWS;
 use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::lower::lower;
@@ -39,7 +40,7 @@ fn keeps_to_its_buffers(gpu: &Gpu, mut program: Program, inputs: &[(View, Vec<u3
     let guards = guarded(&mut program);
     assert!(!guards.is_empty(), "no binding reaches the end of its buffer");
     let plan = Plan::new(&program, false);
-    let recording = Recording::new(gpu, &program, &plan, &mut Store::default()).unwrap();
+    let recording = Recording::new(gpu, &program, &plan, &mut Store::default()).block_on().unwrap();
     recording.poison(gpu, &program);
     for (view, words) in inputs {
         recording.write(gpu, *view, words);
@@ -48,13 +49,15 @@ fn keeps_to_its_buffers(gpu: &Gpu, mut program: Program, inputs: &[(View, Vec<u3
         recording.write(gpu, *guard, &vec![SENTINEL; guard.bytes as usize / 4]);
     }
     recording.run(gpu);
-    guards.iter().all(|guard| recording.read::<u32>(gpu, *guard).unwrap().iter().all(|word| *word == SENTINEL))
+    guards
+        .iter()
+        .all(|guard| recording.read::<u32>(gpu, *guard).block_on().unwrap().iter().all(|word| *word == SENTINEL))
 }
 
 /// Rule `ends`.
 #[test]
 fn no_kernel_writes_behind_the_end_of_a_buffer() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let mut seen = 0;
     for case in ROWS.iter().flat_map(|row| row.cases(&gpu.target)) {
         let lowered = lower(&case.graph, &gpu.target, &case.choices, Program::default(), &HashMap::new()).unwrap();
@@ -69,7 +72,7 @@ fn no_kernel_writes_behind_the_end_of_a_buffer() {
 
 #[test]
 fn a_launch_that_is_too_long_is_found() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
     let program = |count: usize| {
         let mut program = Program::default();

@@ -1,6 +1,7 @@
 //! Nested loops and folded grids on the device: sizes beyond which kernels take them, on whole numbers, whose sums are exact in
 //! any order, against the plain loops of the twins.
 
+use pollster::FutureExt;
 use recurve::check::case::Case;
 use recurve::check::rows::Shaped;
 use recurve::gpu::{Gpu, Options};
@@ -13,7 +14,7 @@ use recurve::ops::*;
 use std::collections::{BTreeSet, HashMap};
 
 fn gpu() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter")
+    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
 }
 
 /// Whole numbers from -2 to 2, the same every time.
@@ -47,7 +48,7 @@ impl Alone {
     fn on_device(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let mut case = Case::forward("alone", "alone", &self.shaped);
         case.choices = self.choices.clone();
-        let found = case.run_with(gpu, values).unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op));
+        let found = case.run_with(gpu, values).block_on().unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op));
         case.wanted.iter().map(|(name, _)| found[name].clone()).collect()
     }
 }

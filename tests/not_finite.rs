@@ -1,6 +1,7 @@
 //! A NaN anywhere in the parameters reaches the loss, so that training stops at its step: no kernel may swallow it.
 //! Each kernel by itself: one NaN in one operand comes out at every result that depends on it.
 
+use pollster::FutureExt;
 use recurve::check::case::Case;
 use recurve::check::rows::{Shaped, operations, row};
 use recurve::dataset::{Batch, Normaliser, Pictures};
@@ -15,7 +16,7 @@ use recurve::reference::random::normal;
 
 #[test]
 fn a_parameter_that_is_nan_makes_the_loss_nan() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let small = NetworkConfig { image_size: 16, timesteps: 2, ..Preset::Tiny.network() };
     let images = 3;
     let data = (0..3 * 16 * 16 * images).map(|i| (13 * i % 256) as u8).collect();
@@ -24,7 +25,7 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
         let config = NetworkConfig { norm, ..small.clone() };
         let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
         let request = Request::forward(&network, &schedule, images, &gpu.target);
-        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).expect("compiles");
+        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).block_on().expect("compiles");
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
         let mut loss = |name: &str, value: f32| {
             let mut values = initialise(&network.parameters, 1);
@@ -32,9 +33,9 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
                 tensor.values.fill(value);
             }
             engine.set_parameters(&values).expect("all are there");
-            engine.feed(&batch).unwrap();
+            engine.feed(&batch).block_on().unwrap();
             engine.run();
-            engine.scores(images).expect("runs").loss[1]
+            engine.scores(images).block_on().expect("runs").loss[1]
         };
         assert!(loss("none", 0.0).is_finite());
         for name in
@@ -60,7 +61,7 @@ impl Alone {
     fn on_device(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let mut case = Case::forward("alone", "alone", &self.shaped);
         case.choices = self.choices.clone();
-        let found = case.run_with(gpu, values).unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op));
+        let found = case.run_with(gpu, values).block_on().unwrap_or_else(|e| panic!("{:?}: {e}", self.shaped.op));
         case.wanted.iter().map(|(name, _)| found[name].clone()).collect()
     }
 }
@@ -96,7 +97,8 @@ fn all(gpu: &Gpu) -> Vec<Alone> {
 /// Rule `nan`.
 #[test]
 fn one_nan_comes_through_every_kernel() {
-    let gpus = [true, false].map(|checked| Gpu::open(&Options { adapter: None, checked }).expect("an adapter"));
+    let gpus =
+        [true, false].map(|checked| Gpu::open(&Options { adapter: None, checked }).block_on().expect("an adapter"));
     let mut depend = 0;
     for case in all(&gpus[0]) {
         let op = case.shaped.op;

@@ -1,5 +1,6 @@
 //! Graph passes leave results as they are, and every network equals the one written by twins alone.
 
+use pollster::FutureExt;
 use recurve::check::network::run_network;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::checker;
@@ -60,7 +61,7 @@ fn compare(what: &str, found: &Results, expected: &Results, tolerance: f64) {
 
 #[test]
 fn passes_leave_results_and_networks_equal_their_twin() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let networks = [
         ("lateral additive", json!({ "topdown": false }), 3),
         ("both multiplicative", json!({ "interaction": "multiplicative" }), 1),
@@ -85,7 +86,7 @@ fn passes_leave_results_and_networks_equal_their_twin() {
             let compiled = compile(&request).expect("compiles");
             checker::check(&compiled.program, &compiled.plan).expect("a sound plan");
             let before = gpu.allocated();
-            let results = run_network(&gpu, &golden, passes, Choices::TABLE).expect("runs");
+            let results = run_network(&gpu, &golden, passes, Choices::TABLE).block_on().expect("runs");
             assert_eq!(gpu.allocated() - before, compiled.peak_bytes(), "{name}: planned and allocated bytes");
             (results, compiled.program.launches.len())
         };

@@ -4,6 +4,7 @@
 mod own;
 
 use own::{batch, network, open};
+use pollster::FutureExt;
 use recurve::dataset::Normaliser;
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
@@ -20,7 +21,7 @@ const HYPER: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsi
 fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize) -> Engine<'g> {
     let schedule = Schedule::plain(network.timesteps);
     let request = Request { parts, ..Request::training(network, &schedule, batch, &gpu.target) };
-    let mut engine = Engine::new(gpu, &request, &mut Store::default()).expect("fits");
+    let mut engine = Engine::new(gpu, &request, &mut Store::default()).block_on().expect("fits");
     let start: Tensors = initialise(&network.parameters, 3);
     engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
     engine.set_parameters(&start).expect("all parameters");
@@ -30,13 +31,13 @@ fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize) -> En
 
 /// One training step in as many parts as the engine has; its loss.
 fn step(engine: &Engine, number: u64, images: usize, loss_scale: f64) -> f64 {
-    engine.set_step(&HYPER, number, loss_scale).unwrap();
+    engine.set_step(&HYPER, number, loss_scale).block_on().unwrap();
     let whole = batch(number, images);
     let mut scores = None;
     for (part, batch) in whole.parts(engine.parts).iter().enumerate() {
-        engine.feed(batch).unwrap();
-        engine.pass_part(part == 0).unwrap();
-        let found = engine.scores(batch.n).expect("the device answers");
+        engine.feed(batch).block_on().unwrap();
+        engine.pass_part(part == 0).block_on().unwrap();
+        let found = engine.scores(batch.n).block_on().expect("the device answers");
         match &mut scores {
             None => scores = Some(found),
             Some(scores) => scores.add(&found),
@@ -72,7 +73,11 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
     let mut expected = Vec::new();
     for number in 1..=3 {
         let loss = step(&whole, number, IMAGES, 1.0);
-        expected.push((loss, whole.gradients().expect("read"), whole.parameters().expect("read")));
+        expected.push((
+            loss,
+            whole.gradients().block_on().expect("read"),
+            whole.parameters().block_on().expect("read"),
+        ));
     }
     assert!(expected[0].1.iter().all(|(_, g)| g.values.iter().any(|v| *v != 0.0)), "every gradient says something");
     for parts in [2, 3, 12] {
@@ -81,13 +86,13 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
             let found = step(&engine, number, IMAGES, 1.0);
             assert!((found - loss).abs() < 1e-5 * loss, "{parts} parts, step {number}: loss {found}, whole {loss}");
             // After the first update a gradient is that of parameters that differ by rounding.
-            let error = difference(&engine.gradients().expect("read"), gradients);
+            let error = difference(&engine.gradients().block_on().expect("read"), gradients);
             assert!(
                 error < if number == 1 { 2e-5 } else { 1e-2 },
                 "{parts} parts, step {number}: gradients {error:.1e}"
             );
             // Where a gradient is all rounding, Adam's first steps are of any sign: nearly all parameters agree.
-            let found = engine.parameters().expect("read");
+            let found = engine.parameters().block_on().expect("read");
             let mut apart: Vec<f32> = Vec::new();
             for (name, tensor) in found.iter() {
                 let whole = parameters.values(name).expect("the same names");
@@ -109,14 +114,14 @@ fn a_step_forgets_the_parts_of_the_step_before() {
     let network = network("engineering", 2);
     let engines = [engine(&gpu, &network, 2, 3), engine(&gpu, &network, 2, 3)];
     // A step is begun and given up after two parts of other pictures.
-    engines[0].set_step(&HYPER, 1, 1.0).unwrap();
+    engines[0].set_step(&HYPER, 1, 1.0).block_on().unwrap();
     for (part, batch) in batch(99, 6).parts(3)[..2].iter().enumerate() {
-        engines[0].feed(batch).unwrap();
-        engines[0].pass_part(part == 0).unwrap();
+        engines[0].feed(batch).block_on().unwrap();
+        engines[0].pass_part(part == 0).block_on().unwrap();
     }
     let losses = engines.each_ref().map(|engine| step(engine, 1, 6, 1.0));
     assert_eq!(losses[0].to_bits(), losses[1].to_bits());
-    let [a, b] = engines.each_ref().map(|engine| engine.gradients().expect("read"));
+    let [a, b] = engines.each_ref().map(|engine| engine.gradients().block_on().expect("read"));
     assert_eq!(bits(&a), bits(&b));
 }
 
@@ -128,22 +133,29 @@ fn phases_submitted_apart_give_the_bits_of_one_submission() {
         let network = network(unroll, timesteps);
         let [together, apart] = [(); 2].map(|()| engine(&gpu, &network, 4, 1));
         for number in 1..=3 {
-            together.set_step(&HYPER, number, 1.0).unwrap();
-            together.feed(&batch(number, 4)).unwrap();
+            together.set_step(&HYPER, number, 1.0).block_on().unwrap();
+            together.feed(&batch(number, 4)).block_on().unwrap();
             together.run();
-            let loss = together.scores(4).expect("read").total_loss();
-            apart.set_step(&HYPER, number, 1.0).unwrap();
-            apart.feed(&batch(number, 4)).unwrap();
+            let loss = together.scores(4).block_on().expect("read").total_loss();
+            apart.set_step(&HYPER, number, 1.0).block_on().unwrap();
+            apart.feed(&batch(number, 4)).block_on().unwrap();
             apart.pass();
-            assert_eq!(apart.scores(4).expect("read").total_loss().to_bits(), loss.to_bits());
-            let before = apart.parameters().expect("read");
+            assert_eq!(apart.scores(4).block_on().expect("read").total_loss().to_bits(), loss.to_bits());
+            let before = apart.parameters().block_on().expect("read");
             apart.update();
-            assert_ne!(before, apart.parameters().expect("read"), "{unroll}: the update is a phase of its own");
+            assert_ne!(
+                before,
+                apart.parameters().block_on().expect("read"),
+                "{unroll}: the update is a phase of its own"
+            );
         }
-        for of in
-            [Engine::parameters, Engine::gradients, |e: &Engine| Ok(e.moments()?.0), |e: &Engine| Ok(e.moments()?.1)]
-        {
-            assert_eq!(bits(&of(&together).expect("read")), bits(&of(&apart).expect("read")), "{unroll}");
+        let [together, apart] = [together, apart].map(|engine| {
+            let (m, v) = engine.moments().block_on().expect("read");
+            let [parameters, gradients] = [engine.parameters().block_on(), engine.gradients().block_on()];
+            [parameters.expect("read"), gradients.expect("read"), m, v]
+        });
+        for (together, apart) in together.iter().zip(&apart) {
+            assert_eq!(bits(together), bits(apart), "{unroll}");
         }
     }
 }
@@ -158,16 +170,16 @@ fn a_loss_scale_that_is_a_power_of_two_changes_no_bit() {
     for (number, scale) in [(1, 1024.0), (2, 1024.0), (3, 1.0 / 64.0), (4, 1.0)] {
         let losses = [step(&plain, number, 4, 1.0), step(&scaled, number, 4, scale)];
         assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "the loss that is reported is not scaled");
-        let mut found = scaled.gradients().expect("read");
+        let mut found = scaled.gradients().block_on().expect("read");
         for (_, tensor) in found.iter_mut() {
             tensor.values.iter_mut().for_each(|g| *g /= scale as f32);
         }
-        let expected = plain.gradients().expect("read");
+        let expected = plain.gradients().block_on().expect("read");
         assert!(expected.iter().any(|(_, g)| g.values.iter().any(|v| *v != 0.0)));
         assert_eq!(bits(&found), bits(&expected), "gradients at scale {scale}");
         assert_eq!(
-            bits(&scaled.parameters().expect("read")),
-            bits(&plain.parameters().expect("read")),
+            bits(&scaled.parameters().block_on().expect("read")),
+            bits(&plain.parameters().block_on().expect("read")),
             "scale {scale}"
         );
     }

@@ -3,6 +3,7 @@
 mod own;
 
 use own::{batch, network, open};
+use pollster::FutureExt;
 use recurve::Result;
 use recurve::dataset::{Batch, Dataset, Loader, Normaliser, Pictures};
 use recurve::engine::Engine;
@@ -11,7 +12,7 @@ use recurve::graph::compile::Request;
 use recurve::graph::passes::Passes;
 use recurve::graph::taps::{Quantity, Tap};
 use recurve::network::{Architecture, Network, Schedule, initialise};
-use recurve::stream::{Collect, Portion, Sink, Values, stream};
+use recurve::stream::{Collect, Pending, Portion, Sink, Values, stream};
 use recurve::tensors::Tensors;
 use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
@@ -31,7 +32,7 @@ fn engine<'g>(
 ) -> Engine<'g> {
     let schedule = Schedule::plain(network.timesteps);
     let request = Request { taps, train, ..Request::training(network, &schedule, batch, &gpu.target) };
-    let mut engine = Engine::new(gpu, &request, store).expect("fits");
+    let mut engine = Engine::new(gpu, &request, store).block_on().expect("fits");
     engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
     engine.set_parameters(&initialise(&network.parameters, 3)).expect("all parameters");
     engine
@@ -44,7 +45,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// What a tap reads, step by step.
 fn read(engine: &Engine, of: Quantity) -> Vec<Option<Vec<u32>>> {
     let tapped = engine.tapped(of).expect("asked for");
-    let one = |view| bits(&engine.read(view).expect("the device answers"));
+    let one = |view| bits(&engine.read(view).block_on().expect("the device answers"));
     tapped.views.iter().map(|view| view.map(one)).collect()
 }
 
@@ -54,9 +55,9 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
     for (unroll, timesteps, first_high) in [("engineering", 3, 0), ("biological", 5, 1)] {
         let network = network(unroll, timesteps);
         let scores = |engine: &Engine| {
-            engine.feed(&batch(1, 3)).unwrap();
+            engine.feed(&batch(1, 3)).block_on().unwrap();
             engine.pass();
-            let scores = engine.scores(3).expect("read");
+            let scores = engine.scores(3).block_on().expect("read");
             (scores.loss.iter().map(|l| l.to_bits()).collect::<Vec<_>>(), scores.correct, scores.first)
         };
         let plain = scores(&engine(&gpu, &network, 3, &[], false, &mut Store::default()));
@@ -81,6 +82,7 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
                         1,
                         1.0,
                     )
+                    .block_on()
                     .unwrap();
                 assert_eq!(scores(&alone), plain, "{unroll}: {name}: a tap changed the scores");
                 let (drive, found) = (read(&alone, Quantity::Drive(area)), read(&alone, Quantity::Activation(area)));
@@ -123,10 +125,10 @@ fn series_hold_every_step() {
     let engine = |taps: Vec<Tap>| {
         let (schedule, passes) = (Schedule::plain(4), Passes::without(&["hoist"]).expect("a pass"));
         let request = Request { taps: &taps, passes, ..Request::forward(&network, &schedule, 3, &gpu.target) };
-        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).expect("fits");
+        let mut engine = Engine::new(&gpu, &request, &mut Store::default()).block_on().expect("fits");
         engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
         engine.set_parameters(&initialise(&network.parameters, 3)).expect("all parameters");
-        engine.feed(&batch(1, 3)).unwrap();
+        engine.feed(&batch(1, 3)).block_on().unwrap();
         engine.pass();
         engine
     };
@@ -134,7 +136,7 @@ fn series_hold_every_step() {
     for of in of {
         let series = in_series.tapped(of).expect("asked for").series.expect("as a series");
         assert_eq!((series.first, series.steps), (0, 4), "{of:?}");
-        let all = in_series.read(series.view).expect("read");
+        let all = in_series.read(series.view).block_on().expect("read");
         for (t, expected) in read(&plain, of).into_iter().enumerate() {
             let expected = expected.expect("exists at every step");
             let found = &all[t * series.distance..][..expected.len()];
@@ -195,9 +197,9 @@ impl Dataset for MadeUp {
 struct Passers(Vec<(usize, usize)>);
 
 impl Sink for Passers {
-    fn take(&mut self, portion: &Portion) -> Result<()> {
+    fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
         self.0.push((portion.first, portion.batch.n));
-        Ok(())
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -244,7 +246,8 @@ fn two_sinks_see_every_picture_once_and_agree() {
             let readout = Readout::new(weight, network.classes, network.features()).expect("valid");
             let mut store = Store::default();
             let layout = GpuStream::share(&mut store, &engines);
-            let mut statistics = GpuStream::new(&gpu, readout.clone(), images, layout, &mut store).expect("fits");
+            let mut statistics =
+                GpuStream::new(&gpu, readout.clone(), images, layout, &mut store).block_on().expect("fits");
             let data: Arc<dyn Dataset> = Arc::new(MadeUp { classes: vec!["k".into(); 5], images });
             let mut found: [Vec<Values>; 4] = Default::default();
             let mut passers = Passers(Vec::new());
@@ -276,7 +279,7 @@ fn two_sinks_see_every_picture_once_and_agree() {
                     &mut representations_init,
                 ];
                 let loader = Loader::in_order(&data, "test", width, false).expect("opens");
-                stream(&engines, loader, sinks, |n| done.push(n)).expect("the device answers");
+                stream(&engines, loader, sinks, |n| done.push(n)).block_on().expect("the device answers");
             }
             let expected: Vec<(usize, usize)> =
                 (0..images).step_by(width).map(|first| (first, width.min(images - first))).collect();
@@ -302,7 +305,8 @@ fn two_sinks_see_every_picture_once_and_agree() {
             let untrained = extraction(outputs_init, representations_init, &parameters[1]);
             let expected = exact::statistics(&trained, &untrained, Silent::LeftOut).expect("complete");
             let expected = serde_json::to_value(&expected).expect("numbers");
-            let agreement = compare(&statistics.finish().expect("complete"), &expected, TOLERANCE_F32).expect("keys");
+            let agreement =
+                compare(&statistics.finish().block_on().expect("complete"), &expected, TOLERANCE_F32).expect("keys");
             assert!(agreement.offence.is_none(), "{what}: {agreement:?}");
         }
     }
@@ -326,10 +330,13 @@ fn pictures_are_normalised_with_the_host_s_bits() {
                 .flat_map(|n| (0..256).flat_map(move |p| (0..3).map(move |c| (n, p, c))))
                 .map(|(n, p, c)| byte(n, p, c))
                 .collect();
-            engine.feed(&Batch::new(Pictures { data, labels: vec![0; images], n: images, side: 16 }, images)).unwrap();
+            engine
+                .feed(&Batch::new(Pictures { data, labels: vec![0; images], n: images, side: 16 }, images))
+                .block_on()
+                .unwrap();
             engine.pass();
             let view = engine.compiled.taps[0].views[0].expect("step 0");
-            let x: Vec<f32> = engine.read(view).expect("read");
+            let x: Vec<f32> = engine.read(view).block_on().expect("read");
             let mut seen = [[false; 256]; 3];
             for c in 0..3 {
                 for p in 0..256 {

@@ -1,5 +1,6 @@
 //! A recording that poisons what has served its purpose shows faults of a plan that a plain run computes right, by luck.
 
+use pollster::FutureExt;
 use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::checker;
 use recurve::graph::plan::Plan;
@@ -8,7 +9,7 @@ use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site};
 /// Rule `poison`.
 #[test]
 fn a_slot_shared_too_early_shows_as_nan() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let mut program = Program::default();
     let [x, a, b, of_b, of_a] =
         [Role::Input, Role::Temporary, Role::Temporary, Role::Output, Role::Output].map(|role| {
@@ -35,7 +36,7 @@ fn a_slot_shared_too_early_shows_as_nan() {
     let values: Vec<f32> = (0..64).map(|i| i as f32 - 20.0).collect();
     let rectified: Vec<f32> = values.iter().map(|v| if *v > 0.0 { *v } else { 0.0 }).collect();
     let run = |plan: &Plan, poisoned: bool| -> Vec<f32> {
-        let recording = Recording::new(&gpu, &program, plan, &mut Store::default()).unwrap();
+        let recording = Recording::new(&gpu, &program, plan, &mut Store::default()).block_on().unwrap();
         recording.poison(&gpu, &program);
         recording.write(&gpu, x, &values);
         if poisoned {
@@ -43,8 +44,12 @@ fn a_slot_shared_too_early_shows_as_nan() {
         } else {
             recording.run(&gpu)
         }
-        assert_eq!(recording.read::<f32>(&gpu, of_b).unwrap(), rectified, "the other output is right in any case");
-        recording.read(&gpu, of_a).unwrap()
+        assert_eq!(
+            recording.read::<f32>(&gpu, of_b).block_on().unwrap(),
+            rectified,
+            "the other output is right in any case"
+        );
+        recording.read(&gpu, of_a).block_on().unwrap()
     };
     assert_eq!(run(&sound, false), rectified);
     assert_eq!(run(&sound, true), rectified);

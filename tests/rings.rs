@@ -1,6 +1,7 @@
 //! What the host feeds goes to the device through a ring of buffers, in order, whatever its size; readings come back
 //! through a ring too. Both are planned.
 
+use pollster::FutureExt;
 use recurve::Error;
 use recurve::dataset::{Batch, Loader, Normaliser, open};
 use recurve::engine::Engine;
@@ -13,6 +14,7 @@ use recurve::network::{NetworkConfig, Preset, Schedule, initialise};
 use recurve::ops::Hyper;
 use recurve::stream::{Collect, Values, stream};
 use std::collections::VecDeque;
+use std::task::{Context, Waker};
 
 /// One launch that rectifies 64 numbers.
 fn rectifier() -> (Program, [View; 2]) {
@@ -35,14 +37,14 @@ fn part(view: View, first: usize, words: usize) -> View {
 /// Rule `feeds`.
 #[test]
 fn feeds_arrive_in_order_and_readings_come_back() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let (program, [x, y]) = rectifier();
     let plain = Plan::new(&program, true);
     // Room for 60 numbers (in three pieces) per buffer; none; and room for all.
     for feeds in [vec![80, 80, 80], vec![], vec![256]] {
         let plan = plain.clone().with_rings(feeds.into_iter(), [(256, 3)].into_iter());
         let before = gpu.allocated();
-        let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).unwrap();
+        let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).block_on().unwrap();
         assert_eq!(gpu.allocated() - before, plan.peak_bytes());
         recording.write(&gpu, x, &[-1.0f32; 64]);
         let mut readings = Vec::new();
@@ -50,15 +52,15 @@ fn feeds_arrive_in_order_and_readings_come_back() {
             let value = |i: usize| (100 * round + i) as f32;
             if round % 3 == 0 {
                 // Overwritten before it runs, by a feed or at once.
-                recording.feed(&gpu, x, &[7.0f32; 64]).unwrap();
-                recording.feed(&gpu, part(x, 3, 5), &[8.0f32; 5]).unwrap();
+                recording.feed(&gpu, x, &[7.0f32; 64]).block_on().unwrap();
+                recording.feed(&gpu, part(x, 3, 5), &[8.0f32; 5]).block_on().unwrap();
             }
             if round % 4 == 3 {
                 recording.write(&gpu, x, &(0..64).map(value).collect::<Vec<f32>>());
             } else {
                 for first in [0, 21, 42] {
                     let values: Vec<f32> = (first..64.min(first + 22)).map(value).collect();
-                    recording.feed(&gpu, part(x, first, values.len()), &values).unwrap();
+                    recording.feed(&gpu, part(x, first, values.len()), &values).block_on().unwrap();
                 }
             }
             recording.run(&gpu);
@@ -67,13 +69,13 @@ fn feeds_arrive_in_order_and_readings_come_back() {
             if round % 5 == 4 {
                 for (round, reading) in readings.drain(..).skip(1) {
                     let expected: Vec<f32> = (0..64).map(|i| (100 * round + i) as f32).collect();
-                    assert_eq!(reading.finish::<f32>(&gpu).unwrap(), expected, "round {round}");
+                    assert_eq!(reading.finish::<f32>(&gpu).block_on().unwrap(), expected, "round {round}");
                 }
             }
         }
         // What was fed and not run is there for who reads it.
-        recording.feed(&gpu, part(x, 0, 1), &[-5.0f32]).unwrap();
-        assert_eq!(recording.read::<f32>(&gpu, part(x, 0, 1)).unwrap(), [-5.0]);
+        recording.feed(&gpu, part(x, 0, 1), &[-5.0f32]).block_on().unwrap();
+        assert_eq!(recording.read::<f32>(&gpu, part(x, 0, 1)).block_on().unwrap(), [-5.0]);
         assert_eq!(gpu.allocated() - before, plan.peak_bytes(), "as planned, to the end");
     }
 }
@@ -82,7 +84,7 @@ fn feeds_arrive_in_order_and_readings_come_back() {
 /// Rule `planned`.
 #[test]
 fn a_step_makes_no_buffer() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let config = NetworkConfig {
         image_size: 16,
         stem_channels: 4,
@@ -96,7 +98,7 @@ fn a_step_makes_no_buffer() {
     let table = Normaliser::new(data.mean(), data.std());
 
     let request = Request { parts: 2, ..Request::training(&network, &schedule, 4, &gpu.target) };
-    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).unwrap();
+    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).block_on().unwrap();
     engine.set_parameters(&parameters).unwrap();
     engine.set_moments(&parameters.zeros(), &parameters.zeros()).unwrap();
     engine.set_normaliser(&table);
@@ -104,29 +106,29 @@ fn a_step_makes_no_buffer() {
     let mut pending = VecDeque::new();
     for (item, step) in Loader::train(&data, "train", 8, 1, 0).unwrap().zip(1..=6) {
         let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-        engine.set_step(&hyper, step, 1.0).unwrap();
+        engine.set_step(&hyper, step, 1.0).block_on().unwrap();
         let mut readings = Vec::new();
         for (part, batch) in item.unwrap().1.parts(2).iter().enumerate() {
-            engine.feed(batch).unwrap();
-            engine.pass_part(part == 0).unwrap();
+            engine.feed(batch).block_on().unwrap();
+            engine.pass_part(part == 0).block_on().unwrap();
             readings.push(engine.scores_later());
         }
         engine.update();
         pending.push_back(readings);
         while pending.len() >= UNDER_WAY {
             for reading in pending.pop_front().unwrap() {
-                assert!(engine.finish_scores(reading, 4).unwrap().total_loss().is_finite());
+                assert!(engine.finish_scores(reading, 4).block_on().unwrap().total_loss().is_finite());
             }
         }
     }
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "training");
     drop(pending);
-    engine.parameters().unwrap();
+    engine.parameters().block_on().unwrap();
     assert!(gpu.passing() > before, "what is not planned is counted");
 
     let taps = [Tap::all(Quantity::Logits), Tap::all(Quantity::Activation(1))];
     let request = Request { taps: &taps, ..Request::forward(&network, &schedule, 4, &gpu.target) };
-    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).unwrap();
+    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).block_on().unwrap();
     engine.set_parameters(&parameters).unwrap();
     engine.set_normaliser(&table);
     let (before, allocated, mut images) = (gpu.passing(), gpu.allocated(), [0, 0]);
@@ -140,20 +142,49 @@ fn a_step_makes_no_buffer() {
         Ok(())
     });
     let loader = Loader::in_order(&data, "val", 4, false).unwrap();
-    stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).unwrap();
+    stream(&[engine], loader, &mut [&mut of_logits, &mut of_area], |_| {}).block_on().unwrap();
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0), "a stream");
     assert!(images.iter().all(|&n| n >= 20), "{images:?}");
 }
 
+/// Threads that wait for one device at once, each for work of its own, and futures that nobody waits for to the end.
+#[test]
+fn whoever_waits_is_woken() {
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let (program, [x, y]) = rectifier();
+    let plan = Plan::new(&program, true).with_rings([256].into_iter(), [(256, 2)].into_iter());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (gpu, program, plan) = (&gpu, &program, &plan);
+            scope.spawn(move || {
+                let recording = Recording::new(gpu, program, plan, &mut Store::default()).block_on().unwrap();
+                for round in 0..50 {
+                    let value = (100 * thread + round) as f32;
+                    recording.feed(gpu, x, &[value; 64]).block_on().unwrap();
+                    recording.run(gpu);
+                    let mark = gpu.mark();
+                    let mut given_up = Box::pin(recording.read::<f32>(gpu, y));
+                    let _ = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    drop(given_up);
+                    assert_eq!(recording.read::<f32>(gpu, y).block_on().unwrap(), [value; 64]);
+                    gpu.wait_for(&mark).block_on().unwrap();
+                    gpu.wait_for(&mark).block_on().unwrap(); // as often as one likes
+                }
+                gpu.wait().block_on().unwrap();
+            });
+        }
+    });
+}
+
 #[test]
 fn feeding_a_lost_device_is_an_error() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let (program, [x, _]) = rectifier();
     let plan = Plan::new(&program, true).with_rings([256].into_iter(), [].into_iter());
-    let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).unwrap();
+    let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).block_on().unwrap();
     gpu.device.destroy();
     for _ in 0..5 {
-        let outcome = recording.feed(&gpu, x, &[1.0f32; 64]);
+        let outcome = recording.feed(&gpu, x, &[1.0f32; 64]).block_on();
         assert!(matches!(outcome, Err(Error::DeviceLost { .. })), "{outcome:?}");
         recording.run(&gpu);
     }

@@ -1,5 +1,6 @@
 //! The statistics kernels on the adapter found, against their twin on the host, on made-up data.
 
+use pollster::FutureExt;
 use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
 use recurve::trajectory::Statistics;
@@ -40,12 +41,12 @@ fn activity(seed: u64, images: usize, weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
 /// Statistics of batches that the test feeds.
 fn stream(gpu: &Gpu, readout: Readout, samples: usize, timesteps: usize) -> GpuStream<'_> {
     let layout = Layout::dense(&readout, timesteps, 64);
-    GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).expect("fits every adapter")
+    GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).block_on().expect("fits every adapter")
 }
 
 #[test]
 fn kernels_equal_their_twin_and_repeat_to_the_bit() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = || Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS);
@@ -77,9 +78,9 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
             untrained: Activity { logits: &untrained.0, representations: &untrained.1 },
         };
         twin.add(&batch);
-        streams.iter_mut().for_each(|stream| stream.add(&batch).expect("the device answers"));
+        streams.iter_mut().for_each(|stream| stream.add(&batch).block_on().expect("the device answers"));
     }
-    let tables: Vec<_> = streams.iter().map(|s| s.accumulator().expect("the device answers")).collect();
+    let tables: Vec<_> = streams.iter().map(|s| s.accumulator().block_on().expect("the device answers")).collect();
     assert_eq!(tables[0], tables[1], "equal input, other bits");
     assert_eq!(tables[0].records, twin.accumulator().records);
     assert_eq!(tables[0].counts, twin.accumulator().counts);
@@ -88,14 +89,14 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let expected = twin.finish().expect("complete");
     assert!(expected.counts.stable_correct > 0 && expected.counts.unstable_correct > 0, "{:?}", expected.counts);
     let expected = serde_json::to_value(&expected).expect("numbers");
-    let found = streams[0].finish().expect("complete");
+    let found = streams[0].finish().block_on().expect("complete");
     let comparison = compare(&found, &expected, TOLERANCE_F32).expect("the same keys");
     assert!(comparison.offence.is_none(), "{comparison:?}");
 }
 
 #[test]
 fn numbers_that_are_not_finite_are_an_error() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut stream = stream(&gpu, readout, WIDTH, TIMESTEPS);
@@ -104,8 +105,8 @@ fn numbers_that_are_not_finite_are_an_error() {
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];
     let batch = ActivityBatch { width: WIDTH, images: WIDTH, labels: &labels, trained: activity, untrained: activity };
-    stream.add(&batch).expect("the device answers");
-    let error = stream.finish().expect_err("one representation is infinite").to_string();
+    stream.add(&batch).block_on().expect("the device answers");
+    let error = stream.finish().block_on().expect_err("one representation is infinite").to_string();
     assert!(error.contains("not finite") && error.contains("timestep 2"), "{error}");
 }
 
@@ -148,13 +149,13 @@ fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
     let batch =
         ActivityBatch { width: WIDTH, images: of.samples, labels: &labels, trained: activity, untrained: activity };
     twin.add(&batch);
-    device.add(&batch).expect("the device answers");
-    [twin.finish(), device.finish()]
+    device.add(&batch).block_on().expect("the device answers");
+    [twin.finish(), device.finish().block_on()]
 }
 
 #[test]
 fn very_large_and_very_small_representations_have_norms_and_cosines() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let random = normal(5, 4 * 6 * 5);
     for size in [1e28_f32, 1e20, 3e15, 1e15, 1.0, 1e-12, 1e-13, 1e-20, 1e-30, 1e-35] {
         let of = extraction(|t, n, d| size * random[(t * 6 + n) * 5 + d].clamp(-1.0, 1.0));
@@ -182,7 +183,7 @@ fn very_large_and_very_small_representations_have_norms_and_cosines() {
 
 #[test]
 fn one_very_large_element_does_not_hide_in_a_norm() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     // Finite all of them, but no sum over samples can be kept of such norms.
     for size in [f32::MAX, 1e38, 1e30, 4e28] {
         let of = extraction(|t, n, d| if (t, n, d) == (2, 3, 4) { size } else { 1.0 });
@@ -195,7 +196,7 @@ fn one_very_large_element_does_not_hide_in_a_norm() {
 
 #[test]
 fn representations_of_subnormal_numbers_are_all_zero() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter");
+    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     for size in [1e-39_f32, 1e-45, 0.0] {
         let of = extraction(|t, n, d| if t == 1 && n < 2 { size } else { 1.0 + d as f32 });
         for found in streamed(&gpu, &of) {

@@ -1,6 +1,7 @@
 //! The tuner on the adapter that is found: its deadline, its comparison with plain loops, and that a run keeps its choices.
 
 use assert_cmd::Command;
+use pollster::FutureExt;
 use recurve::dataset::{Batch, Normaliser, Pictures};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
@@ -31,7 +32,9 @@ const DATA: &str = "glyphs:train=40,val=10,difficulty=0";
 /// One device for the whole process: lavapipe leaks a little with each.
 fn gpu() -> &'static Gpu {
     static GPU: std::sync::OnceLock<Gpu> = std::sync::OnceLock::new();
-    GPU.get_or_init(|| Gpu::open(&Default::default()).unwrap_or_else(|e| panic!("tuning needs an adapter: {e}")))
+    GPU.get_or_init(|| {
+        Gpu::open(&Default::default()).block_on().unwrap_or_else(|e| panic!("tuning needs an adapter: {e}"))
+    })
 }
 
 fn config() -> RunConfig {
@@ -82,7 +85,7 @@ fn run(
     };
     let mut options =
         TuneOptions { seconds, clock: &|| now.get(), progress: &mut |_: &Trial| told += 1, alter: &alter };
-    let tuned = tune(gpu(), uses, &mut options);
+    let tuned = tune(gpu(), uses, &mut options).block_on();
     if let Ok(tuned) = &tuned {
         assert_eq!(told, tuned.trials.len(), "every trial is told of");
         assert_eq!(tuned.seconds, now.get(), "the same clock for all");
@@ -198,7 +201,7 @@ fn other_choices_compute_the_same_gradients() {
         let network = config().network.network().unwrap();
         let schedule = Schedule::plain(network.timesteps);
         let request = Request { choices, ..Request::training(&network, &schedule, 4, &gpu().target) };
-        let mut engine = Engine::new(gpu(), &request, &mut Store::default()).unwrap();
+        let mut engine = Engine::new(gpu(), &request, &mut Store::default()).block_on().unwrap();
         if choices.tuned.len() == uses.len() {
             let used = &engine.compiled.uses;
             assert!(used.iter().all(|(key, used)| choices.tuned[key] == used.variant), "choices are obeyed");
@@ -208,10 +211,13 @@ fn other_choices_compute_the_same_gradients() {
         engine.set_moments(&values.zeros(), &values.zeros()).unwrap();
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
         let data = (0..3 * 16 * 16 * 4).map(|i| (37 * i % 251) as u8).collect();
-        engine.feed(&Batch::new(Pictures { data, labels: vec![0, 3, 5, 9], n: 4, side: 16 }, 4)).unwrap();
-        engine.set_step(&Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0).unwrap();
+        engine.feed(&Batch::new(Pictures { data, labels: vec![0, 3, 5, 9], n: 4, side: 16 }, 4)).block_on().unwrap();
+        engine
+            .set_step(&Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, 1, 1.0)
+            .block_on()
+            .unwrap();
         engine.run();
-        engine.gradients().unwrap()
+        engine.gradients().block_on().unwrap()
     };
     let (table, other) = (gradients(Choices::TABLE), gradients(&others));
     assert!(table.len() > 10);

@@ -86,18 +86,18 @@ fn working_sets(target: &Target) -> Vec<u64> {
 ///
 /// # Errors
 /// What the device says; a measuring kernel that computes something wrong.
-pub fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
+pub async fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
     let target = &gpu.target;
     let (fma, sets) = (fma_probes(target)?, working_sets(target));
     let each = seconds / (2 * fma.len() + 5 * sets.len()) as f64;
     // The fastest sample counts: a ceiling is what was reached, whatever else ran meanwhile. Also the median.
-    let times = |probe: &Probe, seconds: f64| -> Result<(f64, f64)> {
-        let samples = measure(gpu, &probe.verified(gpu)?, seconds)?.seconds;
+    let times = async |probe: &Probe, seconds: f64| -> Result<(f64, f64)> {
+        let samples = measure(gpu, &probe.verified(gpu).await?, seconds).await?.seconds;
         Ok((samples.iter().copied().fold(f64::INFINITY, f64::min), median(&samples)))
     };
     let (mut gflops, mut kernel, mut unrest) = (0.0, String::new(), 1.0);
     for probe in &fma {
-        let (least, middle) = times(probe, 2.0 * each)?;
+        let (least, middle) = times(probe, 2.0 * each).await?;
         let rate = probe.flops / least / 1e9;
         if rate > gflops {
             (gflops, kernel, unrest) = (rate, probe.label(), middle / least);
@@ -107,17 +107,20 @@ pub fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
     for set in sets {
         let mut best = Bandwidth { bytes: set, gbps: 0.0, kernel: String::new() };
         for probe in load_probes(target, set)? {
-            let gbps = probe.bytes as f64 / times(&probe, each)?.0 / 1e9;
+            let gbps = probe.bytes as f64 / times(&probe, each).await?.0 / 1e9;
             if gbps > best.gbps {
                 best = Bandwidth { bytes: set, gbps, kernel: probe.label() };
             }
         }
         bandwidth.push(best);
     }
-    let submit = submit_seconds(gpu, 15)?;
+    let submit = submit_seconds(gpu, 15).await?;
     let nothing = fma_probe(8, 8, 1, 64, 0)?;
-    let recording = nothing.verified(gpu)?;
-    let times: Vec<f64> = (0..7).map(|_| Ok(recording.time(gpu, 100, None)?.wall)).collect::<Result<_>>()?;
+    let recording = nothing.verified(gpu).await?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        times.push(recording.time(gpu, 100, None).await?.wall);
+    }
     let dispatch_us = 1e6 * (median(&times) - submit).max(0.0) / 100.0;
     Ok(Ceilings { gflops, kernel, unrest, bandwidth, submit_us: 1e6 * submit, dispatch_us })
 }

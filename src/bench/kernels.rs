@@ -52,7 +52,7 @@ pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
 ///
 /// # Errors
 /// A lost device.
-pub fn run(gpu: &Gpu, job: &Job, ceilings: Option<&Ceilings>, seconds: f64) -> Result<Row> {
+pub async fn run(gpu: &Gpu, job: &Job<'_>, ceilings: Option<&Ceilings>, seconds: f64) -> Result<Row> {
     let case = job.case;
     let id = job.id();
     let args = format!("recurve bench kernels {} --row {id}", case.from);
@@ -66,7 +66,7 @@ pub fn run(gpu: &Gpu, job: &Job, ceilings: Option<&Ceilings>, seconds: f64) -> R
     let program = &prepared.program;
     let plan = Plan::new(program, true);
     let begin = Instant::now();
-    let recording = match Recording::new(gpu, program, &plan, &mut Store::default()) {
+    let recording = match Recording::new(gpu, program, &plan, &mut Store::default()).await {
         Ok(recording) => recording,
         Err(error) => return Ok(Row::failed(subject, program, 0.0, error.to_string())),
     };
@@ -75,17 +75,20 @@ pub fn run(gpu: &Gpu, job: &Job, ceilings: Option<&Ceilings>, seconds: f64) -> R
         recording.write(gpu, *view, values);
     }
     recording.poison(gpu, program);
-    gpu.wait()?;
+    gpu.wait().await?;
     let begin = Instant::now();
     recording.run(gpu);
-    gpu.wait()?;
+    gpu.wait().await?;
     first += begin.elapsed().as_secs_f64();
-    let results: Vec<Vec<f32>> = prepared.outputs.iter().map(|&v| recording.read(gpu, v)).collect::<Result<_>>()?;
+    let mut results: Vec<Vec<f32>> = Vec::new();
+    for &view in &prepared.outputs {
+        results.push(recording.read(gpu, view).await?);
+    }
     let error = case.error(&results);
     if error > TOLERANCE {
         let why = format!("wrong result, relative error {error:.1e} (allowed {TOLERANCE:.0e}); nothing was timed");
         return Ok(Row::failed(subject, program, error, why));
     }
-    let samples = measure(gpu, &recording, seconds)?;
+    let samples = measure(gpu, &recording, seconds).await?;
     Ok(Row::new(subject, program, &samples, (error, first), ceilings))
 }

@@ -37,8 +37,11 @@ pub struct Samples {
 ///
 /// # Errors
 /// A lost device.
-pub fn submit_seconds(gpu: &Gpu, count: usize) -> Result<f64> {
-    let times: Vec<f64> = (0..count).map(|_| crate::gpu::time_nothing(gpu)).collect::<Result<_>>()?;
+pub async fn submit_seconds(gpu: &Gpu, count: usize) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        times.push(crate::gpu::time_nothing(gpu).await?);
+    }
     Ok(median(&times))
 }
 
@@ -47,20 +50,20 @@ pub fn submit_seconds(gpu: &Gpu, count: usize) -> Result<f64> {
 ///
 /// # Errors
 /// A lost device.
-pub fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<Samples> {
-    recording.time(gpu, 1, None)?;
-    let once = recording.time(gpu, 1, None)?.wall;
-    let wanted = f64::max(20.0 * submit_seconds(gpu, 5)?, 5e-3);
+pub async fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<Samples> {
+    recording.time(gpu, 1, None).await?;
+    let once = recording.time(gpu, 1, None).await?.wall;
+    let wanted = f64::max(20.0 * submit_seconds(gpu, 5).await?, 5e-3);
     let mut repeats = 1;
     let mut last = once;
     while last < wanted && repeats < 4096 {
         repeats = (repeats as f64 * (1.2 * wanted / last).clamp(1.5, 8.0)).ceil() as usize;
-        last = recording.time(gpu, repeats, None)?.wall;
+        last = recording.time(gpu, repeats, None).await?.wall;
     }
-    let timer = Timer::new(gpu, 1)?;
+    let timer = Timer::new(gpu, 1).await?;
     let (mut timings, start) = (Vec::new(), Instant::now());
     while timings.len() < 5 || (start.elapsed().as_secs_f64() < seconds && timings.len() < 1000) {
-        timings.push(recording.time(gpu, repeats, timer.as_ref())?);
+        timings.push(recording.time(gpu, repeats, timer.as_ref()).await?);
     }
     let (source, doubt) = believed(&timings);
     let one = |t: &Timing| match source {

@@ -103,31 +103,31 @@ struct RunningStep<'g> {
 const ADAM: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 impl<'g> RunningStep<'g> {
-    fn new(gpu: &'g Gpu, request: &Request) -> Result<RunningStep<'g>> {
+    async fn new(gpu: &'g Gpu, request: &Request<'_>) -> Result<RunningStep<'g>> {
         let Request { network, batch, .. } = *request;
-        let mut engine = Engine::new(gpu, request, &mut Store::default())?;
+        let mut engine = Engine::new(gpu, request, &mut Store::default()).await?;
         let values = initialise(&network.parameters, 1);
         engine.set_parameters(&values)?;
         engine.set_moments(&values.zeros(), &values.zeros())?;
         engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
-        engine.feed(&noise(network, batch))?;
+        engine.feed(&noise(network, batch)).await?;
         Ok(RunningStep { engine, done: 0 })
     }
 
     /// One step; seconds in all, and of the host alone.
-    fn run(&mut self) -> Result<(f64, f64)> {
+    async fn run(&mut self) -> Result<(f64, f64)> {
         self.done += 1;
         let begin = Instant::now();
-        self.engine.set_step(&ADAM, self.done, 1.0)?;
+        self.engine.set_step(&ADAM, self.done, 1.0).await?;
         self.engine.run();
         let host = begin.elapsed().as_secs_f64();
-        self.engine.gpu.wait()?;
+        self.engine.gpu.wait().await?;
         Ok((begin.elapsed().as_secs_f64(), host))
     }
 
     /// Fails unless the loss of the last step is a number.
-    fn check(&self) -> Result<()> {
-        let loss = self.engine.scores(self.engine.batch)?.loss;
+    async fn check(&self) -> Result<()> {
+        let loss = self.engine.scores(self.engine.batch).await?.loss;
         if loss.iter().any(|l| !l.is_finite()) {
             return Err(Error::Training(format!("the loss of the measured steps is not finite: {loss:?}")));
         }
@@ -152,7 +152,7 @@ fn noise(network: &Network, n: usize) -> Batch {
 ///
 /// # Errors
 /// What does not fit the adapter, or what the device says.
-pub fn step(
+pub async fn step(
     gpu: &Gpu,
     (network, batch, passes, choices): (&Network, usize, Passes, &Choices),
     (name, args): (&str, &str),
@@ -162,21 +162,21 @@ pub fn step(
     let (before, begin) = (gpu.allocated(), Instant::now());
     let schedule = Schedule::plain(network.timesteps);
     let request = Request::training(network, &schedule, batch, &gpu.target);
-    let mut bench = RunningStep::new(gpu, &Request { passes, choices, ..request })?;
+    let mut bench = RunningStep::new(gpu, &Request { passes, choices, ..request }).await?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
-    let first_run = bench.run()?.0;
+    let first_run = bench.run().await?.0;
     let first_step = begin.elapsed().as_secs_f64();
-    bench.run()?;
+    bench.run().await?;
     let (mut times, mut host, start) = (Vec::new(), Vec::new(), Instant::now());
     while times.len() < 5 || start.elapsed().as_secs_f64() < seconds {
-        let (all, cpu) = bench.run()?;
+        let (all, cpu) = bench.run().await?;
         times.push(all);
         host.push(cpu);
     }
-    bench.check()?;
+    bench.check().await?;
     let middle = median(&times);
-    let LaunchTimes { runs, begins, source, doubt } = launch_times(gpu, &bench)?;
+    let LaunchTimes { runs, begins, source, doubt } = launch_times(gpu, &bench).await?;
     let launches = bench.launches();
     let compiled = &bench.engine.compiled;
     let cases = step_cases(compiled, "");
@@ -273,11 +273,14 @@ struct LaunchTimes {
 }
 
 /// Times the launches by timestamps around each, if they are offered and plausible, else alone.
-fn launch_times(gpu: &Gpu, bench: &RunningStep) -> Result<LaunchTimes> {
+async fn launch_times(gpu: &Gpu, bench: &RunningStep<'_>) -> Result<LaunchTimes> {
     const RUNS: usize = 5;
     let recording = bench.engine.recording();
-    let timer = Timer::new(gpu, bench.launches().len())?;
-    let timings = (0..RUNS).map(|_| recording.time_passes(gpu, timer.as_ref())).collect::<Result<Vec<_>>>()?;
+    let timer = Timer::new(gpu, bench.launches().len()).await?;
+    let mut timings = Vec::new();
+    for _ in 0..RUNS {
+        timings.push(recording.time_passes(gpu, timer.as_ref()).await?);
+    }
     let (source, doubt) = believed(&timings);
     if source == Clock::Timestamp {
         let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
@@ -285,7 +288,10 @@ fn launch_times(gpu: &Gpu, bench: &RunningStep) -> Result<LaunchTimes> {
         let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
         return Ok(LaunchTimes { runs, begins, source, doubt });
     }
-    let runs = (0..RUNS.min(3)).map(|_| recording.time_launches(gpu, 1)).collect::<Result<_>>()?;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS.min(3) {
+        runs.push(recording.time_launches(gpu, 1).await?);
+    }
     Ok(LaunchTimes { runs, begins: None, source, doubt })
 }
 
@@ -335,7 +341,7 @@ pub struct PassEffect {
 ///
 /// # Errors
 /// What does not fit the adapter, or what the device says.
-pub fn passes(
+pub async fn passes(
     gpu: &Gpu,
     network: &Network,
     batch: usize,
@@ -347,20 +353,20 @@ pub fn passes(
         let off: Vec<&str> = (!pass.is_empty()).then_some(pass).into_iter().collect();
         let (schedule, passes) = (Schedule::plain(network.timesteps), Passes::without(&off)?);
         let request = Request::training(network, &schedule, batch, &gpu.target);
-        let mut bench = RunningStep::new(gpu, &Request { passes, ..request })?;
-        bench.run()?;
+        let mut bench = RunningStep::new(gpu, &Request { passes, ..request }).await?;
+        bench.run().await?;
         variants.push((pass, bench));
     }
     let mut times = vec![Vec::new(); variants.len()];
     let start = Instant::now();
     while times[0].len() < 5 || start.elapsed().as_secs_f64() < seconds * variants.len() as f64 {
         for ((_, bench), times) in variants.iter_mut().zip(&mut times) {
-            times.push(bench.run()?.0);
+            times.push(bench.run().await?.0);
         }
     }
     let (mut effects, mut rows) = (Vec::new(), Vec::new());
     for ((without, bench), mine) in variants.iter().zip(&times) {
-        bench.check()?;
+        bench.check().await?;
         let compiled = &bench.engine.compiled;
         let (ratio, ratio_ci) = if without.is_empty() { (1.0, [1.0; 2]) } else { ratio(mine, &times[0]) };
         effects.push(PassEffect {

@@ -135,20 +135,20 @@ impl Case {
     ///
     /// # Errors
     /// What the device says.
-    pub fn run(&self, gpu: &Gpu) -> Result<Results> {
+    pub async fn run(&self, gpu: &Gpu) -> Result<Results> {
         let values: Vec<Vec<f32>> = self.inputs.iter().map(|(_, values)| values.clone()).collect();
-        self.run_with(gpu, &values)
+        self.run_with(gpu, &values).await
     }
 
     /// The same with other values of the inputs.
     ///
     /// # Errors
     /// What the device says.
-    pub fn run_with(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Result<Results> {
+    pub async fn run_with(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Result<Results> {
         let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
         let inputs: Vec<(ValueId, Vec<u32>)> = self.inputs.iter().map(|(value, _)| *value).zip(words).collect();
         let wanted: Vec<ValueId> = self.wanted.iter().map(|(_, value)| *value).collect();
-        let read = run_graph(gpu, &self.graph, &self.choices, &inputs, &wanted)?;
+        let read = run_graph(gpu, &self.graph, &self.choices, &inputs, &wanted).await?;
         Ok(self.wanted.iter().map(|(name, _)| name.clone()).zip(read).collect())
     }
 

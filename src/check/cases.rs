@@ -18,9 +18,9 @@ use crate::reference::random::normal;
 ///
 /// # Errors
 /// A lost device. A case that cannot run has failed.
-pub fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> Result<()> {
+pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> Result<()> {
     for case in table(&gpu.target) {
-        let verdict = match repeated(repeat, || case.run(gpu).map(Bits)) {
+        let verdict = match repeated(repeat, async || case.run(gpu).await.map(Bits)).await {
             Ok((found, equal_bits)) => {
                 let (passed, error, detail) = judge(&case.compare(&found.0), "");
                 report(passed, error, detail, equal_bits)
@@ -31,7 +31,7 @@ pub fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> 
         gpu.check()?;
     }
     for probe in probes(&gpu.target)? {
-        let verdict = match repeated(repeat, || probe.verified(gpu).map(|_| ())) {
+        let verdict = match repeated(repeat, async || probe.verified(gpu).await.map(|_| ())).await {
             Ok(((), equal_bits)) => report(true, 0.0, "exact".into(), equal_bits),
             Err(error) => report(false, f64::INFINITY, error.to_string(), None),
         };

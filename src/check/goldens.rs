@@ -39,8 +39,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Checks one file on the device, `repeat` times where the device takes part.
-pub fn check_file(gpu: &Gpu, path: &Path, name: &str, repeat: usize) -> Found {
-    match examine(gpu, path, repeat) {
+pub async fn check_file(gpu: &Gpu, path: &Path, name: &str, repeat: usize) -> Found {
+    match examine(gpu, path, repeat).await {
         Ok(Some((kind, outcome))) => Found::Checked(CaseReport { name: name.to_string(), kind, ..outcome }),
         Ok(None) if is_partner(path) => Found::Partner,
         Ok(None) => Found::Left("not a golden file of a known kind".into()),
@@ -69,7 +69,7 @@ type Examined = Option<(String, CaseReport)>;
 
 /// What a file is, by its first bytes. A name counts only where it promises what the bytes do not hold: such a file is
 /// damaged, or one of the HDF5 files that must be refused.
-fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
+async fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     file.take(16).read_to_end(&mut start).map_err(Error::io(path))?;
@@ -79,7 +79,7 @@ fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     if start.starts_with(b"\x89HDF\r\n\x1a\n") || named(&["h5", "hdf5"]) {
         hdf5(path).map(Some)
     } else if header || named(&["safetensors"]) {
-        tensors(gpu, path, repeat)
+        tensors(gpu, path, repeat).await
     } else if named(&["pth", "pt"]) {
         Err(Error::Config(PICKLED.into()))
     } else {
@@ -88,7 +88,7 @@ fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
             serde_json::from_slice::<serde::de::IgnoredAny>(&text)
                 .map_err(|e| Error::Data(format!("{}: expected JSON, found damage: {e}", path.display())))?;
         }
-        analysis(gpu, path, repeat)
+        analysis(gpu, path, repeat).await
     }
 }
 
@@ -131,13 +131,14 @@ pub(super) fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, Str
     }
 }
 
-fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
+async fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     match read(path)? {
         None => Ok(None),
         Some(Golden::Ops(op, cases)) => {
             let (mut passed, mut error, mut detail, mut equal) = (!cases.is_empty(), 0.0, String::new(), None);
             for case in &cases {
-                let (found, bits) = repeated(repeat, || run_case(gpu, case, Choices::TABLE).map(Bits))?;
+                let (found, bits) =
+                    repeated(repeat, async || run_case(gpu, case, Choices::TABLE).await.map(Bits)).await?;
                 let (ok, ratio, text) = judge(&case.compare(&found.0), &format!("{}/", case.name));
                 if ratio >= error || !ok {
                     (error, detail) = (ratio, text);
@@ -148,18 +149,18 @@ fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
             Ok(Some((format!("op {op}, {} cases", cases.len()), report(passed, error, detail, equal))))
         }
         Some(Golden::Network(golden)) => {
-            let once = || run_network(gpu, &golden, Passes::default(), Choices::TABLE).map(Bits);
-            let (found, equal) = repeated(repeat, once)?;
+            let once = async || run_network(gpu, &golden, Passes::default(), Choices::TABLE).await.map(Bits);
+            let (found, equal) = repeated(repeat, once).await?;
             let (passed, error, detail) = judge(&golden.compare(&found.0), "");
             Ok(Some(("network".into(), report(passed, error, detail, equal))))
         }
     }
 }
 
-fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
+async fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     let Some(golden) = analyses::Golden::open(path)? else { return Ok(None) };
     let exact = golden.check_exact()?;
-    let (streamed, equal) = check_analysis(gpu, &golden, repeat)?;
+    let (streamed, equal) = check_analysis(gpu, &golden, repeat).await?;
     let text = |what: &str, c: &analyses::Agreement| match &c.offence {
         Some((message, count)) => format!("{what}: {message} ({count} numbers differ)"),
         None => format!("{what}: largest error {:.1e} at {}", c.largest_error, c.largest_at),
@@ -171,7 +172,12 @@ fn analysis(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
 }
 
 /// The statistics through the kernels, and whether the tables of repetitions had equal bits.
-fn check_analysis(gpu: &Gpu, golden: &analyses::Golden, repeat: usize) -> Result<(analyses::Agreement, Option<bool>)> {
-    let (_, equal) = repeated(repeat, || accumulate(gpu, golden, 64).map(|tables| format!("{tables:?}")))?;
-    Ok((check_golden(gpu, golden)?, equal))
+async fn check_analysis(
+    gpu: &Gpu,
+    golden: &analyses::Golden,
+    repeat: usize,
+) -> Result<(analyses::Agreement, Option<bool>)> {
+    let (_, equal) =
+        repeated(repeat, async || accumulate(gpu, golden, 64).await.map(|tables| format!("{tables:?}"))).await?;
+    Ok((check_golden(gpu, golden).await?, equal))
 }

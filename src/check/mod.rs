@@ -32,14 +32,14 @@ pub struct CaseReport {
 ///
 /// # Errors
 /// The first error of `once`.
-pub fn repeated<T: PartialEq>(
+pub async fn repeated<T: PartialEq>(
     repeat: usize,
-    mut once: impl FnMut() -> crate::Result<T>,
+    mut once: impl AsyncFnMut() -> crate::Result<T>,
 ) -> crate::Result<(T, Option<bool>)> {
-    let first = once()?;
+    let first = once().await?;
     let mut equal = None;
     for _ in 1..repeat {
-        equal = Some(equal.unwrap_or(true) && once()? == first);
+        equal = Some(equal.unwrap_or(true) && once().await? == first);
     }
     Ok((first, equal))
 }

@@ -20,7 +20,7 @@ use crate::tensors::{Tensor, Tensors};
 ///
 /// # Errors
 /// What the device says.
-pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &Choices) -> Result<Results> {
+pub async fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &Choices) -> Result<Results> {
     let texts = [("config", &golden.config_json), ("architecture", &golden.architecture_json)];
     let texts = texts.into_iter().filter_map(|(key, json)| Some((key.to_string(), json.as_ref()?.to_string())));
     let network = Description::from_golden_metadata(&texts.collect())?.network()?;
@@ -35,29 +35,29 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
     let train = protocol.is_none();
     let plain = Request::training(&network, &schedule, n, &gpu.target);
     let request = Request { passes, choices, train, taps: &taps, ..plain };
-    let mut engine = Engine::new(gpu, &request, &mut Store::default())?;
+    let mut engine = Engine::new(gpu, &request, &mut Store::default()).await?;
     checker::check(&engine.compiled.program, &engine.compiled.plan)?;
     engine.recording().poison(gpu, &engine.compiled.program);
     let parameters: Tensors =
         golden.params.iter().map(|(name, p)| (name.clone(), Tensor::new(&p.shape, p.values.clone()))).collect();
     engine.set_parameters(&parameters)?;
     engine.set_normaliser(&Normaliser::new(golden.mean, golden.std));
-    engine.feed(&batch(golden, &network))?;
+    engine.feed(&batch(golden, &network)).await?;
 
     let mut results = Results::new();
     let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     if !train {
         engine.recording().run_poisoned(gpu, &engine.compiled.program);
-        results.insert("loss".into(), vec![loss(&engine, n)?]);
-        tapped(&engine, &schedule, golden, &mut results)?;
+        results.insert("loss".into(), vec![loss(&engine, n).await?]);
+        tapped(&engine, &schedule, golden, &mut results).await?;
         return Ok(results);
     }
     engine.set_moments(&parameters.zeros(), &parameters.zeros())?;
     let mut losses = Vec::new();
     for step in 1..=4 {
-        engine.set_step(&hyper, step, 1.0)?;
+        engine.set_step(&hyper, step, 1.0).await?;
         if step == 4 {
-            for (name, tensor) in engine.parameters()? {
+            for (name, tensor) in engine.parameters().await? {
                 results.insert(format!("adam3/{name}"), tensor.values);
             }
         }
@@ -65,10 +65,10 @@ pub fn run_network(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, choices: &
             1 => engine.recording().run_poisoned(gpu, &engine.compiled.program),
             _ => engine.run(),
         }
-        losses.push(loss(&engine, n)?);
+        losses.push(loss(&engine, n).await?);
         if step == 1 {
-            tapped(&engine, &schedule, golden, &mut results)?;
-            for (name, gradient) in engine.gradients()? {
+            tapped(&engine, &schedule, golden, &mut results).await?;
+            for (name, gradient) in engine.gradients().await? {
                 results.insert(format!("grad/{name}"), gradient.values);
             }
         }
@@ -88,13 +88,13 @@ fn batch(golden: &NetworkGolden, network: &Network) -> Batch {
     Batch::new(pictures, n).with_next(Pictures { data, labels, n, side })
 }
 
-fn loss(engine: &Engine, n: usize) -> Result<f32> {
-    Ok(engine.scores(n)?.total_loss() as f32)
+async fn loss(engine: &Engine<'_>, n: usize) -> Result<f32> {
+    Ok(engine.scores(n).await?.total_loss() as f32)
 }
 
 /// What the taps read, under the names of the golden files: `x` is the pictures themselves, at a step that shows them; the
 /// first area of the published family has its activation once where it is the same at all steps.
-fn tapped(engine: &Engine, schedule: &Schedule, golden: &NetworkGolden, results: &mut Results) -> Result<()> {
+async fn tapped(engine: &Engine<'_>, schedule: &Schedule, golden: &NetworkGolden, results: &mut Results) -> Result<()> {
     let (network, n) = (&engine.network, golden.labels.len());
     let shows_picture = schedule.shown.iter().position(|shown| *shown == Shown::Picture);
     if shows_picture.is_none() {
@@ -124,7 +124,7 @@ fn tapped(engine: &Engine, schedule: &Schedule, golden: &NetworkGolden, results:
                 (None, Quantity::LogProbs) => format!("logprob/{t}"),
                 (None, Quantity::Drive(_)) => continue,
             };
-            results.insert(name, image_first(&engine.read(view)?, n));
+            results.insert(name, image_first(&engine.read(view).await?, n));
         }
     }
     Ok(())

@@ -133,16 +133,16 @@ impl Probe {
     ///
     /// # Errors
     /// What the device says; a result that is wrong.
-    pub fn verified(&self, gpu: &Gpu) -> Result<Recording> {
+    pub async fn verified(&self, gpu: &Gpu) -> Result<Recording> {
         let plan = Plan::new(&self.program, true);
         plan.fits(&self.program, &gpu.target)?;
-        let recording = Recording::new(gpu, &self.program, &plan, &mut Store::default())?;
+        let recording = Recording::new(gpu, &self.program, &plan, &mut Store::default()).await?;
         for view in &self.inputs {
             let values: Vec<f32> = (0..view.bytes as usize / 4).map(element).collect();
             recording.write(gpu, *view, &values);
         }
         recording.run(gpu);
-        let found: Vec<f32> = recording.read(gpu, self.output)?;
+        let found: Vec<f32> = recording.read(gpu, self.output).await?;
         match found.iter().enumerate().find(|&(i, &value)| value != (self.expected)(i)) {
             None => Ok(recording),
             Some((i, value)) => {

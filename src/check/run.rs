@@ -34,7 +34,7 @@ pub fn image_first(values: &[f32], n: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// What the device says.
-pub fn run_graph(
+pub async fn run_graph(
     gpu: &Gpu,
     graph: &Graph,
     choices: &Choices,
@@ -45,13 +45,17 @@ pub fn run_graph(
     let plan = Plan::new(&lowered.program, true);
     checker::check(&lowered.program, &plan)?;
     plan.fits(&lowered.program, &gpu.target)?;
-    let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default())?;
+    let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default()).await?;
     recording.poison(gpu, &lowered.program);
     for (value, words) in inputs {
         recording.write(gpu, lowered.view(*value), words);
     }
     recording.run_poisoned(gpu, &lowered.program);
-    outputs.iter().map(|&v| recording.read(gpu, lowered.view(v))).collect()
+    let mut found = Vec::new();
+    for &value in outputs {
+        found.push(recording.read(gpu, lowered.view(value)).await?);
+    }
+    Ok(found)
 }
 
 /// The graph of a case of a golden file under construction: what goes in, and which results come out under which name.
@@ -147,7 +151,7 @@ impl OpGraph<'_> {
 ///
 /// # Errors
 /// What the device says.
-pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> {
+pub async fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> {
     let first = case.inputs.get("x").or(case.inputs.get("b").or(case.inputs.get("z")));
     let n = first.map_or(1, |x| x.shape[0]);
     let mut g = OpGraph { case, n, graph: Graph::default(), inputs: Vec::new(), results: Vec::new() };
@@ -156,7 +160,7 @@ pub fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Results> 
     let wanted: Vec<ValueId> = g.results.iter().map(|r| r.value).collect();
     g.graph.outputs = wanted.clone();
     drop_unused(&mut g.graph);
-    let read = run_graph(gpu, &g.graph, choices, &g.inputs, &wanted)?;
+    let read = run_graph(gpu, &g.graph, choices, &g.inputs, &wanted).await?;
     let mut results = Results::new();
     for (OpResult { name, map, .. }, values) in g.results.into_iter().zip(read) {
         let values = match name.as_str() {

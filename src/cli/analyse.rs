@@ -32,10 +32,10 @@ pub struct Arguments {
 }
 
 /// Runs `recurve analyse`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("report"));
     recurve::train::run_folder::read_config(&arguments.run)?;
-    let gpu = adapter.open(false)?;
+    let gpu = adapter.open(false).await?;
     let options = AnalyseOptions {
         run: &arguments.run,
         data: arguments.data.as_deref(),
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         checkpoint: arguments.checkpoint,
         protocol: arguments.protocol.as_deref(),
     };
-    let analysis = analyse(&gpu, &options)?;
+    let analysis = analyse(&gpu, &options).await?;
     if arguments.json {
         println!("{}", serde_json::to_string(&analysis.statistics)?);
     } else {

@@ -162,7 +162,7 @@ impl Network {
 }
 
 /// Runs `recurve bench`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let usual = if matches!(arguments.what, What::Kernels { .. }) { 0.5 } else { 2.0 };
     let seconds = arguments.seconds.unwrap_or(usual);
     ensure!(seconds > 0.0 && seconds.is_finite(), "--seconds must be above 0");
@@ -172,14 +172,16 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     }
     let cases = cases_without_device(&arguments.what)?;
     let baseline = arguments.baseline.as_deref().map(Document::read).transpose()?;
-    let gpu = adapter.open(false)?;
+    let gpu = adapter.open(false).await?;
     let bench = Bench { arguments, gpu: &gpu, seconds };
     bench.say(&gpu.describe());
     let (document, extra) = match &arguments.what {
-        What::Kernels { .. } => bench.kernels(cases)?,
-        What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases)?,
-        What::Step { network, no_pass, trace, variants } => bench.step(network, no_pass, variants, trace.as_deref())?,
-        What::Passes { network } => bench.passes(network)?,
+        What::Kernels { .. } => bench.kernels(cases).await?,
+        What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases).await?,
+        What::Step { network, no_pass, trace, variants } => {
+            bench.step(network, no_pass, variants, trace.as_deref()).await?
+        }
+        What::Passes { network } => bench.passes(network).await?,
         What::Variants { .. } => unreachable!("above"),
     };
     bench.finish(&document, extra, baseline)
@@ -229,21 +231,21 @@ impl Bench<'_> {
     }
 
     /// A document with ceilings, unless they are not wanted.
-    fn document(&self, name: &str) -> anyhow::Result<Document> {
-        let found = if self.arguments.no_ceilings { None } else { Some(ceilings(self.gpu, 1.5)?) };
+    async fn document(&self, name: &str) -> anyhow::Result<Document> {
+        let found = if self.arguments.no_ceilings { None } else { Some(ceilings(self.gpu, 1.5).await?) };
         if let Some(found) = &found {
             self.say(&found.describe());
         }
         Ok(Document::new(name, self.gpu, found))
     }
 
-    fn measure(&self, document: &mut Document, job: &kernels::Job) -> anyhow::Result<Row> {
-        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds)?;
+    async fn measure(&self, document: &mut Document, job: &kernels::Job<'_>) -> anyhow::Result<Row> {
+        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds).await?;
         document.rows.push(row.clone());
         Ok(row)
     }
 
-    fn kernels(&self, mut cases: Vec<Case>) -> Outcome {
+    async fn kernels(&self, mut cases: Vec<Case>) -> Outcome {
         let What::Kernels { preset, batch, op, variant, row, .. } = &self.arguments.what else { unreachable!("asked") };
         let presets = if preset.is_empty() && cases.is_empty() { vec![Preset::Tiny] } else { preset.clone() };
         for preset in presets {
@@ -266,13 +268,13 @@ impl Bench<'_> {
             jobs.retain(|job| job.id() == *id);
             ensure!(!jobs.is_empty(), "no row `{id}` in these shapes on this adapter");
         }
-        let mut document = self.document("kernels")?;
+        let mut document = self.document("kernels").await?;
         let total = jobs.len();
         for (i, job) in jobs.iter().enumerate() {
             if std::io::stderr().is_terminal() {
                 eprint!("\r{}/{total} {:70.70}", i + 1, job.id());
             }
-            self.measure(&mut document, job)?;
+            self.measure(&mut document, job).await?;
         }
         if std::io::stderr().is_terminal() {
             eprint!("\r{:80}\r", "");
@@ -281,9 +283,9 @@ impl Bench<'_> {
         Ok((document, Map::new()))
     }
 
-    fn shapes(&self, cases: &[Case]) -> Outcome {
+    async fn shapes(&self, cases: &[Case]) -> Outcome {
         let gemm = matches!(self.arguments.what, What::Gemm { .. });
-        let mut document = self.document(if gemm { "gemm" } else { "conv" })?;
+        let mut document = self.document(if gemm { "gemm" } else { "conv" }).await?;
         let mut extra = Map::new();
         let names = [("conv2d", "forward"), ("conv2d_d_input", "d_input"), ("conv2d_d_weight", "d_weight")];
         for job in jobs(&self.gpu.target, cases, false) {
@@ -292,7 +294,7 @@ impl Bench<'_> {
             if !gemm && extra.contains_key(*name) {
                 continue;
             }
-            let value = serde_json::to_value(self.measure(&mut document, &job)?)?;
+            let value = serde_json::to_value(self.measure(&mut document, &job).await?)?;
             match value {
                 Value::Object(row) if gemm => extra = row,
                 value => drop(extra.insert((*name).into(), value)),
@@ -302,19 +304,25 @@ impl Bench<'_> {
         Ok((document, extra))
     }
 
-    fn step(&self, network: &Network, no_pass: &[String], variants: &Flags, trace_file: Option<&Path>) -> Outcome {
+    async fn step(
+        &self,
+        network: &Network,
+        no_pass: &[String],
+        variants: &Flags,
+        trace_file: Option<&Path>,
+    ) -> Outcome {
         let passes = Passes::without(no_pass)?;
         let off: String = no_pass.iter().map(|name| format!(" --no-pass {name}")).collect();
         let arguments = format!("recurve bench step {}{off}{}", network.arguments(), variants.arguments());
         let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
         let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
-        let mut document = self.document("step")?;
+        let mut document = self.document("step").await?;
         let config = network.preset.network().network();
-        let chosen = variants.choose(self.gpu, &config, network.batch, passes)?;
+        let chosen = variants.choose(self.gpu, &config, network.batch, passes).await?;
         self.say(&chosen.origin);
         let what = (&config, network.batch, passes, &chosen.choices);
         let (found, rows, launches) =
-            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds)?;
+            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds).await?;
         document.rows = rows;
         self.say(&report(&found));
         if let Some(path) = trace_file {
@@ -332,13 +340,13 @@ impl Bench<'_> {
         }
     }
 
-    fn passes(&self, network: &Network) -> Outcome {
+    async fn passes(&self, network: &Network) -> Outcome {
         let mut document = Document::new("passes", self.gpu, None);
         let name = format!("{}-b{}", network.preset.name(), network.batch);
         let arguments = format!("recurve bench passes {}", network.arguments());
         let names = (name.as_str(), arguments.as_str());
         let (effects, rows) =
-            passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds)?;
+            passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds).await?;
         document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))

@@ -21,8 +21,8 @@ pub struct Arguments {
 }
 
 /// Runs `recurve check`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let gpu = adapter.open(true)?;
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let gpu = adapter.open(true).await?;
     let repeat = arguments.repeat as usize;
     if !arguments.json {
         println!("{}", gpu.describe());
@@ -35,11 +35,11 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
         cases.push(case);
     };
     match &arguments.goldens {
-        None => recurve::check::cases::run_cases(&gpu, repeat, &mut take)?,
+        None => recurve::check::cases::run_cases(&gpu, repeat, &mut take).await?,
         Some(folder) => {
             for path in files(folder)? {
                 let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
-                match check_file(&gpu, &path, &name, repeat) {
+                match check_file(&gpu, &path, &name, repeat).await {
                     Found::Checked(case) => take(case),
                     Found::Left(why) if !arguments.json => println!("     {name}: {why}"),
                     Found::Left(_) | Found::Partner => {}

@@ -49,7 +49,7 @@ impl Arguments {
 }
 
 /// Runs `recurve demo`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let (out, config) = (&arguments.out, arguments.config()?);
     let (run, gpu) = if out.join("config.toml").exists() {
         let run = Run::resume(out, |_| ())?;
@@ -58,25 +58,25 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
             "{} holds another run than this demo; give another --out",
             out.display()
         );
-        (run, adapter.open(false)?)
+        (run, adapter.open(false).await?)
     } else {
-        Run::create(config, out, || adapter.open(false))?
+        Run::create(config, out, adapter.open(false)).await?
     };
     if run.step() < run.total_steps() {
-        let outcome = run.train(&gpu, Passes::default(), &Tuning::Auto)?;
+        let outcome = run.train(&gpu, Passes::default(), &Tuning::Auto).await?;
         eprintln!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
     }
-    let report = analyse(&gpu, out)?;
+    let report = analyse(&gpu, out).await?;
     println!("{}", report.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
-fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
+async fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
     let report = out.join("report");
     let options =
         AnalyseOptions { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
-    let analysis = recurve::trajectory::analyse::analyse(gpu, &options)?;
+    let analysis = recurve::trajectory::analyse::analyse(gpu, &options).await?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)
 }

@@ -20,10 +20,10 @@ const KNOWN_BAD: [(&str, &str); 1] = [(
 )];
 
 /// Runs `recurve devices`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let found = adapters();
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let found = adapters().await;
     if found.is_empty() || adapter.0.is_some() {
-        adapter.open(false)?; // says what is wrong, for people
+        adapter.open(false).await?; // says what is wrong, for people
     }
     let mut list: Vec<Value> = Vec::new();
     for (i, a) in found.iter().enumerate() {

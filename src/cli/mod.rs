@@ -52,23 +52,27 @@ enum Command {
     Tune(tune::Arguments),
 }
 
-/// Runs the command.
+/// Runs the command. Here, at the binary's edge, is where it is waited for: what is behind does not block.
 ///
 /// # Errors
 /// What went wrong, for people.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    pollster::block_on(command(arguments))
+}
+
+async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let adapter = Adapter(arguments.adapter);
     match arguments.command {
-        Command::Train(a) => train::run(&a, &adapter),
-        Command::Analyse(a) => analyse::run(&a, &adapter),
-        Command::Demo(a) => demo::run(&a, &adapter),
+        Command::Train(a) => train::run(&a, &adapter).await,
+        Command::Analyse(a) => analyse::run(&a, &adapter).await,
+        Command::Demo(a) => demo::run(&a, &adapter).await,
         Command::Data(a) => data::run(&a),
-        Command::Devices(a) => devices::run(&a, &adapter),
-        Command::Check(a) => check::run(&a, &adapter),
-        Command::Plan(a) => plan::run(&a, &adapter),
-        Command::Shaders(a) => shaders::run(&a, &adapter),
-        Command::Bench(a) => bench::run(&a, &adapter),
-        Command::Tune(a) => tune::run(&a, &adapter),
+        Command::Devices(a) => devices::run(&a, &adapter).await,
+        Command::Check(a) => check::run(&a, &adapter).await,
+        Command::Plan(a) => plan::run(&a, &adapter).await,
+        Command::Shaders(a) => shaders::run(&a, &adapter).await,
+        Command::Bench(a) => bench::run(&a, &adapter).await,
+        Command::Tune(a) => tune::run(&a, &adapter).await,
     }
 }
 
@@ -77,7 +81,7 @@ pub struct Adapter(Option<String>);
 
 impl Adapter {
     /// Opens it: `checked` with wgpu's injected checks in the shaders, for `check`; without, for everything measured.
-    fn open(&self, checked: bool) -> recurve::Result<Gpu> {
-        Gpu::open(&Options { adapter: self.0.clone(), checked })
+    async fn open(&self, checked: bool) -> recurve::Result<Gpu> {
+        Gpu::open(&Options { adapter: self.0.clone(), checked }).await
     }
 }

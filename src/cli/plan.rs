@@ -52,7 +52,7 @@ pub struct Arguments {
 }
 
 /// Runs `recurve plan`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let mut config = match (&arguments.config, arguments.preset) {
         (Some(path), _) => RunConfig::read(path)?,
         (None, Some(preset)) => preset.run(),
@@ -70,10 +70,10 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     config.validate()?;
     let classes = config.network.classes().context("the readout has no classes")?;
     let assumed = config.classes_open; // a data set would say how many
-    let target = match adapters().first() {
+    let target = match adapters().await.first() {
         Some(first) if adapter.0.is_none() => target(first),
         None if adapter.0.is_none() => Target::minimum(),
-        _ => adapter.open(false)?.target.clone(),
+        _ => adapter.open(false).await?.target.clone(),
     };
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);

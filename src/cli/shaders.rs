@@ -29,11 +29,11 @@ enum To {
 }
 
 /// Runs `recurve shaders`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let target = match adapters().first() {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let target = match adapters().await.first() {
         Some(first) if adapter.0.is_none() => target(first),
         None if adapter.0.is_none() => Target { subgroup: 8, ..Target::minimum() },
-        _ => adapter.open(false)?.target.clone(),
+        _ => adapter.open(false).await?.target.clone(),
     };
     let kernels = all_kernels(&target)?;
     let language = match arguments.to {

@@ -77,7 +77,7 @@ impl Arguments {
 }
 
 /// Runs `recurve train`.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
     let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
         (Some(root), _) => {
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
                 println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
                 return Ok(ExitCode::SUCCESS);
             }
-            (run, adapter.open(false)?, root)
+            (run, adapter.open(false).await?, root)
         }
         (None, Some(out)) => {
             let mut config = match (&arguments.config, arguments.preset) {
@@ -94,12 +94,12 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
                 (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
             };
             arguments.apply(&mut config);
-            let (run, gpu) = Run::create(config, out, || adapter.open(false))?;
+            let (run, gpu) = Run::create(config, out, adapter.open(false)).await?;
             (run, gpu, out)
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
-    let outcome = run.train(&gpu, passes, &tuning)?;
+    let outcome = run.train(&gpu, passes, &tuning).await?;
     println!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)

@@ -49,11 +49,11 @@ impl Flags {
     }
 
     /// The kernel variants for training steps of a network.
-    pub fn choose(&self, gpu: &Gpu, network: &Network, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
+    pub async fn choose(&self, gpu: &Gpu, network: &Network, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
         let schedule = Schedule::plain(network.timesteps);
         let request = Request { passes, ..Request::training(network, &schedule, batch, &gpu.target) };
         let uses = compile(&request)?.uses;
-        Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref())?)
+        Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref()).await?)
     }
 }
 
@@ -86,7 +86,7 @@ pub struct Arguments {
 }
 
 /// Runs `recurve tune`: measures all shapes anew, and keeps what it found.
-pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let mut config = match (&arguments.config, arguments.preset) {
         (Some(file), _) => RunConfig::read(file)?,
         (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     config.training.batch = arguments.batch.unwrap_or(config.training.batch);
     config.validate()?;
     let seconds = positive(arguments.seconds)?;
-    let gpu = adapter.open(false)?;
+    let gpu = adapter.open(false).await?;
     let passes = Passes::without(&arguments.no_pass)?;
     let network = config.network.network()?;
     let (schedule, parts) = (Schedule::plain(network.timesteps), config.training.accumulate);
@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode>
     let begin = Instant::now();
     let clock = || begin.elapsed().as_secs_f64();
     let mut options = TuneOptions { seconds, clock: &clock, progress: &mut show, alter: &|_, _, _| () };
-    let tuned = tune(&gpu, &compiled.uses, &mut options)?;
+    let tuned = tune(&gpu, &compiled.uses, &mut options).await?;
     let folder = cache::folder();
     cache::remember(folder.as_deref(), &gpu.target, &tuned.choices);
     if arguments.json {

@@ -1,5 +1,8 @@
 //! Adapters, the device, and compiled pipelines.
 
+use super::wait::Mark;
+#[cfg(not(target_arch = "wasm32"))]
+use super::wait::Poller;
 use crate::kernels::{Kernel, Target};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -30,6 +33,8 @@ pub struct Gpu {
     pub target: Target,
     adapter: wgpu::Adapter,
     checked: bool,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) poller: Poller,
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
     faults: Arc<Mutex<Faults>>,
     allocated: AtomicU64,
@@ -57,12 +62,12 @@ fn instance(memory: Option<u8>) -> wgpu::Instance {
 }
 
 /// All adapters of the primary backends (Vulkan, Metal, DX12), the fastest kind first.
-pub fn adapters() -> Vec<wgpu::Adapter> {
-    adapters_of(instance(None))
+pub async fn adapters() -> Vec<wgpu::Adapter> {
+    adapters_of(instance(None)).await
 }
 
-fn adapters_of(instance: wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY.with_env()));
+async fn adapters_of(instance: wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut found = instance.enumerate_adapters(wgpu::Backends::PRIMARY.with_env()).await;
     let rank = |kind| match kind {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
@@ -129,8 +134,8 @@ impl Gpu {
     ///
     /// # Errors
     /// No adapter, none that matches, or one below WebGPU's default limits.
-    pub fn open(options: &Options) -> Result<Gpu> {
-        Gpu::on(choose(options.adapter.as_deref(), adapters())?, options.checked)
+    pub async fn open(options: &Options) -> Result<Gpu> {
+        Gpu::on(choose(options.adapter.as_deref(), adapters().await)?, options.checked).await
     }
 
     /// As [`Gpu::open`], but buffers are refused, as out of memory, once so many per cent of the adapter's memory are in use
@@ -138,16 +143,17 @@ impl Gpu {
     ///
     /// # Errors
     /// As there.
-    pub fn open_within(options: &Options, percent: u8) -> Result<Gpu> {
-        Gpu::on(choose(options.adapter.as_deref(), adapters_of(instance(Some(percent))))?, options.checked)
+    pub async fn open_within(options: &Options, percent: u8) -> Result<Gpu> {
+        let found = adapters_of(instance(Some(percent))).await;
+        Gpu::on(choose(options.adapter.as_deref(), found)?, options.checked).await
     }
 
     /// Another device on the same adapter, with a queue of its own.
-    pub(super) fn second(&self) -> Result<Gpu> {
-        Gpu::on(self.adapter.clone(), self.checked)
+    pub(super) async fn second(&self) -> Result<Gpu> {
+        Gpu::on(self.adapter.clone(), self.checked).await
     }
 
-    fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
+    async fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
@@ -164,8 +170,8 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .map_err(|e| Error::Gpu(format!("{} cannot be opened: {e}", info.name)))?;
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| Error::Gpu(format!("{} cannot be opened: {e}", info.name)))?;
         let faults: Arc<Mutex<Faults>> = Arc::default();
         let seen = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -185,6 +191,8 @@ impl Gpu {
             target,
             adapter,
             checked,
+            #[cfg(not(target_arch = "wasm32"))]
+            poller: Poller::default(),
             pipelines: Mutex::default(),
             faults,
             allocated,
@@ -218,15 +226,19 @@ impl Gpu {
     }
 
     /// Makes something on the device, and catches what goes wrong with it, of whatever kind.
-    pub(super) fn caught<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+    pub(super) async fn caught<T>(&self, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         let [memory, validation, internal] =
             [OutOfMemory, Validation, Internal].map(|kind| self.device.push_error_scope(kind));
         let made = make();
         // Scopes belong to this thread: all are closed before anything is waited for.
         let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
-        let error = [internal, validation, memory].into_iter().find_map(pollster::block_on);
-        error.map_or(Ok(made), Err)
+        for scope in [internal, validation, memory] {
+            if let Some(error) = scope.await {
+                return Err(error);
+            }
+        }
+        Ok(made)
     }
 
     /// Bytes of all buffers created so far.
@@ -246,9 +258,9 @@ impl Gpu {
     /// # Errors
     /// [`Error::OutOfMemory`], with the buffer and the size asked for; a size that the adapter does not allow; a lost
     /// device.
-    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub async fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let made = self.caught(|| self.device.create_buffer(&descriptor));
+        let made = self.caught(|| self.device.create_buffer(&descriptor)).await;
         self.check()?; // a lost device makes buffers that are not there
         let adapter = self.info.name.clone();
         let buffer = made.map_err(|error| match error {
@@ -271,7 +283,7 @@ impl Gpu {
     ///
     /// # Errors
     /// What the driver's compiler or wgpu's validation says.
-    pub fn pipeline(&self, kernel: &Kernel) -> Result<Arc<wgpu::ComputePipeline>> {
+    pub async fn pipeline(&self, kernel: &Kernel) -> Result<Arc<wgpu::ComputePipeline>> {
         if let Some(done) = self.pipelines.lock().expect("no panic while held").get(&kernel.source) {
             return Ok(done.clone());
         }
@@ -280,7 +292,7 @@ impl Gpu {
             label: Some(&label),
             source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(kernel.module.clone())),
         };
-        let made = self.caught(|| {
+        let make = || {
             let module = match self.checked {
                 true => self.device.create_shader_module(descriptor),
                 false => trusted(&self.device, descriptor),
@@ -296,7 +308,8 @@ impl Gpu {
                 },
                 cache: None,
             })
-        });
+        };
+        let made = self.caught(make).await;
         self.check()?;
         let pipeline = made.map_err(|error| Error::Gpu(format!("kernel {label}: {error}")))?;
         let pipeline = Arc::new(pipeline);
@@ -308,32 +321,22 @@ impl Gpu {
     ///
     /// # Errors
     /// A lost device, or an error reported meanwhile.
-    pub fn wait(&self) -> Result<()> {
-        self.poll(wgpu::PollType::wait_indefinitely())
+    pub async fn wait(&self) -> Result<()> {
+        Mark::submitted(&self.queue, None).over(self).await
     }
 
     /// A mark behind everything that was submitted so far, for [`Gpu::wait_for`].
-    pub fn mark(&self) -> wgpu::SubmissionIndex {
-        self.queue.submit([])
+    pub fn mark(&self) -> Mark {
+        let submission = self.queue.submit([]);
+        Mark::submitted(&self.queue, Some(submission))
     }
 
-    /// Waits until one submission is done, whatever was submitted after it.
+    /// Waits until what lies before a mark is done, whatever was submitted after it.
     ///
     /// # Errors
     /// A lost device, or an error reported meanwhile.
-    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
-    }
-
-    fn poll(&self, what: wgpu::PollType) -> Result<()> {
-        let waited = self.device.poll(what);
-        if waited.is_err() {
-            // On a device that was lost nothing is submitted any more, so that there is nothing to wait for; what wgpu has to
-            // say of it comes with a plain poll.
-            let _ = self.device.poll(wgpu::PollType::Poll);
-        }
-        self.check()?;
-        waited.map(|_| ()).map_err(|e| Error::Gpu(format!("{}: waiting for the device: {e}", self.info.name)))
+    pub async fn wait_for(&self, mark: &Mark) -> Result<()> {
+        mark.over(self).await
     }
 }
 

@@ -4,9 +4,11 @@ mod device;
 mod recording;
 mod rings;
 mod timer;
+mod wait;
 mod warm;
 
 pub use device::{Gpu, Options, adapters, driver, target};
 pub use recording::{Recording, Store};
 pub use rings::Reading;
 pub use timer::{Timer, Timing, time_nothing};
+pub use wait::Mark;

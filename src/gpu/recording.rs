@@ -46,7 +46,7 @@ impl Recording {
     ///
     /// # Errors
     /// Out of memory; a kernel that the driver refuses.
-    pub fn new(gpu: &Gpu, program: &Program, plan: &Plan, store: &mut Store) -> Result<Recording> {
+    pub async fn new(gpu: &Gpu, program: &Program, plan: &Plan, store: &mut Store) -> Result<Recording> {
         // A slot is named after its largest tenant.
         let mut tenants: Vec<Option<&BufferSpec>> = vec![None; plan.slots.len()];
         for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
@@ -58,7 +58,7 @@ impl Recording {
         let mut slots = Vec::new();
         for (i, (&bytes, tenant)) in plan.slots.iter().zip(tenants).enumerate() {
             let largest = tenant.map_or("nothing", |spec| &spec.name);
-            slots.push(gpu.buffer(&format!("slot {i}: {largest}"), bytes, STORAGE)?);
+            slots.push(gpu.buffer(&format!("slot {i}: {largest}"), bytes, STORAGE).await?);
         }
         let mut buffers = Vec::new();
         for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
@@ -73,21 +73,21 @@ impl Recording {
                     }
                     Some(buffer) => buffer.clone(),
                     None => {
-                        let buffer = gpu.buffer(&spec.name, spec.bytes, STORAGE)?;
+                        let buffer = gpu.buffer(&spec.name, spec.bytes, STORAGE).await?;
                         store.0.insert(spec.name.clone(), buffer.clone());
                         buffer
                     }
                 },
             });
         }
-        warm::compile(gpu, program.launches.iter().map(|launch| launch.kernel.clone()))?;
+        warm::compile(gpu, program.launches.iter().map(|launch| launch.kernel.clone())).await?;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform)?;
+        let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform).await?;
         let mut table = vec![0u8; plan.params_bytes as usize];
         let mut steps = Vec::new();
         for (launch, &offset) in program.launches.iter().zip(&plan.params_offset) {
             table[offset as usize..offset as usize + launch.params.len()].copy_from_slice(&launch.params);
-            let pipeline = gpu.pipeline(&launch.kernel)?;
+            let pipeline = gpu.pipeline(&launch.kernel).await?;
             let entries: Vec<_> = launch
                 .kernel
                 .bindings
@@ -105,19 +105,22 @@ impl Recording {
                     wgpu::BindGroupEntry { binding: binding.index, resource }
                 })
                 .collect();
-            let bind_group = gpu.caught(|| {
+            let make = || {
                 gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(&launch.label),
                     layout: &pipeline.get_bind_group_layout(0),
                     entries: &entries,
                 })
-            });
-            let bind_group = bind_group
+            };
+            let bind_group = gpu
+                .caught(make)
+                .await
                 .map_err(|error| Error::Gpu(format!("{}: {}: {error}", launch.label, launch.kernel.label())))?;
             steps.push(Step { pipeline, bind_group, grid: launch.grid });
         }
         gpu.queue.write_buffer(&params, 0, &table);
-        let (uploads, downloads) = (Uploads::new(gpu, plan.uploads)?, Downloads::new(gpu, &plan.downloads)?);
+        let uploads = Uploads::new(gpu, plan.uploads).await?;
+        let downloads = Downloads::new(gpu, &plan.downloads).await?;
         gpu.check()?;
         Ok(Recording { buffers, steps, uploads, downloads })
     }
@@ -136,8 +139,8 @@ impl Recording {
     ///
     /// # Errors
     /// A lost device.
-    pub fn feed<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) -> Result<()> {
-        self.uploads.push(gpu, &self.buffers[view.buffer.0], view.offset, Self::bytes(view, data))
+    pub async fn feed<T: bytemuck::NoUninit>(&self, gpu: &Gpu, view: View, data: &[T]) -> Result<()> {
+        self.uploads.push(gpu, &self.buffers[view.buffer.0], view.offset, Self::bytes(view, data)).await
     }
 
     fn bytes<T: bytemuck::NoUninit>(view: View, data: &[T]) -> &[u8] {
@@ -204,8 +207,8 @@ impl Recording {
     ///
     /// # Errors
     /// A lost device, or an error that it reported.
-    pub fn read<T: bytemuck::AnyBitPattern>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
-        self.read_later(gpu, view).finish(gpu)
+    pub async fn read<T: bytemuck::AnyBitPattern>(&self, gpu: &Gpu, view: View) -> Result<Vec<T>> {
+        self.read_later(gpu, view).finish(gpu).await
     }
 
     /// Starts to copy a view back, as it is after what was submitted so far.

@@ -2,6 +2,7 @@
 //! that a step allocates nothing.
 
 use super::device::Gpu;
+use super::wait::Mark;
 use crate::graph::plan::Ring;
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -18,8 +19,8 @@ pub(super) struct Uploads {
 
 #[derive(Default)]
 struct State {
-    /// Those that can be written once the submission that copies from them is done; the oldest first.
-    waiting: VecDeque<(wgpu::Buffer, Option<wgpu::SubmissionIndex>)>,
+    /// Those that can be written once they are mapped: when the submission that copies from them is done. The oldest first.
+    waiting: VecDeque<(wgpu::Buffer, Mark)>,
     /// The one that is being written.
     open: Option<Open>,
 }
@@ -44,13 +45,13 @@ impl Uploads {
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn new(gpu: &Gpu, ring: Ring) -> Result<Uploads> {
+    pub(super) async fn new(gpu: &Gpu, ring: Ring) -> Result<Uploads> {
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let mut state = State::default();
         for i in 0..ring.count {
-            let buffer = gpu.buffer(&format!("upload {i}"), ring.bytes, usage)?;
-            buffer.map_async(wgpu::MapMode::Write, .., |_| {});
-            state.waiting.push_back((buffer, None));
+            let buffer = gpu.buffer(&format!("upload {i}"), ring.bytes, usage).await?;
+            let mapped = Mark::mapped(&buffer, wgpu::MapMode::Write, ring.bytes, None);
+            state.waiting.push_back((buffer, mapped));
         }
         Ok(Uploads { bytes: ring.bytes, state: Mutex::new(state) })
     }
@@ -60,7 +61,7 @@ impl Uploads {
     ///
     /// # Errors
     /// A lost device.
-    pub(super) fn push(&self, gpu: &Gpu, to: &wgpu::Buffer, offset: u64, data: &[u8]) -> Result<()> {
+    pub(super) async fn push(&self, gpu: &Gpu, to: &wgpu::Buffer, offset: u64, data: &[u8]) -> Result<()> {
         let bytes = data.len() as u64;
         if bytes > self.bytes {
             self.flush(gpu);
@@ -68,29 +69,25 @@ impl Uploads {
             gpu.queue.write_buffer(to, offset, data);
             return Ok(());
         }
-        let mut state = self.state.lock().expect("no panic while held");
-        if state.open.as_ref().is_some_and(|open| open.used + bytes > self.bytes) {
-            state.submit(gpu, |_| {});
-        }
-        if state.open.is_none() {
-            let (buffer, submission) = state.waiting.pop_front().expect("a ring has a buffer at least");
-            let waited = match submission.clone() {
-                Some(submission) => gpu.wait_for(submission),
-                None => gpu.wait_for(gpu.mark()), // never used: only its mapping is waited for
+        loop {
+            // Nobody holds the lock while it waits.
+            let oldest = {
+                let mut state = self.state.lock().expect("no panic while held");
+                if state.open.as_ref().is_some_and(|open| open.used + bytes > self.bytes) {
+                    state.submit(gpu, |_| {});
+                }
+                if let Some(open) = &mut state.open {
+                    return open.write(gpu, (to, offset), data);
+                }
+                state.waiting.front().expect("a ring has a buffer at least").1.clone()
             };
-            if let Err(error) = waited {
-                state.waiting.push_front((buffer, submission));
-                return Err(error);
+            oldest.over(gpu).await?;
+            let mut state = self.state.lock().expect("no panic while held");
+            if state.open.is_none() && state.waiting.front().is_some_and(|(_, mapped)| mapped.is_over()) {
+                let (buffer, _) = state.waiting.pop_front().expect("seen just now");
+                state.open = Some(Open { buffer, used: 0, copies: Vec::new() });
             }
-            state.open = Some(Open { buffer, used: 0, copies: Vec::new() });
         }
-        let open = state.open.as_mut().expect("opened above");
-        let range = open.buffer.get_mapped_range_mut(open.used..open.used + bytes);
-        let mut range = range.map_err(|e| Error::Gpu(format!("{}: writing for the device: {e}", gpu.info.name)))?;
-        range.copy_from_slice(data);
-        open.copies.push(Copy { from: open.used, to: to.clone(), offset, bytes });
-        open.used += Ring::room(bytes);
-        Ok(())
     }
 
     /// Submits what was written, if anything, and what `encode` adds after it.
@@ -107,6 +104,19 @@ impl Uploads {
     }
 }
 
+impl Open {
+    /// Writes bytes that go to a place of a buffer when this one is submitted. There is room for them.
+    fn write(&mut self, gpu: &Gpu, (to, offset): (&wgpu::Buffer, u64), data: &[u8]) -> Result<()> {
+        let bytes = data.len() as u64;
+        let range = self.buffer.get_mapped_range_mut(self.used..self.used + bytes);
+        let mut range = range.map_err(|e| Error::Gpu(format!("{}: writing for the device: {e}", gpu.info.name)))?;
+        range.copy_from_slice(data);
+        self.copies.push(Copy { from: self.used, to: to.clone(), offset, bytes });
+        self.used += Ring::room(bytes);
+        Ok(())
+    }
+}
+
 impl State {
     fn submit(&mut self, gpu: &Gpu, encode: impl FnOnce(&mut wgpu::CommandEncoder)) -> wgpu::SubmissionIndex {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -120,8 +130,8 @@ impl State {
         encode(&mut encoder);
         let submission = gpu.queue.submit([encoder.finish()]);
         if let Some(Open { buffer, .. }) = open {
-            buffer.map_async(wgpu::MapMode::Write, .., |_| {});
-            self.waiting.push_back((buffer, Some(submission.clone())));
+            let mapped = Mark::mapped(&buffer, wgpu::MapMode::Write, buffer.size(), Some(submission.clone()));
+            self.waiting.push_back((buffer, mapped));
         }
         submission
     }
@@ -138,11 +148,11 @@ impl Downloads {
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn new(gpu: &Gpu, rings: &[Ring]) -> Result<Downloads> {
+    pub(super) async fn new(gpu: &Gpu, rings: &[Ring]) -> Result<Downloads> {
         let mut free = Vec::new();
         for ring in rings {
             for i in 0..ring.count {
-                free.push(gpu.buffer(&format!("download {i} of {} bytes", ring.bytes), ring.bytes, DOWNLOAD)?);
+                free.push(gpu.buffer(&format!("download {i} of {} bytes", ring.bytes), ring.bytes, DOWNLOAD).await?);
             }
         }
         Ok(Downloads(Arc::new(Mutex::new(free))))
@@ -162,7 +172,7 @@ pub struct Reading {
     /// Where the buffer returns to, if it came from there.
     home: Option<Downloads>,
     bytes: u64,
-    submission: wgpu::SubmissionIndex,
+    mapped: Mark,
 }
 
 impl Reading {
@@ -183,16 +193,16 @@ impl Reading {
         });
         let submission =
             uploads.submit(gpu, |encoder| encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes));
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
-        Reading { staging, home, bytes, submission }
+        let mapped = Mark::mapped(&staging, wgpu::MapMode::Read, bytes, Some(submission));
+        Reading { staging, home, bytes, mapped }
     }
 
     /// Waits for the bytes, and for nothing that was submitted after them.
     ///
     /// # Errors
     /// A lost device, or an error that it reported.
-    pub fn finish<T: bytemuck::AnyBitPattern>(self, gpu: &Gpu) -> Result<Vec<T>> {
-        gpu.wait_for(self.submission.clone())?;
+    pub async fn finish<T: bytemuck::AnyBitPattern>(self, gpu: &Gpu) -> Result<Vec<T>> {
+        self.mapped.over(gpu).await?;
         let mapped = self.staging.get_mapped_range(0..self.bytes);
         let mapped = mapped.map_err(|e| Error::Gpu(format!("{}: reading back: {e}", gpu.info.name)))?;
         Ok(mapped.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())

@@ -27,7 +27,7 @@ impl Timer {
     ///
     /// # Errors
     /// Out of memory.
-    pub fn new(gpu: &Gpu, passes: usize) -> Result<Option<Timer>> {
+    pub async fn new(gpu: &Gpu, passes: usize) -> Result<Option<Timer>> {
         if !gpu.features.contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
@@ -38,9 +38,9 @@ impl Timer {
             gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label, ty, count })
         });
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = gpu.buffer("timestamps", 8 * queries as u64, usage)?;
-        let (uploads, ring) = (Uploads::new(gpu, Ring::default())?, Ring { bytes: 8 * queries as u64, count: 1 });
-        let downloads = Downloads::new(gpu, &[ring])?;
+        let resolved = gpu.buffer("timestamps", 8 * queries as u64, usage).await?;
+        let uploads = Uploads::new(gpu, Ring::default()).await?;
+        let downloads = Downloads::new(gpu, &[Ring { bytes: 8 * queries as u64, count: 1 }]).await?;
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         Ok(Some(Timer { sets: sets.collect(), resolved, uploads, downloads, period }))
     }
@@ -55,7 +55,7 @@ impl Timer {
     }
 
     /// Begin and end of the passes of the last submission, seconds from the first begin.
-    fn read(&self, gpu: &Gpu, passes: usize) -> Result<Vec<[f64; 2]>> {
+    async fn read(&self, gpu: &Gpu, passes: usize) -> Result<Vec<[f64; 2]>> {
         let queries = 2 * passes;
         self.uploads.submit(gpu, |encoder| {
             for (i, set) in self.sets.iter().enumerate().take(queries.div_ceil(MOST_QUERIES)) {
@@ -64,7 +64,7 @@ impl Timer {
             }
         });
         let from = (&self.resolved, 0, 8 * queries as u64);
-        let ticks: Vec<u64> = Reading::start(gpu, from, &self.uploads, &self.downloads).finish(gpu)?;
+        let ticks: Vec<u64> = Reading::start(gpu, from, &self.uploads, &self.downloads).finish(gpu).await?;
         let seconds = |t: u64| t.wrapping_sub(ticks[0]) as i64 as f64 * self.period;
         Ok(ticks.chunks_exact(2).map(|pair| [seconds(pair[0]), seconds(pair[1])]).collect())
     }
@@ -86,21 +86,21 @@ impl Recording {
     ///
     /// # Errors
     /// A lost device.
-    pub fn time(&self, gpu: &Gpu, repeats: usize, timer: Option<&Timer>) -> Result<Timing> {
+    pub async fn time(&self, gpu: &Gpu, repeats: usize, timer: Option<&Timer>) -> Result<Timing> {
         self.flush(gpu);
         let steps: Vec<&Step> = (0..repeats).flat_map(|_| &self.steps).collect();
-        timed(gpu, &[&steps], timer)
+        timed(gpu, &[&steps], timer).await
     }
 
     /// Runs all launches once, each in a compute pass of its own, and waits.
     ///
     /// # Errors
     /// A lost device.
-    pub fn time_passes(&self, gpu: &Gpu, timer: Option<&Timer>) -> Result<Timing> {
+    pub async fn time_passes(&self, gpu: &Gpu, timer: Option<&Timer>) -> Result<Timing> {
         self.flush(gpu);
         let steps: Vec<[&Step; 1]> = self.steps.iter().map(|step| [step]).collect();
         let passes: Vec<&[&Step]> = steps.iter().map(|step| &step[..]).collect();
-        timed(gpu, &passes, timer)
+        timed(gpu, &passes, timer).await
     }
 
     /// Wall time of each launch alone, in seconds: the least of `repeats` runs, each submitted and waited for. The cost of
@@ -108,12 +108,12 @@ impl Recording {
     ///
     /// # Errors
     /// A lost device.
-    pub fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
+    pub async fn time_launches(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>> {
         self.flush(gpu);
         let mut least = vec![f64::INFINITY; self.steps.len()];
         for _ in 0..repeats {
             for (step, least) in self.steps.iter().zip(&mut least) {
-                *least = least.min(timed(gpu, &[&[step]], None)?.wall);
+                *least = least.min(timed(gpu, &[&[step]], None).await?.wall);
             }
         }
         Ok(least)
@@ -124,11 +124,11 @@ impl Recording {
 ///
 /// # Errors
 /// A lost device.
-pub fn time_nothing(gpu: &Gpu) -> Result<f64> {
-    Ok(timed(gpu, &[&[]], None)?.wall)
+pub async fn time_nothing(gpu: &Gpu) -> Result<f64> {
+    Ok(timed(gpu, &[&[]], None).await?.wall)
 }
 
-fn timed(gpu: &Gpu, passes: &[&[&Step]], timer: Option<&Timer>) -> Result<Timing> {
+async fn timed(gpu: &Gpu, passes: &[&[&Step]], timer: Option<&Timer>) -> Result<Timing> {
     let start = Instant::now();
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     for (i, steps) in passes.iter().enumerate() {
@@ -138,8 +138,11 @@ fn timed(gpu: &Gpu, passes: &[&[&Step]], timer: Option<&Timer>) -> Result<Timing
     }
     gpu.queue.submit([encoder.finish()]);
     let host = start.elapsed().as_secs_f64();
-    gpu.wait()?;
+    gpu.wait().await?;
     let wall = start.elapsed().as_secs_f64();
-    let passes = timer.map(|timer| timer.read(gpu, passes.len())).transpose()?;
+    let passes = match timer {
+        Some(timer) => Some(timer.read(gpu, passes.len()).await?),
+        None => None,
+    };
     Ok(Timing { wall, host, passes })
 }

@@ -17,22 +17,29 @@ const COMPILED: Duration = Duration::from_millis(10);
 /// Bytes of the buffers of an empty dispatch: more than any kernel's parameters.
 const BYTES: u64 = 4096;
 
+/// Compilation is work of the processor, here of threads that are joined when it is over: this is the one place behind
+/// the binary's edge where a thread may wait by itself for what is asynchronous. Where there are no threads, as in a
+/// browser, kernels are compiled one after the other when their pipelines are made.
+fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
+    pollster::block_on(work)
+}
+
 /// Compiles kernels that this device has not met, on as many cores as there are.
 ///
 /// # Errors
 /// What the driver's compiler says.
-pub(super) fn compile(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>>) -> Result<()> {
+pub(super) async fn compile(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>>) -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut new: Vec<Arc<Kernel>> = kernels.filter(|k| !gpu.knows(k) && seen.insert(k.source.clone())).collect();
-    if new.len() < 2 {
-        return Ok(()); // made, and compiled, where it is used
+    if new.len() < 2 || cfg!(target_arch = "wasm32") {
+        return Ok(()); // made, and compiled, where they are used
     }
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(new.len());
     std::thread::scope(|scope| {
         let work = || -> Result<()> {
             while let Some(kernel) = new.get(next.fetch_add(1, Ordering::Relaxed)) {
-                gpu.pipeline(kernel)?;
+                on_this_thread(gpu.pipeline(kernel))?;
             }
             Ok(())
         };
@@ -41,17 +48,17 @@ pub(super) fn compile(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>>) -> 
     })?;
     if gpu.info.name.contains("llvmpipe") {
         new.sort_by_key(|kernel| kernel.source.len());
-        first_dispatches(gpu, &new)?;
+        first_dispatches(gpu, &new).await?;
     }
     Ok(())
 }
 
 /// Dispatches every kernel once, doing nothing. The shortest tells whether they must be compiled; then both devices take
 /// from the longest on.
-fn first_dispatches(gpu: &Gpu, kernels: &[Arc<Kernel>]) -> Result<()> {
+async fn first_dispatches(gpu: &Gpu, kernels: &[Arc<Kernel>]) -> Result<()> {
     let (shortest, rest) = kernels.split_first().expect("two at least");
     let begin = Instant::now();
-    dispatch_nothing(gpu, shortest)?;
+    dispatch_nothing(gpu, shortest).await?;
     if begin.elapsed() < COMPILED {
         return Ok(());
     }
@@ -62,14 +69,14 @@ fn first_dispatches(gpu: &Gpu, kernels: &[Arc<Kernel>]) -> Result<()> {
     };
     std::thread::scope(|scope| {
         let helper = scope.spawn(|| -> Result<()> {
-            let second = gpu.second()?;
+            let second = on_this_thread(gpu.second())?;
             while let Some(kernel) = take() {
-                dispatch_nothing(&second, kernel)?;
+                on_this_thread(dispatch_nothing(&second, kernel))?;
             }
             Ok(())
         });
         while let Some(kernel) = take() {
-            dispatch_nothing(gpu, kernel)?;
+            on_this_thread(dispatch_nothing(gpu, kernel))?;
         }
         // What the second device could not do, the first does when it comes to it.
         helper.join().expect("no panic in there").or(Ok(()))
@@ -77,8 +84,8 @@ fn first_dispatches(gpu: &Gpu, kernels: &[Arc<Kernel>]) -> Result<()> {
 }
 
 /// One group of a kernel whose parameters are all zero: there are no elements, and nothing is read or written.
-fn dispatch_nothing(gpu: &Gpu, kernel: &Kernel) -> Result<()> {
-    let pipeline = gpu.pipeline(kernel)?;
+async fn dispatch_nothing(gpu: &Gpu, kernel: &Kernel) -> Result<()> {
+    let pipeline = gpu.pipeline(kernel).await?;
     let buffer = |usage| {
         let descriptor =
             wgpu::BufferDescriptor { label: Some("nothing"), size: BYTES, usage, mapped_at_creation: false };
@@ -111,5 +118,5 @@ fn dispatch_nothing(gpu: &Gpu, kernel: &Kernel) -> Result<()> {
         pass.dispatch_workgroups(1, 1, 1);
     }
     gpu.queue.submit([encoder.finish()]);
-    gpu.wait()
+    gpu.wait().await
 }

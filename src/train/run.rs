@@ -55,28 +55,28 @@ pub struct FinishedRun {
 }
 
 impl Run {
-    /// Checks configuration and data, takes the number of classes from the data set, opens an adapter meanwhile, and makes
-    /// the run folder, which does not stay if there is no adapter.
+    /// Checks configuration and data, takes the number of classes from the data set, waits meanwhile for an adapter to
+    /// be opened, and makes the run folder, which does not stay if there is no adapter.
     ///
     /// # Errors
     /// Whatever is wrong with one of them.
-    pub fn create(
+    pub async fn create(
         mut config: RunConfig,
         out: &Path,
-        adapter: impl FnOnce() -> Result<Gpu> + Send,
+        adapter: impl Future<Output = Result<Gpu>>,
     ) -> Result<(Run, Gpu)> {
         config.validate()?;
-        let (prepared, gpu) = std::thread::scope(|scope| {
-            let opening = scope.spawn(adapter);
-            let mut prepare = || {
-                let (dataset, steps_per_epoch) = open_data(&mut config)?;
-                let start = Checkpoint::initial(&config, data_state(&*dataset));
-                let folder = RunFolder::create(out, &config)?;
-                Ok::<_, Error>((dataset, steps_per_epoch, start, folder))
-            };
-            (prepare(), opening.join().expect("no panic in there"))
+        let out = out.to_path_buf();
+        let preparing = std::thread::spawn(move || {
+            let (dataset, steps_per_epoch) = open_data(&mut config)?;
+            let start = Checkpoint::initial(&config, data_state(&*dataset));
+            let folder = RunFolder::create(&out, &config)?;
+            Ok::<_, Error>((config, dataset, steps_per_epoch, start, folder))
         });
-        let (dataset, steps_per_epoch, start, folder) = prepared?;
+        let gpu = adapter.await;
+        // What is left is work of the processor, on the thread above.
+        let prepared = preparing.join().expect("no panic in there");
+        let (config, dataset, steps_per_epoch, start, folder) = prepared?;
         let gpu = match gpu {
             Ok(gpu) => gpu,
             Err(error) => {
@@ -143,7 +143,7 @@ impl Run {
     /// # Errors
     /// What does not fit the adapter, before anything is allocated; a lost device; data that cannot be read; a folder
     /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
-    pub fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<FinishedRun> {
+    pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<FinishedRun> {
         let (first, total) = (self.step(), self.total_steps());
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
         let network = config.network.network()?;
@@ -158,7 +158,7 @@ impl Run {
         let mut uses = training.uses.clone();
         evaluation.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
         let tuning = if first > 0 { &Tuning::Off } else { tuning }; // where a run without choices goes on
-        let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first)?;
+        let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first).await?;
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
@@ -166,8 +166,8 @@ impl Run {
 
         let before = gpu.allocated();
         let mut store = Store::default();
-        let mut engine = Engine::of(gpu, &request, training, &mut store)?;
-        let evaluator = Engine::of(gpu, &forward, evaluation, &mut store)?;
+        let mut engine = Engine::of(gpu, &request, training, &mut store).await?;
+        let evaluator = Engine::of(gpu, &forward, evaluation, &mut store).await?;
         engine.set_parameters(&start.parameters)?;
         engine.set_moments(&start.adam_m, &start.adam_v)?;
         engine.set_normaliser(&Normaliser::new(dataset.mean(), dataset.std()));
@@ -200,7 +200,7 @@ impl Run {
         let mut pending: VecDeque<(u64, Vec<(usize, Reading)>)> = VecDeque::new();
         for step in first + 1..=total {
             let (_, batch) = loader.next().expect("training batches never end")?;
-            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step)?));
+            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step).await?));
 
             let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
             let every = config.training.checkpoint_every;
@@ -210,7 +210,7 @@ impl Run {
                 let (step, readings) = pending.pop_front().expect("not empty");
                 let mut scores = None;
                 for (images, reading) in readings {
-                    add(&mut scores, session.engine.finish_scores(reading, images)?);
+                    add(&mut scores, session.engine.finish_scores(reading, images).await?);
                 }
                 let scores = scores.expect("one part at least");
                 let loss = session.finite(&scores, step)?;
@@ -224,14 +224,14 @@ impl Run {
             if epoch_ends || run_ends {
                 let trained = epoch_scores.take().expect("at least this step's");
                 session.log_epoch(step, &config.data.train_split, &trained)?;
-                let evaluated = session.evaluate(&dataset, step)?;
+                let evaluated = session.evaluate(&dataset, step).await?;
                 session.log_epoch(step, &config.data.eval_split, &evaluated)?;
                 let epoch = step as f64 / steps_per_epoch as f64;
                 progress.note(&format!("epoch {epoch:.1}, {}: {}", config.data.eval_split, describe(&evaluated)));
                 evaluation = Some(evaluated);
             }
             if saves {
-                session.save(step, &batch)?;
+                session.save(step, &batch).await?;
             }
             if epoch_ends || saves {
                 progress.pause_over();
@@ -240,7 +240,7 @@ impl Run {
         progress.finish();
         let evaluation = match evaluation {
             Some(evaluation) => evaluation,
-            None => session.evaluate(&dataset, total)?, // the run was over already
+            None => session.evaluate(&dataset, total).await?, // the run was over already
         };
         let (epoch, seconds) = (total / steps_per_epoch, begun.elapsed().as_secs_f64());
         session.folder.log(&Event::End { step: total, epoch, seconds })?;
@@ -262,18 +262,18 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Submits a step; gives what its scores will come from, part by part.
-    fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Result<Vec<(usize, Reading)>> {
+    async fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Result<Vec<(usize, Reading)>> {
         let engine = &self.engine;
-        engine.set_step(hyper, step, 1.0)?;
+        engine.set_step(hyper, step, 1.0).await?;
         if engine.parts == 1 {
-            engine.feed(batch)?;
+            engine.feed(batch).await?;
             engine.run();
             return Ok(vec![(batch.n, engine.scores_later())]);
         }
         let mut readings = Vec::new();
         for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
-            engine.feed(batch)?;
-            engine.pass_part(part == 0)?;
+            engine.feed(batch).await?;
+            engine.pass_part(part == 0).await?;
             readings.push((batch.n, engine.scores_later()));
         }
         engine.update();
@@ -297,20 +297,20 @@ impl Session<'_> {
     }
 
     /// Scores on the whole evaluation split.
-    fn evaluate(&self, dataset: &Arc<dyn Dataset>, step: u64) -> Result<Scores> {
+    async fn evaluate(&self, dataset: &Arc<dyn Dataset>, step: u64) -> Result<Scores> {
         let mut sums = None;
         for item in Loader::eval(dataset, &self.config.data.eval_split, self.evaluator.batch)? {
-            let scores = self.forward(&item?.1)?;
+            let scores = self.forward(&item?.1).await?;
             self.finite(&scores, step)?;
             add(&mut sums, scores);
         }
         sums.ok_or_else(|| Error::Data(format!("split {} holds no picture", self.config.data.eval_split)))
     }
 
-    fn forward(&self, batch: &Batch) -> Result<Scores> {
-        self.evaluator.feed(batch)?;
+    async fn forward(&self, batch: &Batch) -> Result<Scores> {
+        self.evaluator.feed(batch).await?;
         self.evaluator.run();
-        self.evaluator.scores(batch.n)
+        self.evaluator.scores(batch.n).await
     }
 
     fn log_epoch(&mut self, step: u64, split: &str, scores: &Scores) -> Result<()> {
@@ -326,12 +326,12 @@ impl Session<'_> {
 
     /// Saves the run after `step` steps. The loss of a step is that before its update, so the updated network is tried
     /// once more on the step's `batch`: a checkpoint is always one with which training can go on.
-    fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
+    async fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
         for part in batch.parts(self.engine.parts) {
-            self.finite(&self.forward(&part)?, step)?;
+            self.finite(&self.forward(&part).await?, step)?;
         }
-        let parameters = self.engine.parameters()?;
-        let (adam_m, adam_v) = self.engine.moments()?;
+        let parameters = self.engine.parameters().await?;
+        let (adam_m, adam_v) = self.engine.moments().await?;
         for (what, tensors) in
             [("", &parameters), ("Adam's mean gradient of ", &adam_m), ("Adam's mean square of ", &adam_v)]
         {
@@ -356,7 +356,14 @@ impl Session<'_> {
 
 /// The kernel variants of a run: those that it has used so far; for a new run those that `tuning` says, which the folder
 /// keeps from now on.
-fn decide(gpu: &Gpu, folder: &RunFolder, resumed: bool, uses: &Uses, tuning: &Tuning, steps: u64) -> Result<Choices> {
+async fn decide(
+    gpu: &Gpu,
+    folder: &RunFolder,
+    resumed: bool,
+    uses: &Uses,
+    tuning: &Tuning,
+    steps: u64,
+) -> Result<Choices> {
     let path = choices_path(folder.root());
     if resumed {
         match tune::cache::read(&path, &gpu.target) {
@@ -366,7 +373,7 @@ fn decide(gpu: &Gpu, folder: &RunFolder, resumed: bool, uses: &Uses, tuning: &Tu
         }
     }
     let step: f64 = uses.iter().map(|(key, used)| key.flops() * used.launches as f64).sum();
-    let chosen = tune::choose(gpu, uses, tuning, step * steps as f64, tune::cache::folder().as_deref())?;
+    let chosen = tune::choose(gpu, uses, tuning, step * steps as f64, tune::cache::folder().as_deref()).await?;
     eprintln!("{}", chosen.origin);
     tune::cache::write(&path, &gpu.target, &chosen.choices)?;
     Ok(chosen.choices)

@@ -53,7 +53,7 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
-pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
+pub async fn analyse(gpu: &Gpu, options: &AnalyseOptions<'_>) -> Result<Analysis> {
     let config = read_config(options.run)?;
     let (trained, path) = load(options)?;
     let description = trained.state.network.clone();
@@ -115,10 +115,10 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
     let plain = Request::forward(&network, &schedule, BATCH, &gpu.target);
     let request = Request { choices: &choices, taps: &taps, ..plain };
     let request = Request { batch: BATCH.min(largest_batch(&request)?.max(1)), ..request };
-    let after = Engine::new(gpu, &request, &mut Store::default())?;
+    let after = Engine::new(gpu, &request, &mut Store::default()).await?;
     let mut store = Store::default();
     after.share_inputs(&mut store);
-    let mut engines = [after, Engine::new(gpu, &request, &mut store)?];
+    let mut engines = [after, Engine::new(gpu, &request, &mut store).await?];
     engines[0].set_normaliser(&normaliser);
     engines[0].set_parameters(&trained.parameters)?;
     engines[1].set_parameters(&untrained)?;
@@ -132,7 +132,7 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
             "The readout exists from step {first} on: step 0 of the statistics is step {first} of the run."
         ));
     }
-    let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut store)?;
+    let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut store).await?;
     let loader = Loader::in_order(&data, options.split, request.batch, schedule.shows_next())?;
     let (begun, mut said) = (Instant::now(), Instant::now());
     stream(&engines, loader, &mut [&mut statistics], |done| {
@@ -141,8 +141,9 @@ pub fn analyse(gpu: &Gpu, options: &AnalyseOptions) -> Result<Analysis> {
             eprintln!("{done}/{images} pictures, {:.0} s left", (images - done) as f64 / rate);
             said = Instant::now();
         }
-    })?;
-    let statistics = statistics.finish()?;
+    })
+    .await?;
+    let statistics = statistics.finish().await?;
 
     let json = |e: serde_json::Error| Error::Config(format!("the report: {e}"));
     let meta = Meta {

@@ -119,34 +119,45 @@ impl Golden {
         Readout::new(self.trained.readout_weight.clone(), classes, features)
     }
 
-    /// Hands on all samples in batches of `width`, of which the last may be padded.
-    pub fn batches(&self, width: usize, mut take: impl FnMut(&ActivityBatch) -> Result<()>) -> Result<()> {
+    /// All samples in batches of `width`, of which the last may be padded.
+    pub fn batches(&self, width: usize) -> impl Iterator<Item = Samples> {
         let samples = self.trained.samples;
-        for first in (0..samples).step_by(width) {
+        (0..samples).step_by(width).map(move |first| {
             let batch = first..(first + width).min(samples);
-            let trained = image_innermost(&self.trained, batch.clone(), width);
-            let untrained = image_innermost(&self.untrained, batch.clone(), width);
             let mut labels: Vec<u32> = self.trained.labels[batch.clone()].iter().map(|&label| label as u32).collect();
             labels.resize(width, 0);
-            take(&ActivityBatch {
-                width,
-                images: batch.len(),
-                labels: &labels,
-                trained: Activity { logits: &trained.0, representations: &trained.1 },
-                untrained: Activity { logits: &untrained.0, representations: &untrained.1 },
-            })?;
-        }
-        Ok(())
+            let of = |extraction: &Extraction| image_innermost(extraction, batch.clone(), width);
+            Samples { images: batch.len(), labels, trained: of(&self.trained), untrained: of(&self.untrained) }
+        })
     }
 
     /// The statistics as streamed on the CPU, in batches of `width`.
     pub fn streamed(&self, width: usize) -> Result<Statistics> {
         let mut stream = Stream::new(self.readout()?, self.trained.samples, self.trained.timesteps);
-        self.batches(width, |batch| {
-            stream.add(batch);
-            Ok(())
-        })?;
+        self.batches(width).for_each(|samples| stream.add(&samples.batch()));
         stream.finish()
+    }
+}
+
+/// Samples of a golden, one batch of them.
+pub struct Samples {
+    images: usize,
+    labels: Vec<u32>,
+    /// Logits and representations, image innermost.
+    trained: (Vec<f32>, Vec<f32>),
+    untrained: (Vec<f32>, Vec<f32>),
+}
+
+impl Samples {
+    /// They, as streams take them.
+    pub fn batch(&self) -> ActivityBatch<'_> {
+        ActivityBatch {
+            width: self.labels.len(),
+            images: self.images,
+            labels: &self.labels,
+            trained: Activity { logits: &self.trained.0, representations: &self.trained.1 },
+            untrained: Activity { logits: &self.untrained.0, representations: &self.untrained.1 },
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
-use crate::stream::{Portion, Sink};
+use crate::stream::{Pending, Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
@@ -161,7 +161,7 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
-    pub fn new(
+    pub async fn new(
         gpu: &'g Gpu,
         readout: Readout,
         samples: usize,
@@ -234,7 +234,7 @@ impl<'g> GpuStream<'g> {
         let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
         // The tables start at zero, as new buffers do.
-        let recording = Recording::new(gpu, &b.program, &plan, store)?;
+        let recording = Recording::new(gpu, &b.program, &plan, store).await?;
         if gpu.checked() {
             recording.poison(gpu, &b.program);
         }
@@ -269,21 +269,21 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn add(&mut self, batch: &ActivityBatch) -> Result<()> {
+    pub async fn add(&mut self, batch: &ActivityBatch<'_>) -> Result<()> {
         assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
         for (to, of) in [(self.trained, batch.trained), (self.untrained, batch.untrained)] {
             self.recording.write(self.gpu, to.logits, of.logits);
             self.recording.write(self.gpu, to.representations, of.representations);
         }
         self.recording.write(self.gpu, self.labels, batch.labels);
-        self.run(self.first, batch.images)?;
-        self.gpu.wait()
+        self.run(self.first, batch.images).await?;
+        self.gpu.wait().await
     }
 
     /// Submits the kernels for a batch of which all is on the device.
-    fn run(&mut self, first: usize, images: usize) -> Result<()> {
+    async fn run(&mut self, first: usize, images: usize) -> Result<()> {
         assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
-        self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32])?;
+        self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
         self.recording.run(self.gpu);
         self.first = first + images;
         Ok(())
@@ -293,23 +293,24 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn accumulator(&self) -> Result<Accumulator> {
-        let read = |view: View| self.recording.read::<u32>(self.gpu, view);
-        let sums = |view: View| self.recording.read::<[f32; 2]>(self.gpu, view);
-        let tally =
-            |[values, counts]: [View; 2]| -> Result<Tally> { Ok(Tally { sums: sums(values)?, counts: read(counts)? }) };
+    pub async fn accumulator(&self) -> Result<Accumulator> {
+        let read = async |view: View| self.recording.read::<u32>(self.gpu, view).await;
+        let sums = async |view: View| self.recording.read::<[f32; 2]>(self.gpu, view).await;
+        let tally = async |[values, counts]: [View; 2]| -> Result<Tally> {
+            Ok(Tally { sums: sums(values).await?, counts: read(counts).await? })
+        };
         let mut accumulator = Accumulator::new(self.samples, self.layout.timesteps, self.readout.classes());
         let of = &self.tables;
-        accumulator.records = read(of.records)?;
-        accumulator.counts = read(of.counts)?;
-        accumulator.counts_init = read(of.counts_init)?;
-        accumulator.values = tally(of.values)?;
-        accumulator.values_init = tally(of.values_init)?;
-        accumulator.picked = tally(of.picked)?;
-        accumulator.pairs.later = read(of.later)?;
-        accumulator.pairs.voiced = read(of.voiced)?;
-        accumulator.pairs.all = sums(of.all)?;
-        accumulator.pairs.own = sums(of.own)?;
+        accumulator.records = read(of.records).await?;
+        accumulator.counts = read(of.counts).await?;
+        accumulator.counts_init = read(of.counts_init).await?;
+        accumulator.values = tally(of.values).await?;
+        accumulator.values_init = tally(of.values_init).await?;
+        accumulator.picked = tally(of.picked).await?;
+        accumulator.pairs.later = read(of.later).await?;
+        accumulator.pairs.voiced = read(of.voiced).await?;
+        accumulator.pairs.all = sums(of.all).await?;
+        accumulator.pairs.own = sums(of.own).await?;
         Ok(accumulator)
     }
 
@@ -317,14 +318,14 @@ impl<'g> GpuStream<'g> {
     ///
     /// # Errors
     /// A lost device; an accumulation that is not complete, or met numbers that are not finite.
-    pub fn finish(&self) -> Result<Statistics> {
-        self.accumulator()?.finish(&self.readout)
+    pub async fn finish(&self) -> Result<Statistics> {
+        self.accumulator().await?.finish(&self.readout)
     }
 }
 
 impl Sink for GpuStream<'_> {
-    fn take(&mut self, portion: &Portion) -> Result<()> {
-        self.run(portion.first, portion.batch.n)
+    fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
+        Box::pin(self.run(portion.first, portion.batch.n))
     }
 }
 
@@ -332,16 +333,18 @@ impl Sink for GpuStream<'_> {
 ///
 /// # Errors
 /// What the device says.
-pub fn accumulate(gpu: &Gpu, golden: &Golden, width: usize) -> Result<Accumulator> {
-    stream(gpu, golden, width)?.accumulator()
+pub async fn accumulate(gpu: &Gpu, golden: &Golden, width: usize) -> Result<Accumulator> {
+    stream(gpu, golden, width).await?.accumulator().await
 }
 
-fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'g>> {
+async fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'g>> {
     let (samples, timesteps) = golden.extent();
     let readout = golden.readout()?;
     let layout = Layout::dense(&readout, timesteps, width);
-    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut Store::default())?;
-    golden.batches(width, |batch| stream.add(batch))?;
+    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).await?;
+    for samples in golden.batches(width) {
+        stream.add(&samples.batch()).await?;
+    }
     Ok(stream)
 }
 
@@ -349,6 +352,6 @@ fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuStream<'
 ///
 /// # Errors
 /// What the device says; statistics that cannot be finished.
-pub fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Agreement> {
-    golden.check(&stream(gpu, golden, 64)?.finish()?)
+pub async fn check_golden(gpu: &Gpu, golden: &Golden) -> Result<Agreement> {
+    golden.check(&stream(gpu, golden, 64).await?.finish().await?)
 }

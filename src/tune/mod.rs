@@ -162,7 +162,7 @@ impl Compiler<'_> {
 /// # Errors
 /// A shape that no variant was found to compute right, the present one included: the network must not run on such a driver. A
 /// lost device.
-pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut TuneOptions) -> Result<Tuned> {
+pub async fn tune(gpu: &Gpu, uses: &Uses, options: &mut TuneOptions<'_>) -> Result<Tuned> {
     let begin = (options.clock)();
     let (choices, trials) = (Choices::default(), Vec::new());
     let mut tuned = Tuned { choices, trials, shapes: 0, left: 0, before_ms: 0.0, after_ms: 0.0, seconds: 0.0 };
@@ -170,7 +170,7 @@ pub fn tune(gpu: &Gpu, uses: &Uses, options: &mut TuneOptions) -> Result<Tuned> 
     for (key, used) in worth(uses) {
         let left = options.seconds - ((options.clock)() - begin);
         let before = tuned.trials.len();
-        let best = shape(gpu, &key, &used, left, options, &mut compiler, &mut tuned.trials)?;
+        let best = shape(gpu, &key, &used, left, options, &mut compiler, &mut tuned.trials).await?;
         for trial in &tuned.trials[before..] {
             (options.progress)(trial);
         }
@@ -220,13 +220,13 @@ fn refuse_if_wrong(gpu: &Gpu, trials: &[Trial]) -> Result<()> {
 
 /// Tries the candidates of one shape within `left` seconds; gives the best one's trial and its share of the present choice's
 /// time, or `None` if not even the present choice could be measured.
-fn shape(
+async fn shape(
     gpu: &Gpu,
     key: &Key,
     used: &Use,
     left: f64,
-    options: &mut TuneOptions,
-    compiler: &mut Compiler,
+    options: &mut TuneOptions<'_>,
+    compiler: &mut Compiler<'_>,
     trials: &mut Vec<Trial>,
 ) -> Result<Option<(usize, f64)>> {
     let (target, clock) = (&gpu.target, options.clock);
@@ -284,7 +284,7 @@ fn shape(
         }
         let started = clock();
         let alter = |result: &mut [f32]| (options.alter)(key, &variant, result);
-        let verdict = bench.run(&prepared, best.as_ref().map(|b| &b.0), &alter);
+        let verdict = bench.run(&prepared, best.as_ref().map(|b| &b.0), &alter).await;
         let compile = clock() - started;
         compiler.learn(&source, compile);
         trial.compile_ms = Some(compile * 1e3);
@@ -294,7 +294,7 @@ fn shape(
         };
         match verdict {
             Err(error) => {
-                gpu.wait()?; // a lost device ends it; a variant that the driver refuses does not
+                gpu.wait().await?; // a lost device ends it; a variant that the driver refuses does not
                 trial.outcome = Fate::Refused(error.to_string());
             }
             Ok(Verdict::Wrong(error)) => (trial.error, trial.outcome) = (Some(error), Fate::Wrong),
@@ -305,7 +305,7 @@ fn shape(
                     None => 1.0,
                     Some((present, at)) => {
                         let spare = (share - (clock() - begin)).clamp(0.0, 0.5);
-                        let ratio = bench.compare(present, &mut runner, spare)?;
+                        let ratio = bench.compare(present, &mut runner, spare).await?;
                         timed(&mut trials[*at], present.seconds);
                         ratio
                     }
@@ -346,7 +346,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// A file of choices that cannot be used; a shape that no variant computes right (see [`tune`]); a lost device.
-pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option<&Path>) -> Result<Chosen> {
+pub async fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option<&Path>) -> Result<Chosen> {
     let target = &gpu.target;
     let complete = |known: &Choices| {
         let all = uses.iter().map(|(key, used)| (*key, known.tuned.get(key).copied().unwrap_or(used.variant)));
@@ -380,7 +380,7 @@ pub fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: Option
             let begin = Instant::now();
             let clock = || begin.elapsed().as_secs_f64();
             let mut options = TuneOptions { seconds, clock: &clock, progress: &mut |_| (), alter: &|_, _, _| () };
-            let found = tune(gpu, &missing, &mut options)?;
+            let found = tune(gpu, &missing, &mut options).await?;
             cache::remember(folder, target, &found.choices);
             all.tuned.extend(&found.choices.tuned);
             let (shapes, left, took) = (found.shapes, found.left, found.seconds);

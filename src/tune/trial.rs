@@ -145,17 +145,22 @@ impl<'g> Workbench<'g> {
     ///
     /// # Errors
     /// What the driver refuses; a lost device.
-    pub fn run(&mut self, prepared: &Prepared, other: Option<&Runner>, alter: &dyn Fn(&mut [f32])) -> Result<Verdict> {
+    pub async fn run(
+        &mut self,
+        prepared: &Prepared,
+        other: Option<&Runner>,
+        alter: &dyn Fn(&mut [f32]),
+    ) -> Result<Verdict> {
         let (gpu, Prepared { program, views }) = (self.gpu, prepared);
         let fresh = self.store.get("result").is_none();
-        let recording = Recording::new(gpu, program, &Plan::new(program, true), &mut self.store)?;
+        let recording = Recording::new(gpu, program, &Plan::new(program, true), &mut self.store).await?;
         if fresh {
             recording.write(gpu, views[0], &self.operands[0]);
             recording.write(gpu, views[1], &self.operands[1]);
         }
         recording.write(gpu, views[2], &vec![f32::NAN; counts(&self.key).result]); // what is not written shows
         recording.run(gpu);
-        let mut result: Vec<f32> = recording.read(gpu, views[2])?;
+        let mut result: Vec<f32> = recording.read(gpu, views[2]).await?;
         alter(&mut result);
         let picked = self.sample.iter().map(|&(i, exact)| (exact, result[i]));
         let sampled = difference(picked);
@@ -171,15 +176,15 @@ impl<'g> Workbench<'g> {
         }
         let first = usize::from(program.launches[0].packs_weight);
         let mut runner = Runner { recording, first, result, seconds: 0.0, error };
-        runner.seconds = self.time(&runner, 1)?;
+        runner.seconds = self.time(&runner, 1).await?;
         Ok(Verdict::Right(Box::new(runner)))
     }
 
     /// Seconds of one run, from submission to completion, in the mean over `times` in one submission.
-    fn time(&self, runner: &Runner, times: usize) -> Result<f64> {
+    async fn time(&self, runner: &Runner, times: usize) -> Result<f64> {
         let begin = Instant::now();
         runner.recording.run_from(self.gpu, runner.first, times);
-        self.gpu.wait()?;
+        self.gpu.wait().await?;
         Ok(begin.elapsed().as_secs_f64() / times as f64)
     }
 
@@ -188,13 +193,13 @@ impl<'g> Workbench<'g> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn compare(&self, present: &mut Runner, candidate: &mut Runner, seconds: f64) -> Result<f64> {
+    pub async fn compare(&self, present: &mut Runner, candidate: &mut Runner, seconds: f64) -> Result<f64> {
         let begin = Instant::now();
         let times = (LEAST_RUN / present.seconds.min(candidate.seconds)).ceil().clamp(1.0, 64.0) as usize;
         let (mut old, mut new, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         while ratios.len() < 7 && (ratios.len() < 3 || begin.elapsed().as_secs_f64() < seconds) {
-            old.push(self.time(present, times)?);
-            new.push(self.time(candidate, times)?);
+            old.push(self.time(present, times).await?);
+            new.push(self.time(candidate, times).await?);
             ratios.push(new[new.len() - 1] / old[old.len() - 1]);
             let lost = |by: f64| ratios.iter().all(|&r| r > by);
             if lost(1.6) || ratios.len() == 2 && lost(1.25) {

@@ -1,5 +1,6 @@
 //! A network of one's own that has every kind of connection, and random batches for it.
 
+use pollster::FutureExt;
 use recurve::dataset::{Batch, Pictures};
 use recurve::gpu::{Gpu, Options};
 use recurve::network::{Architecture, Network};
@@ -48,5 +49,5 @@ pub fn batch(seed: u64, images: usize) -> Batch {
 
 /// An adapter, with wgpu's checks.
 pub fn open() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).expect("this test needs an adapter")
+    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
 }
