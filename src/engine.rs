@@ -231,7 +231,7 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub async fn scores(&self, images: usize) -> Result<Scores> {
-        Ok(self.summed(&self.recording.read(self.gpu, self.compiled.scores.view).await?, images))
+        self.finish_scores(self.scores_later(), images).await
     }
 
     /// Starts to copy back loss and correctness of the last run; the next may be submitted meanwhile.
@@ -244,10 +244,7 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub async fn finish_scores(&self, reading: Reading, images: usize) -> Result<Scores> {
-        Ok(self.summed(&reading.finish(self.gpu).await?, images))
-    }
-
-    fn summed(&self, raw: &[f32], images: usize) -> Scores {
+        let raw: Vec<f32> = reading.finish(self.gpu).await?;
         let scores = self.compiled.scores;
         let sum = |row: usize| {
             let one = |step: usize| {
@@ -256,7 +253,7 @@ impl<'g> Engine<'g> {
             };
             (0..scores.steps).map(one).collect()
         };
-        Scores { first: scores.first, loss: sum(0), correct: sum(1), images }
+        Ok(Scores { first: scores.first, loss: sum(0), correct: sum(1), images })
     }
 
     /// What was asked for of a quantity.

@@ -1,10 +1,13 @@
 //! HDF5 files in MiniEcoset's schema, written here (contiguous storage, superblock 2) with and without defects, and the
 //! golden files where they are at hand.
 
+mod golden_folder;
+
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use golden_folder::golden_folder;
 use hdf5_reader::checksum::jenkins_lookup3;
 use recurve::Result;
 use recurve::dataset::{Normaliser, SPLITS, goldens, inspect, open};
@@ -439,15 +442,13 @@ fn golden_broken_files_pass_only_if_they_are_refused() {
     assert!(message(goldens::check_h5(&unlisted)).contains("unlisted"));
 }
 
-/// The shared reference files, where they are: in `$RECURVE_SHARED`, or beside the project's folder.
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_data_pass() {
-    let shared = std::env::var_os("RECURVE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let golden = golden_folder("golden");
     for (folder, least) in [("h5", 20), ("h5_bad", 28)] {
         let mut checked = 0;
-        for entry in fs::read_dir(shared.join("golden").join(folder)).unwrap() {
+        for entry in fs::read_dir(golden.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "h5") {
                 goldens::check_h5(&path).unwrap();

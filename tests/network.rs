@@ -1,5 +1,8 @@
 //! Configuration files, presets, parameter lists and initialisation.
 
+mod golden_folder;
+
+use golden_folder::golden_folder;
 use recurve::network::*;
 use std::collections::BTreeMap;
 
@@ -441,9 +444,8 @@ fn parameters_are_those_of_the_twin() {
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_networks_have_exactly_these_parameters() {
-    let root = std::env::var("RECURVE_SHARED").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
-    let files =
-        std::fs::read_dir(format!("{root}/golden")).expect("RECURVE_SHARED names the folder that holds golden/");
+    let folder = golden_folder("golden");
+    let files = std::fs::read_dir(&folder).expect("RECURVE_SHARED names the folder that holds golden/");
     let mut count = 0;
     for path in files.map(|f| f.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -471,7 +473,7 @@ fn golden_files_of_networks_have_exactly_these_parameters() {
         assert_eq!(unused, golden_unused, "{name}");
         count += 1;
     }
-    assert!(count >= 13, "only {count} golden networks in {root}/golden");
+    assert!(count >= 13, "only {count} golden networks in {}", folder.display());
 }
 
 #[test]

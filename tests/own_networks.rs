@@ -1,8 +1,10 @@
 //! Networks of one's own: what a description becomes, and what is refused.
 
+mod golden_folder;
+
+use golden_folder::golden_folder;
 use recurve::network::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 const BASE: &str = r#"[architecture]
 image_size = 32
@@ -227,7 +229,7 @@ fn faults_of_the_whole_are_refused() {
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_wrong_descriptions_are_refused() {
-    let text = std::fs::read_to_string(golden_folder().join("arch_bad.json")).unwrap();
+    let text = std::fs::read_to_string(golden_folder("golden-arch").join("arch_bad.json")).unwrap();
     let cases: Vec<BTreeMap<String, String>> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() >= 59, "only {} wrong descriptions", cases.len());
     for case in &cases {
@@ -277,19 +279,13 @@ fn the_matcher_of_patterns_can_fail() {
     assert!(found("(a).*(gap|4|5)", "a 5") && !found("(a).*(gap|4|5)", "a 6"));
 }
 
-/// The folder with golden files of networks of one's own.
-fn golden_folder() -> PathBuf {
-    let root = std::env::var("RECURVE_SHARED").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
-    PathBuf::from(root).join("golden-arch")
-}
-
 /// Names and shapes of the golden networks' parameters, their descriptions written as they were read, and the areas that
 /// exist at each step.
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_networks_are_what_their_descriptions_say() {
     let mut count = 0;
-    for path in std::fs::read_dir(golden_folder()).unwrap().map(|f| f.unwrap().path()) {
+    for path in std::fs::read_dir(golden_folder("golden-arch")).unwrap().map(|f| f.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if !name.ends_with(".safetensors") {
             continue;

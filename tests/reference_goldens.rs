@@ -2,11 +2,13 @@
 //! `golden-faults` of `$RECURVE_SHARED` or `../shared`), and against operations worked out by hand and files of random
 //! networks that are made up and read back.
 
+mod golden_folder;
 mod made_up;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use golden_folder::golden_folder;
 use made_up::{Parts, architectures, made_up_goldens};
 use recurve::reference::Tensor;
 use recurve::reference::conv_transpose2d::ConvTranspose2d;
@@ -15,15 +17,10 @@ use recurve::reference::golden::{self, Comparison, Golden, NetworkGolden, Op, Op
 use recurve::reference::network::architecture;
 use serde_json::{Value, json};
 
-fn shared() -> PathBuf {
-    let shared = std::env::var_os("RECURVE_SHARED").map(PathBuf::from);
-    shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"))
-}
-
 /// The `.safetensors` files directly in the golden folders.
 fn golden_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for folder in ["golden", "golden-arch", "golden-faults"].map(|name| shared().join(name)) {
+    for folder in ["golden", "golden-arch", "golden-faults"].map(golden_folder) {
         let before = files.len();
         files.extend(std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()));
         files.retain(|path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors"));
@@ -229,7 +226,7 @@ fn wrong_descriptions_are_refused() {
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_wrong_descriptions_are_refused() {
-    let text = std::fs::read_to_string(shared().join("golden-arch/arch_bad.json")).unwrap();
+    let text = std::fs::read_to_string(golden_folder("golden-arch").join("arch_bad.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(!cases.is_empty());
     for case in cases {

@@ -1,8 +1,9 @@
 //! The report: every shape of statistics becomes a page with the right numbers, well-formed figures and the same
 //! bytes every time.
 
-use std::path::{Path, PathBuf};
+mod golden_folder;
 
+use golden_folder::golden_folder;
 use recurve::report::{Epoch, Meta, Report, Training, write};
 use serde_json::{Value, json};
 
@@ -179,9 +180,8 @@ fn check_numbers(page: &str, s: &Value) {
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_render_with_their_numbers() {
-    let shared = std::env::var_os("RECURVE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let entries = std::fs::read_dir(shared.join("golden")).unwrap();
+    let folder = golden_folder("golden");
+    let entries = std::fs::read_dir(&folder).unwrap();
     let mut seen = 0;
     for path in entries.map(|e| e.unwrap().path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -192,7 +192,7 @@ fn golden_files_render_with_their_numbers() {
             seen += 1;
         }
     }
-    assert!(seen > 0, "no analysis_*.json in {}", shared.display());
+    assert!(seen > 0, "no analysis_*.json in {}", folder.display());
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What the host feeds goes to the device through a ring of buffers, in order, whatever its size; readings come back
 //! through a ring too. Both are planned.
 
+mod rectifier;
+
 use pollster::FutureExt;
+use rectifier::rectifier;
 use recurve::Error;
 use recurve::dataset::{Batch, Loader, Normaliser, open};
 use recurve::engine::Engine;
@@ -9,26 +12,12 @@ use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::compile::Request;
 use recurve::graph::plan::{Plan, UNDER_WAY};
 use recurve::graph::taps::{Quantity, Tap};
-use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View};
+use recurve::kernels::View;
 use recurve::network::{NetworkConfig, Preset, Schedule, initialise};
 use recurve::ops::Hyper;
 use recurve::stream::{Collect, Values, stream};
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
-
-/// One launch that rectifies 64 numbers.
-fn rectifier() -> (Program, [View; 2]) {
-    let mut program = Program::default();
-    let views = [("x", Role::Input), ("y", Role::Output)].map(|(name, role)| {
-        let (name, area) = (name.to_string(), String::new());
-        let id = program.buffer(BufferSpec { name, bytes: 256, role, area, timestep: None });
-        program.whole(id)
-    });
-    let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
-    let operands = [("x", views[0]), ("y", views[1])];
-    program.launch(&kernel, &operands, &[("count", 64usize.into())], [1, 1, 1], Site::of("relu", ""));
-    (program, views)
-}
 
 fn part(view: View, first: usize, words: usize) -> View {
     View { offset: view.offset + 4 * first as u64, bytes: 4 * words as u64, ..view }

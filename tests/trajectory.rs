@@ -1,18 +1,16 @@
-//! The stored analyses of the shared golden folder: `$RECURVE_SHARED/golden`, else `../shared/golden`.
+//! The stored analyses of the golden folder.
 
-use std::path::{Path, PathBuf};
+mod golden_folder;
 
+use std::path::PathBuf;
+
+use golden_folder::golden_folder;
 use recurve::trajectory::goldens::Golden;
-
-fn golden_folder() -> PathBuf {
-    let shared = std::env::var_os("RECURVE_SHARED").map(PathBuf::from);
-    shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("golden")
-}
 
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_of_analyses() {
-    let folder = golden_folder();
+    let folder = golden_folder("golden");
     let files = std::fs::read_dir(&folder).unwrap();
     let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).filter(|path| path.is_file()).collect();
     paths.sort();
