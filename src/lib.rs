@@ -43,6 +43,8 @@ pub mod train;
 
 pub mod trajectory;
 
+pub mod dynamics;
+
 pub mod report;
 
 pub mod bench;

@@ -1,0 +1,183 @@
+//! Comparison with stored results: `dynamics_X.json` of an independent implementation, which names the npz files it was
+//! computed from.
+
+use super::{Parameters, Subject};
+use crate::trajectory::npz::Extraction;
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use zip::ZipArchive;
+
+/// Tolerance for measures that were computed in f64.
+pub const TOLERANCE_F64: f64 = 1e-9;
+
+/// A stored result with its input.
+#[derive(Clone, Debug)]
+pub struct Golden {
+    /// The JSON file.
+    pub path: PathBuf,
+    /// What the measures were told.
+    pub parameters: Parameters,
+    /// Tolerances in f32, by the beginning of a key.
+    pub tolerance: BTreeMap<String, f64>,
+    /// The numbers, by key.
+    pub expected: Map<String, Value>,
+    /// The network.
+    pub trained: Extraction,
+    /// The network before training.
+    pub untrained: Extraction,
+    /// \[N\] The decoders' training images.
+    pub train: Vec<bool>,
+    /// \[R\]\[N\] Bootstrap counts.
+    pub replicates: Vec<Vec<u8>>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+struct Stored {
+    input: String,
+    input_init: String,
+    extra: String,
+    parameters: Parameters,
+    tolerance: BTreeMap<String, f64>,
+    expected: Map<String, Value>,
+}
+
+impl Golden {
+    /// Whether a JSON value is a stored result of dynamics, by its members.
+    pub fn is_one(value: &Value) -> bool {
+        ["input", "input_init", "extra", "parameters", "tolerance", "expected"]
+            .iter()
+            .all(|key| value.get(key).is_some())
+    }
+
+    /// Opens a result and what it names.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that lacks something.
+    pub fn open(path: &Path) -> Result<Golden> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let stored: Stored =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_reader(BufReader::new(file)))
+                .map_err(|e| Error::Data(format!("{}: no stored dynamics: {e}", path.display())))?;
+        let beside = |name: &str| path.with_file_name(name);
+        let (trained, untrained) =
+            (Extraction::read(&beside(&stored.input))?, Extraction::read(&beside(&stored.input_init))?);
+        let extra = beside(&stored.extra);
+        let train = bytes(&extra, "train", &[trained.samples])?.into_iter().map(|flag| flag != 0).collect();
+        let counts = bytes(&extra, "bootstrap_counts", &[0, trained.samples])?;
+        let replicates = counts.chunks_exact(trained.samples).map(<[u8]>::to_vec).collect();
+        let Stored { parameters, tolerance, expected, .. } = stored;
+        Ok(Golden { path: path.to_path_buf(), parameters, tolerance, expected, trained, untrained, train, replicates })
+    }
+
+    /// What was measured.
+    pub fn subject(&self) -> Subject<'_> {
+        let (trained, untrained) = (&self.trained, Some(&self.untrained));
+        Subject { trained, untrained, train: &self.train, replicates: &self.replicates, parameters: &self.parameters }
+    }
+
+    /// Compares the members of an object with the stored ones of the same names: integers, nulls and shapes exactly, other
+    /// numbers to `tolerance` (in f32: to the file's own, `None`) of the largest stored number of their array, or of 1.
+    /// Gives every difference, as text; members that are not found are differences too.
+    pub fn differences(&self, found: &Value, members: &[&str], tolerance: Option<f64>) -> Vec<String> {
+        let mut differences = Vec::new();
+        for member in members {
+            match (self.expected.get(*member), found.get(*member)) {
+                (Some(expected), Some(found)) => self.visit(member, found, expected, tolerance, &mut differences),
+                (expected, found) => differences.push(format!(
+                    "{member}: {} stored, {} found",
+                    if expected.is_some() { "is" } else { "is not" },
+                    if found.is_some() { "is" } else { "is not" }
+                )),
+            }
+        }
+        differences
+    }
+
+    fn visit(&self, key: &str, found: &Value, expected: &Value, tolerance: Option<f64>, differences: &mut Vec<String>) {
+        if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
+            for (name, value) in expected {
+                self.visit(
+                    &format!("{key}.{name}"),
+                    found.get(name).unwrap_or(&Value::Null),
+                    value,
+                    tolerance,
+                    differences,
+                );
+            }
+            let surplus = found.keys().filter(|name| !expected.contains_key(*name));
+            differences.extend(surplus.map(|name| format!("{key}.{name}: not among the stored numbers")));
+            return;
+        }
+        let tolerance = tolerance.unwrap_or_else(|| self.tolerance_of(key));
+        let scale = largest(expected).max(1.0);
+        compare(key, found, expected, tolerance * scale, differences);
+    }
+
+    /// The tolerance of the longest member of the file's table that the key begins with; none at all without.
+    fn tolerance_of(&self, key: &str) -> f64 {
+        let begins =
+            |prefix: &str| key.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let matching = self.tolerance.iter().filter(|(prefix, _)| begins(prefix));
+        matching.max_by_key(|(prefix, _)| prefix.len()).map_or(0.0, |(_, &tolerance)| tolerance)
+    }
+}
+
+/// Compares arrays element by element; `allowed` is absolute.
+fn compare(place: &str, found: &Value, expected: &Value, allowed: f64, differences: &mut Vec<String>) {
+    match (found, expected) {
+        (Value::Array(found), Value::Array(expected)) if found.len() == expected.len() => {
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                compare(&format!("{place}[{i}]"), found, expected, allowed, differences);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) if b.is_f64() => {
+            let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
+            let difference = (a - b).abs();
+            if difference > allowed || difference.is_nan() {
+                differences
+                    .push(format!("{place}: expected {b}, found {a}, {difference:.1e} apart, {allowed:.1e} allowed"));
+            }
+        }
+        _ if found == expected => {}
+        _ => differences.push(format!("{place}: expected {}, found {}", short(expected), short(found))),
+    }
+}
+
+/// The largest absolute number of an array, 0 without numbers.
+fn largest(value: &Value) -> f64 {
+    match value {
+        Value::Array(values) => values.iter().map(largest).fold(0.0, f64::max),
+        other => other.as_f64().map_or(0.0, f64::abs),
+    }
+}
+
+fn short(value: &Value) -> String {
+    match value {
+        Value::Array(values) => format!("an array of {}", values.len()),
+        Value::Object(_) => "an object".into(),
+        other => other.to_string(),
+    }
+}
+
+/// An array of bytes of an npz file. Where `shape` is 0, any length is taken.
+fn bytes(path: &Path, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+    let refuse = |what: String| Error::Data(format!("{}: array '{name}': {what}", path.display()));
+    let file = File::open(path).map_err(Error::io(path))?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(file)).map_err(|e| refuse(format!("expected an npz file: {e}")))?;
+    let entry = archive.by_name(&format!("{name}.npy")).map_err(|e| refuse(e.to_string()))?;
+    let npy = npyz::NpyFile::new(entry).map_err(|e| refuse(e.to_string()))?;
+    let found: Vec<usize> = npy.shape().iter().map(|&length| length as usize).collect();
+    let fits =
+        found.len() == shape.len() && found.iter().zip(shape).all(|(&found, &length)| length == 0 || found == length);
+    if !fits || npy.order() != npyz::Order::C {
+        return Err(refuse(format!("expected shape {shape:?} in C order (0: any), found {found:?}")));
+    }
+    npy.into_vec::<u8>().map_err(|e| refuse(e.to_string()))
+}
