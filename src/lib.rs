@@ -47,6 +47,8 @@ pub mod dynamics;
 
 pub mod report;
 
+pub mod compare;
+
 pub mod bench;
 
 pub use error::{Error, Result};
