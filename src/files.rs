@@ -1,7 +1,7 @@
 //! Files that are never half there.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes to a temporary file beside `path`, flushes it to the disk, then renames it: after a crash at any moment
 /// `path` is either as before or complete.
@@ -9,4 +9,58 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = atomic_write_file::AtomicWriteFile::open(path)?;
     file.write_all(bytes)?;
     file.commit()
+}
+
+/// A file or folder under construction: it grows as `NAME.partial` and gets its name when it is complete. Until then, and for
+/// ever where its construction fails or is interrupted, nothing stands under the name that was not there before.
+#[derive(Debug)]
+pub struct Partial {
+    partial: PathBuf,
+    path: PathBuf,
+}
+
+impl Partial {
+    /// Begins. What an interrupted construction left behind is removed.
+    pub fn new(path: &Path) -> std::io::Result<Partial> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".partial");
+        let partial = Partial { partial: path.with_file_name(name), path: path.to_path_buf() };
+        partial.remove()?;
+        Ok(partial)
+    }
+
+    /// Where it grows.
+    pub fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Gives the finished file or folder its name, after all of it has reached the disk. A file that has the name is replaced,
+    /// a folder only if it is empty.
+    pub fn commit(self) -> std::io::Result<()> {
+        if self.partial.is_dir() {
+            for entry in std::fs::read_dir(&self.partial)? {
+                std::fs::File::open(entry?.path())?.sync_all()?;
+            }
+            if self.path.is_dir() {
+                std::fs::remove_dir(&self.path)?;
+            }
+        } else {
+            std::fs::File::open(&self.partial)?.sync_all()?;
+        }
+        std::fs::rename(&self.partial, &self.path)
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        let removed = match self.partial.is_dir() {
+            true => std::fs::remove_dir_all(&self.partial),
+            false => std::fs::remove_file(&self.partial),
+        };
+        removed.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.remove().ok(); // after `commit` there is nothing left to remove
+    }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, lower, plan) -> gpu -> engine -> train
-//!                                                                                            \-> stream -> trajectory -> report
+//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract
 //! ```
 
 pub mod error;
@@ -46,6 +46,10 @@ pub mod trajectory;
 pub mod dynamics;
 
 pub mod report;
+
+pub mod analysis;
+
+pub mod extract;
 
 pub mod compare;
 

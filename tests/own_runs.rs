@@ -76,13 +76,15 @@ fn statistics(protocol: Option<&str>) -> Value {
     let printed = analysis(&out, protocol).assert().success().get_output().stdout.clone();
     let printed: Value = serde_json::from_slice(&printed).unwrap();
     let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    assert_eq!(report["statistics"], printed);
+    for key in ["meta", "statistics"] {
+        assert_eq!(report[key], printed[key], "{key}");
+    }
     // A report says what the network ran under, and none where it was left to itself.
     assert_eq!(report["meta"]["protocol"].is_null(), protocol.is_none());
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert_eq!(page.contains("under a protocol"), protocol.is_some());
     assert!(page.contains("This network has areas and connections of its own; none of the four published"));
-    printed
+    printed["statistics"].clone()
 }
 
 fn refused(mut command: Command, words: &[&str]) {

@@ -66,7 +66,7 @@ fn plans_of_random_networks_are_sound() {
             Passes { hoist: draw.coin(), fuse: draw.coin(), fold: draw.coin(), reuse: draw.of(&[true, true, false]) };
         let train = draw.coin();
         let parts = if train { draw.of(&[1, 1, 2]) } else { 1 };
-        let series = [Quantity::Logits, Quantity::Activation(network.readout.area)].map(Tap::series).to_vec();
+        let series = [Quantity::Logits, Quantity::Representation].map(Tap::series).to_vec();
         let taps = draw.of(&[Vec::new(), Tap::everything(&network), series]);
         let plain = Request::training(&network, &schedule, batch, &target);
         let request = Request { passes, train, parts, taps: &taps, ..plain };

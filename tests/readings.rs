@@ -119,6 +119,7 @@ fn series_hold_every_step() {
         Quantity::Activation(read_out),
         Quantity::Activation(0),
         Quantity::Activation(1),
+        Quantity::Representation,
         Quantity::Logits,
     ];
     // What is in a series is computed at every step; without hoisting all is, and sums have one order.
@@ -198,7 +199,7 @@ struct Passers(Vec<(usize, usize)>);
 
 impl Sink for Passers {
     fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
-        self.0.push((portion.first, portion.batch.n));
+        self.0.push((portion.first, portion.images));
         Box::pin(async { Ok(()) })
     }
 }
@@ -234,7 +235,7 @@ fn two_sinks_see_every_picture_once_and_agree() {
         for (images, width) in [(19, 8), (1, 8), (5, 8), (8, 8), (16, 8), (3, 1)] {
             let what = format!("{unroll}, {images} pictures, batch {width}");
             let network = network(unroll, timesteps);
-            let read_out = Quantity::Activation(network.readout.area);
+            let read_out = Quantity::Representation;
             let taps = [Quantity::Logits, read_out].map(Tap::series);
             let mut store = Store::default();
             let trained = engine(&gpu, &network, width, &taps, false, &mut Store::default());

@@ -4,7 +4,9 @@ use pollster::FutureExt;
 use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
 use recurve::trajectory::Statistics;
+use recurve::trajectory::accumulator::Accumulator;
 use recurve::trajectory::exact::{self, Silent};
+use recurve::trajectory::feed::Feed;
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
 use recurve::trajectory::gpu::{GpuStream, Layout};
 use recurve::trajectory::npz::Extraction;
@@ -39,9 +41,26 @@ fn activity(seed: u64, images: usize, weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Statistics of batches that the test feeds.
-fn stream(gpu: &Gpu, readout: Readout, samples: usize, timesteps: usize) -> GpuStream<'_> {
-    let layout = Layout::dense(&readout, timesteps, 64);
-    GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).block_on().expect("fits every adapter")
+struct Fed<'g> {
+    feed: Feed<'g>,
+    statistics: GpuStream<'g>,
+    seen: usize,
+}
+
+fn stream(gpu: &Gpu, readout: Readout, samples: usize, timesteps: usize, untrained: bool) -> Fed<'_> {
+    let layout = Layout { untrained, ..Layout::dense(&readout, timesteps, 64) };
+    let mut store = Store::default();
+    let feed = Feed::new(gpu, layout, &mut store).block_on().expect("fits every adapter");
+    let statistics = GpuStream::new(gpu, readout, samples, layout, &mut store).block_on().expect("fits every adapter");
+    Fed { feed, statistics, seen: 0 }
+}
+
+impl Fed<'_> {
+    fn add(&mut self, batch: &ActivityBatch) {
+        self.feed.push(batch).block_on().expect("the device answers");
+        self.statistics.run(self.seen, batch.images).block_on().expect("the device answers");
+        self.seen += batch.images;
+    }
 }
 
 #[test]
@@ -49,8 +68,9 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = || Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
-    let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS);
-    let mut streams: Vec<GpuStream> = (0..2).map(|_| stream(&gpu, readout(), SAMPLES, TIMESTEPS)).collect();
+    let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS, true);
+    let mut streams: Vec<Fed> = (0..2).map(|_| stream(&gpu, readout(), SAMPLES, TIMESTEPS, true)).collect();
+    let mut alone = stream(&gpu, readout(), SAMPLES, TIMESTEPS, false);
     for first in (0..SAMPLES).step_by(WIDTH) {
         let images = WIDTH.min(SAMPLES - first);
         let seed = 10 + 10 * first as u64;
@@ -75,13 +95,19 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
             images,
             labels: &labels,
             trained: Activity { logits: &trained.0, representations: &trained.1 },
-            untrained: Activity { logits: &untrained.0, representations: &untrained.1 },
+            untrained: Some(Activity { logits: &untrained.0, representations: &untrained.1 }),
         };
         twin.add(&batch);
-        streams.iter_mut().for_each(|stream| stream.add(&batch).block_on().expect("the device answers"));
+        streams.iter_mut().for_each(|stream| stream.add(&batch));
+        alone.add(&ActivityBatch { untrained: None, ..batch });
     }
-    let tables: Vec<_> = streams.iter().map(|s| s.accumulator().block_on().expect("the device answers")).collect();
+    let table = |of: &Fed| of.statistics.accumulator().block_on().expect("the device answers");
+    let tables: Vec<_> = streams.iter().map(table).collect();
     assert_eq!(tables[0], tables[1], "equal input, other bits");
+    let without = Accumulator { untrained: None, ..tables[0].clone() };
+    assert_eq!(table(&alone), without, "without the untrained network the rest is the same");
+    let found = alone.statistics.finish().block_on().expect("complete");
+    assert!(found.accuracy_init.is_none() && found.change_by_t_stable_init.is_none());
     assert_eq!(tables[0].records, twin.accumulator().records);
     assert_eq!(tables[0].counts, twin.accumulator().counts);
     assert_eq!(tables[0].pairs.later, twin.accumulator().pairs.later);
@@ -89,7 +115,7 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     let expected = twin.finish().expect("complete");
     assert!(expected.counts.stable_correct > 0 && expected.counts.unstable_correct > 0, "{:?}", expected.counts);
     let expected = serde_json::to_value(&expected).expect("numbers");
-    let found = streams[0].finish().block_on().expect("complete");
+    let found = streams[0].statistics.finish().block_on().expect("complete");
     let comparison = compare(&found, &expected, TOLERANCE_F32).expect("the same keys");
     assert!(comparison.offence.is_none(), "{comparison:?}");
 }
@@ -99,14 +125,15 @@ fn numbers_that_are_not_finite_are_an_error() {
     let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
-    let mut stream = stream(&gpu, readout, WIDTH, TIMESTEPS);
+    let mut stream = stream(&gpu, readout, WIDTH, TIMESTEPS, true);
     let (logits, mut representations) = activity(3, WIDTH, &weight);
     representations[(2 * FEATURES + 4) * WIDTH + 9] = f32::INFINITY;
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];
-    let batch = ActivityBatch { width: WIDTH, images: WIDTH, labels: &labels, trained: activity, untrained: activity };
-    stream.add(&batch).block_on().expect("the device answers");
-    let error = stream.finish().block_on().expect_err("one representation is infinite").to_string();
+    let batch =
+        ActivityBatch { width: WIDTH, images: WIDTH, labels: &labels, trained: activity, untrained: Some(activity) };
+    stream.add(&batch);
+    let error = stream.statistics.finish().block_on().expect_err("one representation is infinite").to_string();
     assert!(error.contains("not finite") && error.contains("timestep 2"), "{error}");
 }
 
@@ -141,16 +168,21 @@ fn extraction(of: impl Fn(usize, usize, usize) -> f32) -> Extraction {
 fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
     const WIDTH: usize = 64;
     let readout = || Readout::new(of.readout_weight.clone(), of.classes, of.features).expect("valid");
-    let mut twin = Stream::new(readout(), of.samples, of.timesteps);
-    let mut device = stream(gpu, readout(), of.samples, of.timesteps);
+    let mut twin = Stream::new(readout(), of.samples, of.timesteps, true);
+    let mut device = stream(gpu, readout(), of.samples, of.timesteps, true);
     let (logits, representations) = image_innermost(of, 0..of.samples, WIDTH);
     let activity = Activity { logits: &logits, representations: &representations };
     let labels = [0; WIDTH];
-    let batch =
-        ActivityBatch { width: WIDTH, images: of.samples, labels: &labels, trained: activity, untrained: activity };
+    let batch = ActivityBatch {
+        width: WIDTH,
+        images: of.samples,
+        labels: &labels,
+        trained: activity,
+        untrained: Some(activity),
+    };
     twin.add(&batch);
-    device.add(&batch).block_on().expect("the device answers");
-    [twin.finish(), device.finish().block_on()]
+    device.add(&batch);
+    [twin.finish(), device.statistics.finish().block_on()]
 }
 
 #[test]

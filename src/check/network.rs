@@ -122,7 +122,7 @@ async fn tapped(engine: &Engine<'_>, schedule: &Schedule, golden: &NetworkGolden
                 (None, Quantity::Activation(area)) => format!("act/{}/{t}", network.areas[area].name),
                 (None, Quantity::Logits) => format!("logits/{t}"),
                 (None, Quantity::LogProbs) => format!("logprob/{t}"),
-                (None, Quantity::Drive(_)) => continue,
+                (None, Quantity::Drive(_) | Quantity::Representation) => continue,
             };
             results.insert(name, image_first(&engine.read(view).await?, n));
         }

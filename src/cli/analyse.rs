@@ -1,23 +1,29 @@
 //! `recurve analyse`.
 
 use super::Adapter;
+use anyhow::bail;
+use recurve::analysis::{Selection, analyse, analyse_stored};
 use recurve::trajectory::Statistics;
-use recurve::trajectory::analyse::{AnalyseOptions, analyse};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `recurve analyse`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Folder of a run.
-    run: PathBuf,
+    /// Folder of a run; or FILE.npz with activity in the layout of the published extraction script, see docs/activations.md
+    #[arg(value_name = "RUN|FILE.npz")]
+    subject: PathBuf,
+    /// For FILE.npz: the activity of the same network before training, on the same images. Without it, numbers of the
+    /// untrained network are left out
+    #[arg(long, value_name = "FILE.npz")]
+    init: Option<PathBuf>,
     /// Another data set than the run's: HDF5 file, image folder or glyphs.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
-    /// The split to analyse.
-    #[arg(long, default_value = "test")]
-    split: String,
-    /// Folder for report.json and report.html [default: RUN/report].
+    /// The split to analyse [default: test].
+    #[arg(long)]
+    split: Option<String>,
+    /// Folder for report.json and report.html [default: RUN/report; beside FILE.npz: FILE-report].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The checkpoint after so many steps [default: the newest].
@@ -26,27 +32,38 @@ pub struct Arguments {
     /// What is shown and disturbed when: a file with [protocol], see docs/networks.md
     #[arg(long, value_name = "FILE")]
     protocol: Option<PathBuf>,
-    /// Print the statistics as one JSON object and nothing else.
+    /// Print what was analysed (meta) and the statistics as one JSON object and nothing else.
     #[arg(long)]
     json: bool,
 }
 
 /// Runs `recurve analyse`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("report"));
-    recurve::train::run_folder::read_config(&arguments.run)?;
-    let gpu = adapter.open(false).await?;
-    let options = AnalyseOptions {
-        run: &arguments.run,
-        data: arguments.data.as_deref(),
-        split: &arguments.split,
-        out: &out,
-        checkpoint: arguments.checkpoint,
-        protocol: arguments.protocol.as_deref(),
+    let subject = &arguments.subject;
+    let analysis = if subject.is_file() {
+        stored_says_what_it_was_shown(arguments)?;
+        let out = arguments.out.clone().unwrap_or_else(|| beside(subject));
+        analyse_stored(&adapter.open(false).await?, subject, arguments.init.as_deref(), &out).await?
+    } else {
+        if arguments.init.is_some() {
+            bail!(
+                "--init is for activity in a file, and {} is none: a run holds its untrained network itself",
+                subject.display()
+            );
+        }
+        let out = arguments.out.clone().unwrap_or_else(|| subject.join("report"));
+        recurve::train::run_folder::read_config(subject)?;
+        let selection = Selection {
+            run: subject,
+            data: arguments.data.as_deref(),
+            split: arguments.split.as_deref().unwrap_or("test"),
+            checkpoint: arguments.checkpoint,
+            protocol: arguments.protocol.as_deref(),
+        };
+        analyse(&adapter.open(false).await?, &selection, &out).await?
     };
-    let analysis = analyse(&gpu, &options).await?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&analysis.statistics)?);
+        println!("{}", serde_json::to_string(&analysis)?);
     } else {
         summary(&analysis.statistics);
         println!("{}", analysis.page.display());
@@ -54,11 +71,37 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses flags that choose what a network is shown, where its activity is stored already.
+fn stored_says_what_it_was_shown(arguments: &Arguments) -> anyhow::Result<()> {
+    let flags = [
+        ("--data", arguments.data.is_some()),
+        ("--split", arguments.split.is_some()),
+        ("--checkpoint", arguments.checkpoint.is_some()),
+        ("--protocol", arguments.protocol.is_some()),
+    ];
+    for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
+        bail!(
+            "{flag} is for a run: {} holds activity that is stored already, of one network on one set of images; leave \
+             {flag} away, or name the run folder",
+            arguments.subject.display()
+        );
+    }
+    Ok(())
+}
+
+/// The default folder for the report of a file: `a/b.npz` gives `a/b-report`.
+fn beside(file: &Path) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}-report"))
+}
+
 /// The statistics in a few lines.
 pub fn summary(s: &Statistics) {
     let row = |numbers: &[f64]| numbers.iter().map(|x| format!("{x:.3}")).collect::<Vec<_>>().join(" ");
     println!("accuracy by timestep  {}", row(&s.accuracy));
-    println!("untrained             {}", row(&s.accuracy_init));
+    if let Some(untrained) = &s.accuracy_init {
+        println!("untrained             {}", row(untrained));
+    }
     println!("groups                {}", serde_json::to_string(&s.counts).unwrap_or_default());
     for (name, pair) in [
         ("L2 norm, correct now / later", &s.mean_norm_now_later),

@@ -1,12 +1,12 @@
 //! `recurve demo`.
 
 use super::Adapter;
+use recurve::analysis::Selection;
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{NetworkConfig, Preset, RunConfig};
 use recurve::train::Run;
 use recurve::train::run::describe;
-use recurve::trajectory::analyse::AnalyseOptions;
 use recurve::tune::Tuning;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,10 +73,8 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
 
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
 async fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
-    let report = out.join("report");
-    let options =
-        AnalyseOptions { run: out, data: None, split: "test", out: &report, checkpoint: None, protocol: None };
-    let analysis = recurve::trajectory::analyse::analyse(gpu, &options).await?;
+    let selection = Selection { run: out, data: None, split: "test", checkpoint: None, protocol: None };
+    let analysis = recurve::analysis::analyse(gpu, &selection, &out.join("report")).await?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)
 }

@@ -7,6 +7,7 @@ mod check;
 mod data;
 mod demo;
 mod devices;
+mod extract;
 mod plan;
 mod shaders;
 mod train;
@@ -34,6 +35,8 @@ enum Command {
     Train(train::Arguments),
     /// Measure a trained network's trajectories and write the report.
     Analyse(analyse::Arguments),
+    /// Write a trained network's activity to disk: outputs and representations, or whole areas.
+    Extract(extract::Arguments),
     /// Train a small network on the built-in stimuli and write its report: everything once, in minutes.
     Demo(demo::Arguments),
     /// Look at a data set: verify it, or draw a contact sheet.
@@ -65,6 +68,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
+        Command::Extract(a) => extract::run(&a, &adapter).await,
         Command::Demo(a) => demo::run(&a, &adapter).await,
         Command::Data(a) => data::run(&a),
         Command::Devices(a) => devices::run(&a, &adapter).await,

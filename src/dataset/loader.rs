@@ -28,16 +28,9 @@ impl Loader {
     pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
         Loader::steps_per_epoch(&**dataset, split, batch)?;
         let len = dataset.len(split)?;
-        let order = Order {
-            len,
-            batch,
-            seed: Some(seed),
-            endless: dataset.endless(split),
-            next: false,
-            epoch: 0,
-            shuffled: vec![],
-        };
-        Ok(Loader::start(dataset, split, order, start_step, None))
+        let endless = dataset.endless(split);
+        let which = Which::Shuffled { seed, endless, epoch: 0, shuffled: vec![] };
+        Ok(Loader::start(dataset, split, Order { len, batch, next: false, which }, start_step, None))
     }
 
     /// All pictures of a split once, in order. The last batch is padded to `batch` by repeating the last picture;
@@ -49,11 +42,33 @@ impl Loader {
     /// As [`Loader::eval`]; where `next` says so, each batch also holds the pictures that follow its own.
     pub fn in_order(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, next: bool) -> Result<Loader> {
         let len = dataset.len(split)?;
+        Loader::listed(dataset, split, &(0..len as u32).collect::<Vec<_>>(), len, batch, next)
+    }
+
+    /// The pictures at these indices of a split once, in this order: first the batches of the first `turn` of them, then
+    /// those of the rest, so that no batch holds pictures of both parts. The last batch of each part is padded as
+    /// [`Loader::eval`] pads its last. Where `next` says so, each batch also holds the pictures that follow its own in the
+    /// split.
+    pub fn listed(
+        dataset: &Arc<dyn Dataset>,
+        split: &str,
+        ids: &[u32],
+        turn: usize,
+        batch: usize,
+        next: bool,
+    ) -> Result<Loader> {
+        let len = dataset.len(split)?;
         if batch == 0 {
             return Err(Error::Config("batch: expected at least 1, found 0".into()));
         }
-        let order = Order { len, batch, seed: None, endless: false, next, epoch: 0, shuffled: vec![] };
-        Ok(Loader::start(dataset, split, order, 0, Some(len.div_ceil(batch) as u64)))
+        if let Some(&beyond) = ids.iter().find(|&&id| id as usize >= len) {
+            return Err(super::no_such_picture(&dataset.name(), split, beyond as usize, len));
+        }
+        let (first, second) = ids.split_at(turn);
+        let batches: Arc<[Vec<u32>]> = first.chunks(batch).chain(second.chunks(batch)).map(<[u32]>::to_vec).collect();
+        let total = batches.len() as u64;
+        let order = Order { len, batch, next, which: Which::Listed(batches) };
+        Ok(Loader::start(dataset, split, order, 0, Some(total)))
     }
 
     /// Training steps in one epoch: whole batches of a split. An error where there is none.
@@ -151,30 +166,39 @@ impl Drop for Loader {
 struct Order {
     len: usize,
     batch: usize,
-    /// Seed of the shuffling; none: in order.
-    seed: Option<u64>,
-    endless: bool,
     /// Whether batches hold the pictures that follow their own too.
     next: bool,
-    /// The epoch that `shuffled` holds, if it is not empty.
-    epoch: u64,
-    shuffled: Vec<usize>,
+    which: Which,
+}
+
+#[derive(Clone)]
+enum Which {
+    /// By batch.
+    Listed(Arc<[Vec<u32>]>),
+    /// Anew in each epoch.
+    Shuffled {
+        seed: u64,
+        endless: bool,
+        /// The epoch that `shuffled` holds, if it is not empty.
+        epoch: u64,
+        shuffled: Vec<usize>,
+    },
 }
 
 impl Order {
     fn indices(&mut self, step: u64) -> Vec<usize> {
-        let Some(seed) = self.seed else {
-            let first = step as usize * self.batch;
-            return (first..self.len.min(first + self.batch)).collect();
+        let (seed, endless, held, shuffled) = match &mut self.which {
+            Which::Listed(batches) => return batches[step as usize].iter().map(|&id| id as usize).collect(),
+            Which::Shuffled { seed, endless, epoch, shuffled } => (*seed, *endless, epoch, shuffled),
         };
         let steps_per_epoch = (self.len / self.batch) as u64;
         let (epoch, within) = (step / steps_per_epoch, (step % steps_per_epoch) as usize);
-        if self.shuffled.is_empty() || self.epoch != epoch {
-            self.shuffled = permutation(self.len, seed, epoch);
-            self.epoch = epoch;
+        if shuffled.is_empty() || *held != epoch {
+            *shuffled = permutation(self.len, seed, epoch);
+            *held = epoch;
         }
-        let offset = if self.endless { epoch as usize * self.len } else { 0 };
-        self.shuffled[within * self.batch..][..self.batch].iter().map(|i| offset + i).collect()
+        let offset = if endless { epoch as usize * self.len } else { 0 };
+        shuffled[within * self.batch..][..self.batch].iter().map(|i| offset + i).collect()
     }
 }
 

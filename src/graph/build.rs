@@ -24,6 +24,8 @@ pub struct Unrolled {
     pub drives: Vec<Vec<Option<ValueId>>>,
     /// By area: its activation.
     pub activations: Vec<Vec<Option<ValueId>>>,
+    /// What the readout sees: [channels, 1, 1, images].
+    pub representations: Vec<Option<ValueId>>,
     /// Input of the softmax: [classes, 1, 1, images].
     pub logits: Vec<Option<ValueId>>,
     /// Clamped log-probabilities.
@@ -54,7 +56,12 @@ impl Unrolled {
     pub fn rename(&mut self, of: impl Fn(ValueId) -> ValueId) {
         let areas = self.drives.iter_mut().chain(&mut self.activations).flatten();
         let readout = self.logits.iter_mut().chain(&mut self.logprobs).chain(&mut self.scores);
-        areas.chain(readout).chain(&mut self.shown).flatten().for_each(|v| *v = of(*v));
+        areas
+            .chain(readout)
+            .chain(&mut self.representations)
+            .chain(&mut self.shown)
+            .flatten()
+            .for_each(|v| *v = of(*v));
     }
 
     /// Names of the parameters on which the scores depend: those that have a gradient.
@@ -159,8 +166,8 @@ impl Builder<'_> {
         self.graph.node(op, &[z, gamma, beta], &format!("{}.normed", area.name), &area.name, t)[0]
     }
 
-    /// Logits from the activation of the area that is read out.
-    fn readout(&mut self, source: ValueId, t: usize) -> ValueId {
+    /// What the readout sees of the activation of its area, and the logits.
+    fn readout(&mut self, source: ValueId, t: usize) -> [ValueId; 2] {
         let network = self.network;
         let readout = &network.readout;
         let x = match network.areas[readout.area].vector {
@@ -172,7 +179,7 @@ impl Builder<'_> {
             inputs.push(self.parameter(name, "readout"));
         }
         let op = Conv2d { k: 1, stride: 1, bias: readout.bias.is_some(), base: false };
-        self.graph.node(op, &inputs, "readout.z", "readout", t)[0]
+        [x, self.graph.node(op, &inputs, "readout.z", "readout", t)[0]]
     }
 }
 
@@ -199,7 +206,7 @@ pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled 
 
     let mut drives: Vec<Vec<Option<ValueId>>> = vec![Vec::new(); areas];
     let mut activations = drives.clone();
-    let (mut logits, mut logprobs, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut representations, mut logits, mut logprobs, mut scores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut shown = Vec::new();
     for t in 0..schedule.timesteps {
         let picture = match schedule.shown[t] {
@@ -239,12 +246,17 @@ pub fn unroll(network: &Network, schedule: &Schedule, batch: usize) -> Unrolled 
             drives[a].push(Some(drive));
             activations[a].push(Some(activation));
         }
-        let z = activations[network.readout.area][t].map(|source| b.readout(source, t));
+        let [x, z] = match activations[network.readout.area][t] {
+            Some(source) => b.readout(source, t).map(Some),
+            None => [None; 2],
+        };
+        representations.push(x);
         let judged = z.map(|z| b.graph.node(SoftmaxCe, &[z, labels], "readout.logprob", "readout", t));
         logits.push(z);
         logprobs.push(judged.as_ref().map(|outputs| outputs[0]));
         scores.push(judged.map(|outputs| outputs[1]));
     }
     let inputs = Inputs { pictures, next, blank, table, labels, gains: b.gains };
-    Unrolled { graph: b.graph, inputs, parameters: b.parameters, shown, drives, activations, logits, logprobs, scores }
+    let (graph, parameters) = (b.graph, b.parameters);
+    Unrolled { graph, inputs, parameters, shown, drives, activations, representations, logits, logprobs, scores }
 }

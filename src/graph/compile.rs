@@ -347,6 +347,7 @@ fn quantity(unrolled: &Unrolled, of: Quantity) -> &[Option<ValueId>] {
         Quantity::Input => &unrolled.shown,
         Quantity::Activation(area) => &unrolled.activations[area],
         Quantity::Drive(area) => &unrolled.drives[area],
+        Quantity::Representation => &unrolled.representations,
         Quantity::Logits => &unrolled.logits,
         Quantity::LogProbs => &unrolled.logprobs,
     }

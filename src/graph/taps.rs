@@ -12,6 +12,8 @@ pub enum Quantity {
     Activation(usize),
     /// What an area's activation is made of: its drives, mixed and normalised.
     Drive(usize),
+    /// What the readout sees: its area's activation, of a map the pixel average; [channels, 1, 1, images].
+    Representation,
     /// Input of the softmax, [classes, 1, 1, images].
     Logits,
     /// Clamped log-probabilities, [classes, 1, 1, images].

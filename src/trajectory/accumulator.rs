@@ -3,6 +3,7 @@
 use super::definitions::{Group, Trajectory};
 use super::readout::Readout;
 use super::statistics::{Measured, Statistics};
+use crate::stream::Order;
 use crate::{Error, Result};
 
 /// A sum and what was lost to rounding on the way: their sum is what counts. In f32, since WGSL has no f64.
@@ -29,16 +30,23 @@ pub struct Accumulator {
     /// \[4\]\[T\]\[K: label\] Number of samples; of those whose class is the label; of all-zero representations; of samples
     /// with a logit or representation that is not finite, or too long (see [`super::streaming`]).
     pub counts: Vec<u32>,
-    /// The same for the untrained network.
-    pub counts_init: Vec<u32>,
     /// Norm of the representation, norm of its change to the next step.
     pub values: Tally,
-    /// The same for the untrained network, grouped as the trained network groups.
-    pub values_init: Tally,
+    /// Of the untrained network, where its activity comes too.
+    pub untrained: Option<Untrained>,
     /// Cosine with the readout vector of the class at t, cosine with the label's.
     pub picked: Tally,
     /// Tables for the cosines over pairs.
     pub pairs: Pairs,
+}
+
+/// What is kept of the network before training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Untrained {
+    /// As [`Accumulator::counts`].
+    pub counts: Vec<u32>,
+    /// As [`Accumulator::values`], grouped as the trained network groups.
+    pub values: Tally,
 }
 
 /// Sums of [`Tally::MEASURES`] measures over the stable-correct samples by `t_stable` and timestep.
@@ -73,8 +81,8 @@ pub struct Pairs {
 }
 
 impl Accumulator {
-    /// Empty, for so many samples, timesteps and classes.
-    pub fn new(samples: usize, timesteps: usize, classes: usize) -> Accumulator {
+    /// Empty, for so many samples, timesteps and classes, with or without the untrained network.
+    pub fn new(samples: usize, timesteps: usize, classes: usize, untrained: bool) -> Accumulator {
         let table = Tally::MEASURES * timesteps * timesteps;
         let tally = Tally { sums: vec![[0.0; 2]; table], counts: vec![0; table] };
         let pairs = timesteps * classes * classes;
@@ -84,9 +92,8 @@ impl Accumulator {
             classes,
             records: vec![0; 4 * samples],
             counts: vec![0; 4 * timesteps * classes],
-            counts_init: vec![0; 4 * timesteps * classes],
             values: tally.clone(),
-            values_init: tally.clone(),
+            untrained: untrained.then(|| Untrained { counts: vec![0; 4 * timesteps * classes], values: tally.clone() }),
             picked: tally,
             pairs: Pairs {
                 later: vec![0; pairs],
@@ -95,6 +102,12 @@ impl Accumulator {
                 own: vec![[0.0; 2]; pairs],
             },
         }
+    }
+
+    /// The same with the records in data order, if samples were streamed in this one.
+    pub fn in_data_order(mut self, order: &Order) -> Accumulator {
+        self.records = self.records.chunks_exact(self.samples).flat_map(|field| order.restore(field)).collect();
+        self
     }
 
     /// The statistics, once all samples have passed. `readout` is the trained network's.
@@ -108,9 +121,9 @@ impl Accumulator {
         let accuracy = |counts: &[u32]| (0..steps).map(|t| self.count(counts, 1, t) as f64 / samples).collect();
         let measured = Measured {
             accuracy: accuracy(&self.counts),
-            accuracy_init: accuracy(&self.counts_init),
+            accuracy_init: self.untrained.as_ref().map(|of| accuracy(&of.counts)),
             change_by_t_stable: self.change_by_t_stable(&self.values),
-            change_by_t_stable_init: self.change_by_t_stable(&self.values_init),
+            change_by_t_stable_init: self.untrained.as_ref().map(|of| self.change_by_t_stable(&of.values)),
             norm_now_later: (0..steps).map(|t| self.now_later(&self.values, 0, t)).collect(),
             cos_current_now_later: (0..steps).map(|t| self.now_later(&self.picked, 0, t)).collect(),
             cos_final_own_other: (0..steps)
@@ -123,7 +136,8 @@ impl Accumulator {
 
     /// Refuses an accumulation that lacks samples or met numbers that are not finite.
     fn complete(&self) -> Result<()> {
-        for (network, counts) in [("trained", &self.counts), ("untrained", &self.counts_init)] {
+        let untrained = self.untrained.iter().map(|of| ("untrained", &of.counts));
+        for (network, counts) in [("trained", &self.counts)].into_iter().chain(untrained) {
             for t in 0..self.timesteps {
                 let (seen, not_finite) = (self.count(counts, 0, t), self.count(counts, 3, t));
                 if seen != self.samples as u64 {

@@ -18,11 +18,16 @@ pub enum Silent {
     AsPublished,
 }
 
-/// Computes the statistics of `trained`, with `untrained` as the network before training: the same samples in the same
-/// order, labels included, and as many timesteps.
-pub fn statistics(trained: &Extraction, untrained: &Extraction, silent: Silent) -> Result<Statistics> {
+/// Computes the statistics of `trained`, with `untrained`, if given, as the network before training: the same samples in the
+/// same order, labels included, and as many timesteps.
+pub fn statistics<'a>(
+    trained: &Extraction,
+    untrained: impl Into<Option<&'a Extraction>>,
+    silent: Silent,
+) -> Result<Statistics> {
     let (steps, samples) = (trained.timesteps, trained.samples);
-    if (untrained.timesteps, &untrained.labels) != (steps, &trained.labels) {
+    let untrained: Option<&Extraction> = untrained.into();
+    if let Some(untrained) = untrained.filter(|of| (of.timesteps, &of.labels) != (steps, &trained.labels)) {
         return Err(Error::Data(format!(
             "the untrained network's extraction must be of the same samples: expected {steps} timesteps and {samples} \
              samples with the same labels, found {} timesteps and {} samples{}",
@@ -75,9 +80,9 @@ pub fn statistics(trained: &Extraction, untrained: &Extraction, silent: Silent) 
         &trajectories,
         Measured {
             accuracy: accuracy(&classes, &trained.labels, steps),
-            accuracy_init: accuracy(&self::classes(untrained), &trained.labels, steps),
+            accuracy_init: untrained.map(|of| accuracy(&self::classes(of), &trained.labels, steps)),
             change_by_t_stable: change_by_t_stable(trained, &members),
-            change_by_t_stable_init: change_by_t_stable(untrained, &members),
+            change_by_t_stable_init: untrained.map(|of| change_by_t_stable(of, &members)),
             norm_now_later,
             cos_current_now_later,
             cos_final_own_other,

@@ -133,7 +133,7 @@ impl Golden {
 
     /// The statistics as streamed on the CPU, in batches of `width`.
     pub fn streamed(&self, width: usize) -> Result<Statistics> {
-        let mut stream = Stream::new(self.readout()?, self.trained.samples, self.trained.timesteps);
+        let mut stream = Stream::new(self.readout()?, self.trained.samples, self.trained.timesteps, true);
         self.batches(width).for_each(|samples| stream.add(&samples.batch()));
         stream.finish()
     }
@@ -156,7 +156,7 @@ impl Samples {
             images: self.images,
             labels: &self.labels,
             trained: Activity { logits: &self.trained.0, representations: &self.trained.1 },
-            untrained: Activity { logits: &self.untrained.0, representations: &self.untrained.1 },
+            untrained: Some(Activity { logits: &self.untrained.0, representations: &self.untrained.1 }),
         }
     }
 }

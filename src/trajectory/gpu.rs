@@ -1,33 +1,33 @@
 //! The statistics accumulated on the device: the kernels `shaders/trajectory_*.wgsl` as a program that runs once per batch.
 //! Sums and small tables stay on the device from batch to batch and are copied back once, at the end.
 
-use super::accumulator::{Accumulator, Tally};
+use super::accumulator::{Accumulator, Tally, Untrained};
+use super::feed::Feed;
 use super::goldens::{Agreement, Golden};
 use super::readout::Readout;
 use super::statistics::Statistics;
-use super::streaming::ActivityBatch;
 use crate::Result;
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
-use crate::stream::{Pending, Portion, Sink};
+use crate::stream::{Order, Pending, Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
 /// The two networks: the analysed one, and the same before training.
-const NETWORKS: [&str; 2] = ["trained", "untrained"];
+pub(super) const NETWORKS: [&str; 2] = ["trained", "untrained"];
 /// Classes that a thread of `trajectory_cosine` serves.
 const CLASSES_PER_THREAD: usize = 4;
 
 /// What a batch brings of one network.
 #[derive(Clone, Copy, Debug)]
-struct Inputs {
+pub(super) struct Inputs {
     /// \[T\]\[K\]\[width\]
-    logits: View,
+    pub logits: View,
     /// \[T\]\[D\]\[width\]
-    representations: View,
+    pub representations: View,
 }
 
 /// How batches lie in memory.
@@ -41,13 +41,39 @@ pub struct Layout {
     pub logits_step: usize,
     /// Words from the representations of one timestep to those of the next; at least features x width.
     pub features_step: usize,
+    /// Whether the activity of the untrained network comes too.
+    pub untrained: bool,
 }
 
 impl Layout {
-    /// Timesteps without gaps.
+    /// Timesteps without gaps, of the trained and the untrained network.
     pub fn dense(readout: &Readout, timesteps: usize, width: usize) -> Layout {
         let (logits_step, features_step) = (readout.classes() * width, readout.features() * width);
-        Layout { timesteps, width, logits_step, features_step }
+        Layout { timesteps, width, logits_step, features_step, untrained: true }
+    }
+}
+
+/// The buffers of a program that hold what a batch brings: `trajectory.labels`, and `trajectory.logits NETWORK` and
+/// `trajectory.representations NETWORK` of each network. All programs made with one [`Store`] share them, so that whoever
+/// fills them fills them for all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrivals {
+    /// \[width\]
+    pub labels: View,
+    pub trained: Inputs,
+    pub untrained: Option<Inputs>,
+}
+
+impl Arrivals {
+    pub(super) fn new(program: &mut Program, layout: &Layout) -> Arrivals {
+        let mut kept = |name: &str, words: usize| Builder::buffer(program, name, words, Role::Persistent);
+        let labels = kept("labels", layout.width);
+        let mut of = |network: &str| Inputs {
+            logits: kept(&format!("logits {network}"), layout.timesteps * layout.logits_step),
+            representations: kept(&format!("representations {network}"), layout.timesteps * layout.features_step),
+        };
+        let trained = of(NETWORKS[0]);
+        Arrivals { labels, trained, untrained: layout.untrained.then(|| of(NETWORKS[1])) }
     }
 }
 
@@ -56,9 +82,9 @@ impl Layout {
 struct Tables {
     records: View,
     counts: View,
-    counts_init: View,
+    counts_init: Option<View>,
     values: [View; 2],
-    values_init: [View; 2],
+    values_init: Option<[View; 2]>,
     picked: [View; 2],
     later: View,
     voiced: View,
@@ -73,12 +99,7 @@ pub struct GpuStream<'g> {
     readout: Readout,
     samples: usize,
     layout: Layout,
-    /// Number of the next batch's first image.
-    first: usize,
     batch: View,
-    labels: View,
-    trained: Inputs,
-    untrained: Inputs,
     tables: Tables,
 }
 
@@ -156,8 +177,8 @@ impl Builder {
 }
 
 impl<'g> GpuStream<'g> {
-    /// For so many samples of a network with this readout. `store` may hold buffers that networks leave their logits and
-    /// representations in, under the names [`GpuStream::share`] gives them.
+    /// For so many samples of a network with this readout. What a batch brings is read from buffers of `store`, in which
+    /// networks leave it ([`GpuStream::share`]) or the host ([`super::feed::Feed`]).
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
@@ -168,29 +189,24 @@ impl<'g> GpuStream<'g> {
         layout: Layout,
         store: &mut Store,
     ) -> Result<GpuStream<'g>> {
-        let Layout { timesteps, width, logits_step, features_step } = layout;
+        let Layout { timesteps, width, untrained: with_untrained, .. } = layout;
         let (classes, features) = (readout.classes(), readout.features());
         let mut program = Program::default();
+        let Arrivals { labels, trained, untrained } = Arrivals::new(&mut program, &layout);
         let mut make = |name: &str, words: usize, role: Role| Builder::buffer(&mut program, name, words, role);
         let batch = make("batch", 2, Role::Input);
-        let labels = make("labels", width, Role::Persistent);
         let unit = make("readout", classes * features, Role::Input);
-        let mut inputs = |network: &str| {
-            let mut kept = |what: &str, words: usize| make(&format!("{what} {network}"), words, Role::Persistent);
-            let logits = kept("logits", timesteps * logits_step);
-            Inputs { logits, representations: kept("representations", timesteps * features_step) }
-        };
-        let [trained, untrained] = NETWORKS.map(&mut inputs);
         let mut kept = |name: &str, words: usize| make(name, words, Role::Persistent);
         let entries = Tally::MEASURES * timesteps * timesteps;
         let mut tally =
             |name: &str| [kept(&format!("{name}.sums"), 2 * entries), kept(&format!("{name}.counts"), entries)];
-        let (values, values_init, picked) = (tally("values"), tally("values_init"), tally("picked"));
+        let (values, picked) = (tally("values"), tally("picked"));
+        let values_init = with_untrained.then(|| tally("values_init"));
         let cells = timesteps * classes * classes;
         let tables = Tables {
             records: kept("records", 4 * samples),
             counts: kept("counts", 4 * timesteps * classes),
-            counts_init: kept("counts_init", 4 * timesteps * classes),
+            counts_init: with_untrained.then(|| kept("counts_init", 4 * timesteps * classes)),
             values,
             values_init,
             picked,
@@ -227,9 +243,11 @@ impl<'g> GpuStream<'g> {
         ];
         b.launch("trajectory_pairs", &operands, [timesteps * classes, 1], "trained")?;
 
-        let (class_at, values) = b.measure(untrained, "untrained")?;
-        b.count(class_at, values, tables.counts_init, "untrained")?;
-        b.tally(values, records, tables.values_init, "untrained values")?;
+        if let (Some(of), Some(counts), Some(sums)) = (untrained, tables.counts_init, tables.values_init) {
+            let (class_at, values) = b.measure(of, "untrained")?;
+            b.count(class_at, values, counts, "untrained")?;
+            b.tally(values, records, sums, "untrained values")?;
+        }
 
         let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
@@ -239,21 +257,18 @@ impl<'g> GpuStream<'g> {
             recording.poison(gpu, &b.program);
         }
         recording.write(gpu, unit, &readout.unit_vectors());
-        let first = 0;
-        Ok(GpuStream { gpu, recording, readout, samples, layout, first, batch, labels, trained, untrained, tables })
+        Ok(GpuStream { gpu, recording, readout, samples, layout, batch, tables })
     }
 
-    /// Lets a stream that is made with `store` read labels, logits and representations where two networks leave them; gives
-    /// their layout. Both were compiled with series of the logits and of the activation of the area that is read out.
-    pub fn share(store: &mut Store, engines: &[Engine; 2]) -> Layout {
+    /// Lets a stream that is made with `store` read labels, logits and representations where the trained and, if there, the
+    /// untrained network leave them; gives their layout. They were compiled with series of the logits and of
+    /// representations.
+    pub fn share(store: &mut Store, engines: &[Engine]) -> Layout {
         let series = |engine: &Engine, of: Quantity| {
             let tapped = engine.tapped(of).expect("the network was compiled with this tap");
             tapped.series.expect("as a series")
         };
-        let of = |engine: &Engine| {
-            let read_out = engine.network.readout.area;
-            (series(engine, Quantity::Logits), series(engine, Quantity::Activation(read_out)))
-        };
+        let of = |engine: &Engine| (series(engine, Quantity::Logits), series(engine, Quantity::Representation));
         for (engine, network) in engines.iter().zip(NETWORKS) {
             let (logits, representations) = of(engine);
             store.share(&format!("trajectory.logits {network}"), engine.recording(), logits.view);
@@ -262,30 +277,18 @@ impl<'g> GpuStream<'g> {
         store.share("trajectory.labels", engines[0].recording(), engines[0].compiled.feeds.labels);
         let (logits, representations) = of(&engines[0]);
         let (timesteps, width) = (logits.steps, engines[0].batch);
-        Layout { timesteps, width, logits_step: logits.distance, features_step: representations.distance }
+        let (logits_step, features_step) = (logits.distance, representations.distance);
+        Layout { timesteps, width, logits_step, features_step, untrained: engines.len() > 1 }
     }
 
-    /// Takes a batch whose arrays lie on the host, without gaps.
+    /// Submits the kernels for a batch of which all is on the device: `images` images, of which `first` came before.
     ///
     /// # Errors
     /// A lost device.
-    pub async fn add(&mut self, batch: &ActivityBatch<'_>) -> Result<()> {
-        assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
-        for (to, of) in [(self.trained, batch.trained), (self.untrained, batch.untrained)] {
-            self.recording.write(self.gpu, to.logits, of.logits);
-            self.recording.write(self.gpu, to.representations, of.representations);
-        }
-        self.recording.write(self.gpu, self.labels, batch.labels);
-        self.run(self.first, batch.images).await?;
-        self.gpu.wait().await
-    }
-
-    /// Submits the kernels for a batch of which all is on the device.
-    async fn run(&mut self, first: usize, images: usize) -> Result<()> {
+    pub async fn run(&mut self, first: usize, images: usize) -> Result<()> {
         assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
         self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
         self.recording.run(self.gpu);
-        self.first = first + images;
         Ok(())
     }
 
@@ -299,13 +302,15 @@ impl<'g> GpuStream<'g> {
         let tally = async |[values, counts]: [View; 2]| -> Result<Tally> {
             Ok(Tally { sums: sums(values).await?, counts: read(counts).await? })
         };
-        let mut accumulator = Accumulator::new(self.samples, self.layout.timesteps, self.readout.classes());
+        let (timesteps, classes) = (self.layout.timesteps, self.readout.classes());
+        let mut accumulator = Accumulator::new(self.samples, timesteps, classes, self.layout.untrained);
         let of = &self.tables;
         accumulator.records = read(of.records).await?;
         accumulator.counts = read(of.counts).await?;
-        accumulator.counts_init = read(of.counts_init).await?;
         accumulator.values = tally(of.values).await?;
-        accumulator.values_init = tally(of.values_init).await?;
+        if let (Some(counts), Some(values)) = (of.counts_init, of.values_init) {
+            accumulator.untrained = Some(Untrained { counts: read(counts).await?, values: tally(values).await? });
+        }
         accumulator.picked = tally(of.picked).await?;
         accumulator.pairs.later = read(of.later).await?;
         accumulator.pairs.voiced = read(of.voiced).await?;
@@ -314,18 +319,26 @@ impl<'g> GpuStream<'g> {
         Ok(accumulator)
     }
 
-    /// The statistics: see [`Accumulator::finish`].
+    /// The statistics of images that were streamed in data order: see [`Accumulator::finish`].
     ///
     /// # Errors
     /// A lost device; an accumulation that is not complete, or met numbers that are not finite.
     pub async fn finish(&self) -> Result<Statistics> {
         self.accumulator().await?.finish(&self.readout)
     }
+
+    /// The statistics, in data order, of images that were streamed in this order.
+    ///
+    /// # Errors
+    /// As [`GpuStream::finish`].
+    pub async fn finish_in(&self, order: &Order) -> Result<Statistics> {
+        self.accumulator().await?.in_data_order(order).finish(&self.readout)
+    }
 }
 
 impl Sink for GpuStream<'_> {
     fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
-        Box::pin(self.run(portion.first, portion.batch.n))
+        Box::pin(self.run(portion.first, portion.images))
     }
 }
 
@@ -341,9 +354,12 @@ async fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuSt
     let (samples, timesteps) = golden.extent();
     let readout = golden.readout()?;
     let layout = Layout::dense(&readout, timesteps, width);
-    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut Store::default()).await?;
-    for samples in golden.batches(width) {
-        stream.add(&samples.batch()).await?;
+    let mut store = Store::default();
+    let feed = Feed::new(gpu, layout, &mut store).await?;
+    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut store).await?;
+    for (first, samples) in (0..).step_by(width).zip(golden.batches(width)) {
+        feed.push(&samples.batch()).await?;
+        stream.run(first, samples.batch().images).await?;
     }
     Ok(stream)
 }

@@ -13,13 +13,13 @@
 //! - [`accumulator`]: the sums and small tables that a stream of batches leaves, and the statistics from them.
 //! - [`streaming`]: the accumulation in f32: the CPU twin of the kernels `shaders/trajectory_*.wgsl`.
 //! - [`gpu`]: the accumulation by these kernels.
-//! - [`analyse`]: from a run folder to its report.
+//! - [`feed`]: activity that lies on the host, handed to them.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accumulator;
-pub mod analyse;
 pub mod definitions;
 pub mod exact;
+pub mod feed;
 pub mod goldens;
 pub mod gpu;
 pub mod npz;

@@ -20,8 +20,8 @@ pub struct Statistics {
 
     /// \[T\] Fraction of samples whose class at t is the label.
     pub accuracy: Vec<f64>,
-    /// \[T\] The same for the untrained network.
-    pub accuracy_init: Vec<f64>,
+    /// \[T\] The same for the untrained network; none where its activity is not known.
+    pub accuracy_init: Option<Vec<f64>>,
     /// First step of the highest accuracy.
     pub t_max_accuracy: usize,
     /// Accuracy at that step.
@@ -58,8 +58,8 @@ pub struct Statistics {
 
     /// \[T-1\]\[T-1\] Row g, column t: mean norm of r(t+1) - r(t) over the stable-correct samples with `t_stable` = g.
     pub change_by_t_stable: Vec<Vec<Option<f64>>>,
-    /// The same samples and grouping, with the representations of the untrained network.
-    pub change_by_t_stable_init: Vec<Vec<Option<f64>>>,
+    /// The same samples and grouping, with the representations of the untrained network; none where these are not known.
+    pub change_by_t_stable_init: Option<Vec<Vec<Option<f64>>>>,
     /// \[T\]\[2\] Mean norm of r(t) over the stable-correct samples that are in the correct zone for good (`t_stable` <=
     /// t), and over those that will be later (`t_stable` > t).
     pub norm_now_later: Vec<[Option<f64>; 2]>,
@@ -105,9 +105,9 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
     pub accuracy: Vec<f64>,
-    pub accuracy_init: Vec<f64>,
+    pub accuracy_init: Option<Vec<f64>>,
     pub change_by_t_stable: Vec<Vec<Option<f64>>>,
-    pub change_by_t_stable_init: Vec<Vec<Option<f64>>>,
+    pub change_by_t_stable_init: Option<Vec<Vec<Option<f64>>>>,
     pub norm_now_later: Vec<[Option<f64>; 2]>,
     pub cos_current_now_later: Vec<[Option<f64>; 2]>,
     pub cos_final_own_other: Vec<[Option<f64>; 2]>,

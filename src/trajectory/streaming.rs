@@ -47,8 +47,8 @@ pub struct ActivityBatch<'a> {
     pub labels: &'a [u32],
     /// The network that is analysed.
     pub trained: Activity<'a>,
-    /// The network before training, on the same images.
-    pub untrained: Activity<'a>,
+    /// The network before training, on the same images, where it is known.
+    pub untrained: Option<Activity<'a>>,
 }
 
 /// Batches in, statistics out.
@@ -61,9 +61,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// For so many samples and timesteps of a network with this readout.
-    pub fn new(readout: Readout, samples: usize, timesteps: usize) -> Stream {
-        let accumulator = Accumulator::new(samples, timesteps, readout.classes());
+    /// For so many samples and timesteps of a network with this readout, with or without the untrained network.
+    pub fn new(readout: Readout, samples: usize, timesteps: usize, untrained: bool) -> Stream {
+        let accumulator = Accumulator::new(samples, timesteps, readout.classes(), untrained);
         Stream { accumulator, unit: readout.unit_vectors(), readout, first: 0 }
     }
 
@@ -88,9 +88,11 @@ impl Stream {
         tally(&shape, &picked, &to.records, &mut to.picked);
         pairs(&shape, &cosines, &class_at, &to.records, &mut to.pairs);
 
-        let (class_at, values) = measure(&shape, batch.untrained);
-        count(&shape, &class_at, &values, batch.labels, &mut to.counts_init);
-        tally(&shape, &values, &to.records, &mut to.values_init);
+        if let (Some(of), Some(to_untrained)) = (batch.untrained, &mut to.untrained) {
+            let (class_at, values) = measure(&shape, of);
+            count(&shape, &class_at, &values, batch.labels, &mut to_untrained.counts);
+            tally(&shape, &values, &to.records, &mut to_untrained.values);
+        }
         self.first += batch.images;
     }
 

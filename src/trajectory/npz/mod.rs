@@ -1,11 +1,14 @@
 //! Stored outputs and representations of a network, in the layout that the published extraction script writes.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+mod array;
+mod stored;
+
+pub use array::{Array, Npz};
+pub use stored::{StoredBatch, StoredExtraction};
+
 use std::path::Path;
 
 use npyz::WriterBuilder;
-use zip::ZipArchive;
 
 use crate::files::write_atomically;
 use crate::{Error, Result};
@@ -33,74 +36,35 @@ pub struct Extraction {
     pub readout_bias: Option<Vec<f64>>,
 }
 
-const NAMES: [&str; 5] = ["outputs_all", "labels_all", "representations_all", "readout_weight", "readout_bias"];
+/// The arrays of an extraction, in the order in which it is written.
+pub const NAMES: [&str; 5] = ["outputs_all", "labels_all", "representations_all", "readout_weight", "readout_bias"];
 
 impl Extraction {
     /// Whether the file is an npz that holds the arrays of an extraction, by its contents. A file that cannot be read,
     /// or is no npz, is none.
     pub fn is_one(path: &Path) -> bool {
-        let Some(archive) = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok()) else {
-            return false;
-        };
-        NAMES[..4].iter().all(|name| archive.index_for_name(&format!("{name}.npy")).is_some())
+        Npz::open(path).is_ok_and(|npz| NAMES[..4].iter().all(|name| npz.holds(name)))
     }
 
-    /// Reads an npz file: arrays of f64, f32 or integers, in C or Fortran order, of either byte order. Refuses arrays
-    /// that are missing, disagree in shape, hold labels that are no class, or numbers that are not finite; the message
-    /// names the file and the array.
+    /// Reads an npz file: arrays of floating-point numbers of 2, 4 or 8 bytes or of integers, in C or Fortran order, of either
+    /// byte order. Refuses arrays that are missing, disagree in shape, hold labels that are no class, or numbers that are not
+    /// finite; the message names the file and the array.
     pub fn read(path: &Path) -> Result<Extraction> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let mut archive = ZipArchive::new(BufReader::new(file))
-            .map_err(|e| Error::Data(format!("{}: expected an npz (zip) file: {e}", path.display())))?;
-        let mut array =
-            |name: &str, rank: usize| read_array(&mut archive, name, rank).map_err(|what| refuse(path, name, &what));
-        let outputs = array("outputs_all", 3)?;
-        let labels = array("labels_all", 1)?;
-        let representations = array("representations_all", 3)?;
-        let weight = array("readout_weight", 2)?;
-        let bias = array("readout_bias", 1)?;
-        let (t, n, k, d) = (outputs.shape[0], outputs.shape[1], outputs.shape[2], representations.shape[2]);
-        for (name, array, expected) in [
-            ("outputs_all", &outputs, [t.max(1), n.max(1), k.max(1)].as_slice()),
-            ("labels_all", &labels, &[n]),
-            ("representations_all", &representations, &[t, n, d.max(1)]),
-            ("readout_weight", &weight, &[k, d]),
-        ] {
-            if array.shape != expected {
-                return Err(refuse(path, name, &format!("expected shape {expected:?}, found {:?}", array.shape)));
-            }
-        }
-        if bias.shape[0] != 0 && bias.shape[0] != k {
-            let found = bias.shape[0];
-            return Err(refuse(path, "readout_bias", &format!("expected {k} entries, or none, found {found}")));
-        }
-        for (name, array) in NAMES.iter().zip([&outputs, &labels, &representations, &weight, &bias]) {
-            if let Some(at) = array.data.iter().position(|value| !value.is_finite()) {
-                let place = place(at, &array.shape);
-                return Err(refuse(
-                    path,
-                    name,
-                    &format!("expected finite numbers, found {} at {place}", array.data[at]),
-                ));
-            }
-        }
-        if let Some(at) =
-            labels.data.iter().position(|&label| label.fract() != 0.0 || !(0.0..k as f64).contains(&label))
-        {
-            let found = labels.data[at];
-            return Err(refuse(
-                path,
-                "labels_all",
-                &format!("expected whole numbers below {k}, found {found} at [{at}]"),
-            ));
-        }
+        let mut npz = Npz::open(path)?;
+        let arrays = NAMES.into_iter().zip([3, 1, 3, 2, 1]);
+        let arrays: Vec<Array> = arrays.map(|(name, rank)| npz.array(name, rank)).collect::<Result<_>>()?;
+        let extent = check_shapes(&npz, std::array::from_fn(|i| arrays[i].shape.as_slice()))?;
+        NAMES.iter().zip(&arrays).try_for_each(|(name, array)| finite(&npz, name, array))?;
+        let labels = labels(&npz, &arrays[1], extent.classes)?;
+        let Extent { timesteps, samples, classes, features } = extent;
+        let [outputs, _, representations, weight, bias] = <[Array; 5]>::try_from(arrays).expect("five names");
         Ok(Extraction {
-            timesteps: t,
-            samples: n,
-            classes: k,
-            features: d,
+            timesteps,
+            samples,
+            classes,
+            features,
             outputs: outputs.data,
-            labels: labels.data.iter().map(|&label| label as usize).collect(),
+            labels,
             representations: representations.data,
             readout_weight: weight.data,
             readout_bias: (bias.shape[0] != 0).then_some(bias.data),
@@ -145,91 +109,73 @@ impl Extraction {
     }
 }
 
-/// An array in C order.
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
+/// Extents of an extraction, each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// T.
+    pub timesteps: usize,
+    /// N.
+    pub samples: usize,
+    /// K.
+    pub classes: usize,
+    /// D.
+    pub features: usize,
 }
 
-/// Reads one array of the archive as f64; the error says what is wrong with it.
-fn read_array<R: Read + Seek>(archive: &mut ZipArchive<R>, name: &str, rank: usize) -> Result<Array, String> {
-    let entry = archive.by_name(&format!("{name}.npy")).map_err(|e| format!("the array cannot be read: {e}"))?;
-    let bytes = entry.size();
-    let npy = npyz::NpyFile::new(entry).map_err(|e| format!("no npy array: {e}"))?;
-    let shape: Vec<usize> = npy.shape().iter().map(|&length| length as usize).collect();
-    if shape.len() != rank {
-        return Err(format!("expected {rank} dimensions, found shape {shape:?}"));
-    }
-    let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length));
-    if count.is_none_or(|count| count as u64 > bytes) {
-        return Err(format!("shape {shape:?} asks for more numbers than its {bytes} bytes can hold"));
-    }
-    let strides: Vec<usize> = npy.strides().iter().map(|&stride| stride as usize).collect();
-    let fortran = npy.order() == npyz::Order::Fortran;
-    let stored = read_numbers(npy)?;
-    let data =
-        if fortran { (0..stored.len()).map(|at| stored[offset(at, &shape, &strides)]).collect() } else { stored };
-    Ok(Array { shape, data })
-}
-
-/// Reads the numbers of an array, whichever of the usual types they have, in the order in which they are stored.
-fn read_numbers<R: Read>(npy: npyz::NpyFile<R>) -> Result<Vec<f64>, String> {
-    fn collect<T: npyz::Deserialize, R: Read>(
-        numbers: npyz::NpyReader<T, R>,
-        to_f64: impl Fn(T) -> f64,
-    ) -> Result<Vec<f64>, String> {
-        numbers.map(|number| number.map(&to_f64)).collect::<std::io::Result<_>>().map_err(|e| format!("cut short: {e}"))
-    }
-    let npy = match npy.try_data::<f64>() {
-        Ok(numbers) => return collect(numbers, |x| x),
-        Err(npy) => npy,
-    };
-    let npy = match npy.try_data::<f32>() {
-        Ok(numbers) => return collect(numbers, f64::from),
-        Err(npy) => npy,
-    };
-    let npy = match npy.try_data::<i64>() {
-        Ok(numbers) => return collect(numbers, |x| x as f64),
-        Err(npy) => npy,
-    };
-    let npy = match npy.try_data::<i32>() {
-        Ok(numbers) => return collect(numbers, f64::from),
-        Err(npy) => npy,
-    };
-    match npy.try_data::<u8>() {
-        Ok(numbers) => collect(numbers, f64::from),
-        Err(npy) => Err(format!("expected numbers of type f8, f4, i8, i4 or u1, found {}", npy.dtype().descr())),
+impl std::fmt::Display for Extent {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Extent { timesteps, samples, classes, features } = self;
+        write!(f, "{timesteps} timesteps, {samples} samples, {classes} classes and {features} features")
     }
 }
 
-/// Where the element stands in storage that has C-order index `at` in an array of this shape.
-fn offset(mut at: usize, shape: &[usize], strides: &[usize]) -> usize {
-    let mut offset = 0;
-    for (length, stride) in shape.iter().zip(strides).rev() {
-        offset += at % length * stride;
-        at /= length;
+/// The extents that follow from the shapes of the five arrays, in the order of [`NAMES`], if these agree.
+fn check_shapes(npz: &Npz, [outputs, labels, representations, weight, bias]: [&[usize]; 5]) -> Result<Extent> {
+    let (t, n, k, d) = (outputs[0], outputs[1], outputs[2], representations[2]);
+    for (name, found, expected) in [
+        (NAMES[0], outputs, [t.max(1), n.max(1), k.max(1)].as_slice()),
+        (NAMES[1], labels, &[n]),
+        (NAMES[2], representations, &[t, n, d.max(1)]),
+        (NAMES[3], weight, &[k, d]),
+    ] {
+        if found != expected {
+            return Err(npz.refuse(name, &format!("expected shape {expected:?}, found {found:?}")));
+        }
     }
-    offset
+    if bias[0] != 0 && bias[0] != k {
+        return Err(npz.refuse(NAMES[4], &format!("expected {k} entries, or none, found {}", bias[0])));
+    }
+    Ok(Extent { timesteps: t, samples: n, classes: k, features: d })
 }
 
-/// The index of element `at` (C order) as people write it: `[2, 0, 7]`.
-fn place(mut at: usize, shape: &[usize]) -> String {
-    let mut index = vec![0; shape.len()];
-    for (i, length) in index.iter_mut().zip(shape).rev() {
-        *i = at % length;
-        at /= length;
+/// Refuses an array with a number that is not finite.
+fn finite(npz: &Npz, name: &str, array: &Array) -> Result<()> {
+    match array.data.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let (found, place) = (array.data[at], array::place(at, &array.shape));
+            Err(npz.refuse(name, &format!("expected finite numbers, found {found} at {place}")))
+        }
     }
-    format!("{index:?}")
 }
 
-fn refuse(path: &Path, array: &str, what: &str) -> Error {
-    Error::Data(format!("{}: array '{array}': {what}", path.display()))
+/// The labels, if each is a class.
+fn labels(npz: &Npz, array: &Array, classes: usize) -> Result<Vec<usize>> {
+    let is_class = |label: f64| label.fract() == 0.0 && (0.0..classes as f64).contains(&label);
+    match array.data.iter().position(|&label| !is_class(label)) {
+        None => Ok(array.data.iter().map(|&label| label as usize).collect()),
+        Some(at) => {
+            let found = array.data[at];
+            Err(npz.refuse(NAMES[1], &format!("expected whole numbers below {classes}, found {found} at [{at}]")))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use npyz::Order;
+    use std::fs::File;
 
     fn example() -> Extraction {
         let values = |count: usize| (0..count).map(|i| i as f64 / 8.0 - 1.0).collect::<Vec<_>>();
@@ -337,8 +283,8 @@ mod tests {
         refused(&["labels_all", "below 4", "found 4 at [1]"]);
         write_with(&path, "labels_all", Some((&[3], Order::C, &[0.0, 0.5, -1.0])));
         refused(&["labels_all", "found 0.5 at [1]"]);
-        write_with(&path, "labels_all", Some((&[3], Order::C, &[0u16, 1, 2])));
-        refused(&["labels_all", "u2"]);
+        write_with(&path, "labels_all", Some((&[3], Order::C, &[false, true, true])));
+        refused(&["labels_all", "expected floating-point numbers", "b1"]);
         let mut values = example().representations;
         values[17] = f64::NAN;
         write_with(&path, "representations_all", Some((&[2, 3, 5], Order::C, &values)));

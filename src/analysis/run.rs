@@ -1,0 +1,200 @@
+//! A run folder, opened: which checkpoint, what its network is shown, under which protocol.
+
+use crate::dataset::{self, Dataset, Normaliser};
+use crate::engine::Engine;
+use crate::gpu::{Gpu, Store};
+use crate::graph::compile::Request;
+use crate::graph::fit::largest_batch;
+use crate::graph::taps::Tap;
+use crate::kernels::Target;
+use crate::kernels::choose::Choices;
+use crate::network::{Network, Protocol, RunConfig, Schedule, initialise};
+use crate::tensors::Tensors;
+use crate::train::Checkpoint;
+use crate::train::run_folder::{checkpoints, choices_path, latest, read_config};
+use crate::tune::cache;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What of a run is looked at, on which pictures.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// The run folder.
+    pub run: &'a Path,
+    /// Another data set than the run's.
+    pub data: Option<&'a str>,
+    /// The split.
+    pub split: &'a str,
+    /// The checkpoint after so many steps; else the newest.
+    pub checkpoint: Option<u64>,
+    /// What is shown and disturbed when: a protocol's file.
+    pub protocol: Option<&'a Path>,
+}
+
+/// Images per batch, where so many fit.
+const BATCH: usize = 64;
+
+/// A run that is ready to be looked at.
+pub struct Opened {
+    /// The run folder.
+    pub root: PathBuf,
+    /// The run's configuration.
+    pub config: RunConfig,
+    /// The checkpoint.
+    pub trained: Checkpoint,
+    /// Its file.
+    pub checkpoint: PathBuf,
+    /// The network that its description resolves to.
+    pub network: Network,
+    /// The protocol that it runs under, if any.
+    pub protocol: Option<Protocol>,
+    /// What happens at each timestep.
+    pub schedule: Schedule,
+    /// What it is shown.
+    pub data: Arc<dyn Dataset>,
+    /// The split.
+    pub split: String,
+    /// Number of pictures in it, at least 1.
+    pub images: usize,
+    /// What bytes of pictures become.
+    pub normaliser: Normaliser,
+    /// What the reader of a result must know, one sentence each.
+    pub notes: Vec<String>,
+    /// The run's kernel variants, which serve the shapes that its batches share with those here.
+    choices: Choices,
+}
+
+impl Opened {
+    /// Opens what was selected, for a device of this kind.
+    ///
+    /// # Errors
+    /// A run folder, checkpoint, protocol or data set that cannot be used or do not fit each other.
+    pub fn new(selection: &Selection<'_>, target: &Target) -> Result<Opened> {
+        let config = read_config(selection.run)?;
+        let (trained, checkpoint) = load(selection)?;
+        let network = trained.state.network.network()?;
+        let protocol = selection.protocol.map(Protocol::read).transpose()?;
+        let mut notes = Vec::new();
+        if let (Some(protocol), Some(file)) = (&protocol, selection.protocol) {
+            protocol.validate(&network).map_err(|e| Error::Config(format!("{}: {e}", file.display())))?;
+            notes.push("The networks ran under a protocol, which is given here; they were trained without it.".into());
+        }
+        let schedule = Schedule::new(&network, protocol.as_ref());
+        protocol.iter().for_each(|protocol| warn_of_what_never_acts(protocol, &schedule));
+
+        let spec = match (selection.data, &config.data.path) {
+            (Some(data), _) => data.to_string(),
+            (None, Some(path)) => path.clone(),
+            (None, None) => return Err(Error::Data("the run names no data set; give one by --data".into())),
+        };
+        let data = dataset::open(&spec, Some(network.image_size))?;
+        if data.classes().len() != network.classes {
+            return Err(Error::Data(format!(
+                "{}: {} classes, but the network tells {} apart",
+                data.name(),
+                data.classes().len(),
+                network.classes
+            )));
+        }
+        if data.classes() != trained.state.data.class_names {
+            notes.push("The classes of the data set have other names than those of the training set.".into());
+        }
+        let split = selection.split.to_string();
+        let images = data.len(&split)?;
+        if images == 0 {
+            return Err(Error::Data(format!("{}: split {split} holds no pictures", data.name())));
+        }
+        let normaliser = Normaliser::new(trained.state.data.channel_mean, trained.state.data.channel_std);
+        let choices = cache::read(&choices_path(selection.run), target).unwrap_or_else(|error| {
+            eprintln!("warning: {error}; kernel variants are taken from the table");
+            None
+        });
+        Ok(Opened {
+            root: selection.run.to_path_buf(),
+            config,
+            trained,
+            checkpoint,
+            network,
+            protocol,
+            schedule,
+            data,
+            split,
+            images,
+            normaliser,
+            notes,
+            choices: choices.unwrap_or_default(),
+        })
+    }
+
+    /// Parameters of the network before training, and the name of the checkpoint that holds them; without one they are drawn
+    /// again.
+    pub fn untrained(&mut self) -> (Tensors, Option<String>) {
+        const NAME: &str = "00000000.safetensors";
+        match Checkpoint::read(&self.root.join("checkpoints").join(NAME)) {
+            Ok(checkpoint) => (checkpoint.parameters, Some(NAME.into())),
+            Err(error) => {
+                self.notes.push(format!("The untrained network was drawn again from the seed ({error})."));
+                (initialise(&self.network.parameters, self.trained.state.training.seed), None)
+            }
+        }
+    }
+
+    /// Engines with these parameters, one for each network, which share what the first is fed. What `taps` name can be read of
+    /// them; their batches are as large as fits, and no larger than `most`.
+    ///
+    /// # Errors
+    /// What the device says; parameters of another network.
+    pub async fn engines<'g>(
+        &self,
+        gpu: &'g Gpu,
+        taps: &[Tap],
+        networks: &[&Tensors],
+        most: usize,
+    ) -> Result<Vec<Engine<'g>>> {
+        let most = most.clamp(1, BATCH);
+        let plain = Request::forward(&self.network, &self.schedule, most, &gpu.target);
+        let request = Request { choices: &self.choices, taps, ..plain };
+        let request = Request { batch: most.min(largest_batch(&request)?.max(1)), ..request };
+        let mut engines: Vec<Engine> = Vec::new();
+        for parameters in networks {
+            let mut store = Store::default();
+            engines.first().into_iter().for_each(|first| first.share_inputs(&mut store));
+            let mut engine = Engine::new(gpu, &request, &mut store).await?;
+            engine.set_parameters(parameters)?;
+            engines.push(engine);
+        }
+        engines[0].set_normaliser(&self.normaliser);
+        Ok(engines)
+    }
+}
+
+/// Says which changes of a protocol come after its last step.
+fn warn_of_what_never_acts(protocol: &Protocol, schedule: &Schedule) {
+    let gains = protocol.gains.iter().map(|gain| (format!("the gain on {}", gain.connection), gain.from));
+    let inputs = protocol.inputs.iter().map(|input| ("what is shown".to_string(), input.from));
+    for (what, from) in gains.chain(inputs).filter(|(_, from)| *from >= schedule.timesteps) {
+        let last = schedule.timesteps - 1;
+        eprintln!("warning: {what} from step {from} on never acts: the last step of the run is {last}");
+    }
+}
+
+/// The checkpoint asked for, and its file.
+fn load(selection: &Selection) -> Result<(Checkpoint, PathBuf)> {
+    let Some(step) = selection.checkpoint else {
+        let latest = latest(selection.run)?.ok_or_else(|| {
+            Error::Checkpoint(format!("{}: holds no checkpoint; train it first", selection.run.display()))
+        })?;
+        latest.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return Ok((latest.checkpoint, latest.path));
+    };
+    let all = checkpoints(selection.run)?;
+    match all.iter().find(|(s, _)| *s == step) {
+        Some((_, path)) => Ok((Checkpoint::read(path)?, path.clone())),
+        None => {
+            let steps: Vec<String> = all.iter().map(|(s, _)| s.to_string()).collect();
+            let list = steps.join(", ");
+            Err(Error::Checkpoint(format!("no checkpoint of step {step}; there are checkpoints of steps {list}")))
+        }
+    }
+}
