@@ -1,7 +1,7 @@
 //! Comparison with stored results: `dynamics_X.json` of an independent implementation, which names the npz files it was
 //! computed from.
 
-use super::{Parameters, Subject};
+use super::{Dynamics, Parameters, Subject};
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -79,6 +79,12 @@ impl Golden {
     pub fn subject(&self) -> Subject<'_> {
         let (trained, untrained) = (&self.trained, Some(&self.untrained));
         Subject { trained, untrained, train: &self.train, replicates: &self.replicates, parameters: &self.parameters }
+    }
+
+    /// The members of [`Dynamics`] that are expected here: all, but for the tables of single images where none were kept.
+    pub fn keys(&self) -> Vec<&'static str> {
+        let expected = |key: &&str| *key != "tables" || self.parameters.tables;
+        Dynamics::KEYS.iter().copied().filter(expected).collect()
     }
 
     /// Compares the members of an object with the stored ones of the same names: integers, nulls and shapes exactly, other

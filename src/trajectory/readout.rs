@@ -66,11 +66,12 @@ impl Readout {
 }
 
 /// Euclidean norm.
-pub(super) fn norm(vector: &[f64]) -> f64 {
+pub(crate) fn norm(vector: &[f64]) -> f64 {
     dot(vector, vector).sqrt()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+/// Sum of the products of the elements.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
