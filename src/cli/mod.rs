@@ -7,6 +7,8 @@ mod check;
 mod data;
 mod demo;
 mod devices;
+mod export;
+mod import;
 mod plan;
 mod shaders;
 mod train;
@@ -34,6 +36,10 @@ enum Command {
     Train(train::Arguments),
     /// Measure a trained network's trajectories and write the report.
     Analyse(analyse::Arguments),
+    /// Make a run of a network trained elsewhere: a state dict of PyTorch or safetensors.
+    Import(import::Arguments),
+    /// Write a run's weights for PyTorch or as safetensors.
+    Export(export::Arguments),
     /// Train a small network on the built-in stimuli and write its report: everything once, in minutes.
     Demo(demo::Arguments),
     /// Look at a data set: verify it, or draw a contact sheet.
@@ -65,6 +71,8 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
+        Command::Import(a) => import::run(&a),
+        Command::Export(a) => export::run(&a),
         Command::Demo(a) => demo::run(&a, &adapter).await,
         Command::Data(a) => data::run(&a),
         Command::Devices(a) => devices::run(&a, &adapter).await,

@@ -3,7 +3,7 @@
 use super::Statistics;
 use super::gpu::GpuStream;
 use super::readout::Readout;
-use crate::dataset::{self, Loader, Normaliser};
+use crate::dataset::{self, Loader};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::Request;
@@ -13,7 +13,7 @@ use crate::hash::fnv1a;
 use crate::network::{Protocol, Schedule, initialise};
 use crate::report::{self, Epoch, Meta, Report, Training};
 use crate::stream::stream;
-use crate::train::run_folder::{checkpoints, choices_path, latest, read_config, read_metrics};
+use crate::train::run_folder::{choices_path, chosen, read_config, read_metrics};
 use crate::train::{Checkpoint, Event};
 use crate::tune::cache;
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ const BATCH: usize = 64;
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
 pub async fn analyse(gpu: &Gpu, options: &AnalyseOptions<'_>) -> Result<Analysis> {
     let config = read_config(options.run)?;
-    let (trained, path) = load(options)?;
+    let (trained, path) = chosen(options.run, options.checkpoint)?;
     let description = trained.state.network.clone();
     let network = description.network()?;
     let protocol = options.protocol.map(Protocol::read).transpose()?;
@@ -77,8 +77,15 @@ pub async fn analyse(gpu: &Gpu, options: &AnalyseOptions<'_>) -> Result<Analysis
     let (untrained, init_checkpoint) = match Checkpoint::read(&initial_path) {
         Ok(checkpoint) => (checkpoint.parameters, Some("00000000.safetensors".to_string())),
         Err(error) => {
-            notes.push(format!("The untrained network was drawn again from the seed ({error})."));
-            (initialise(&network.parameters, trained.state.training.seed), None)
+            let seed = trained.state.training.seed;
+            notes.push(match &trained.state.origin {
+                Some(_) if !initial_path.exists() => format!(
+                    "The untrained network is not known, as the imported one came without it: in its place stands another \
+                     initialisation, this program's own from seed {seed}."
+                ),
+                _ => format!("The untrained network was drawn again from the seed ({error})."),
+            });
+            (initialise(&network.parameters, seed), None)
         }
     };
 
@@ -96,14 +103,21 @@ pub async fn analyse(gpu: &Gpu, options: &AnalyseOptions<'_>) -> Result<Analysis
             network.classes
         )));
     }
-    if data.classes() != trained.state.data.class_names {
+    if trained.state.data.names_unknown() {
+        notes.push("Class names of the imported network are not known: they are the data set's, in its order.".into());
+    } else if data.classes() != trained.state.data.class_names {
         notes.push("The classes of the data set have other names than those of the training set.".into());
     }
     let images = data.len(options.split)?;
     if images == 0 {
         return Err(Error::Data(format!("{}: split {} holds no pictures", data.name(), options.split)));
     }
-    let normaliser = Normaliser::new(trained.state.data.channel_mean, trained.state.data.channel_std);
+    let (normaliser, unknown) = trained.state.data.normaliser(&*data);
+    notes.extend(trained.state.origin.iter().map(|origin| format!("The network was imported from {origin}.")));
+    notes.extend(unknown);
+    if trained.state.origin.is_some() {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+    }
 
     // The run's kernel variants serve the shapes that its batches share with those here.
     let choices = cache::read(&choices_path(options.run), &gpu.target).unwrap_or_else(|error| {
@@ -184,26 +198,6 @@ pub async fn analyse(gpu: &Gpu, options: &AnalyseOptions<'_>) -> Result<Analysis
 /// A protocol with the digits of its file: a gain of 0.1 is no 0.10000000149.
 fn as_written(protocol: &Protocol) -> serde_json::Result<serde_json::Value> {
     serde_json::from_str(&serde_json::to_string(protocol)?)
-}
-
-/// The checkpoint asked for, and its file.
-fn load(options: &AnalyseOptions) -> Result<(Checkpoint, PathBuf)> {
-    let Some(step) = options.checkpoint else {
-        let latest = latest(options.run)?.ok_or_else(|| {
-            Error::Checkpoint(format!("{}: holds no checkpoint; train it first", options.run.display()))
-        })?;
-        latest.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        return Ok((latest.checkpoint, latest.path));
-    };
-    let all = checkpoints(options.run)?;
-    match all.iter().find(|(s, _)| *s == step) {
-        Some((_, path)) => Ok((Checkpoint::read(path)?, path.clone())),
-        None => {
-            let steps: Vec<String> = all.iter().map(|(s, _)| s.to_string()).collect();
-            let list = steps.join(", ");
-            Err(Error::Checkpoint(format!("no checkpoint of step {step}; there are checkpoints of steps {list}")))
-        }
-    }
 }
 
 /// Loss and accuracy on the evaluation split per epoch, from the run's log.
