@@ -41,6 +41,8 @@ pub mod tune;
 
 pub mod train;
 
+pub mod weights;
+
 pub mod trajectory;
 
 pub mod dynamics;

@@ -51,7 +51,9 @@ fn assert_refused(output: &Output, words: &[&str]) {
 #[test]
 fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
-    for command in ["train", "analyse", "demo", "data", "devices", "check", "plan", "shaders", "bench"] {
+    for command in
+        ["train", "analyse", "import", "export", "demo", "data", "devices", "check", "plan", "shaders", "bench"]
+    {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");

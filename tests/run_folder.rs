@@ -35,8 +35,8 @@ fn family(config: &RunConfig) -> NetworkConfig {
 
 fn data() -> DataState {
     DataState {
-        channel_mean: [0.1 + 0.2, 127.5, 1.0 / 3.0],
-        channel_std: [57.1 + 1e-14, 1e-9, 255.0],
+        channel_mean: Some([0.1 + 0.2, 127.5, 1.0 / 3.0]),
+        channel_std: Some([57.1 + 1e-14, 1e-9, 255.0]),
         class_names: vec!["fish".into(), "röad \"sign\"".into(), String::new()],
     }
 }

@@ -11,7 +11,7 @@ use crate::kernels::choose::Choices;
 use crate::network::{Network, Protocol, RunConfig, Schedule, initialise};
 use crate::tensors::Tensors;
 use crate::train::Checkpoint;
-use crate::train::run_folder::{checkpoints, choices_path, latest, read_config};
+use crate::train::run_folder::{choices_path, chosen, read_config};
 use crate::tune::cache;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ impl Opened {
     /// A run folder, checkpoint, protocol or data set that cannot be used or do not fit each other.
     pub fn new(selection: &Selection<'_>, target: &Target) -> Result<Opened> {
         let config = read_config(selection.run)?;
-        let (trained, checkpoint) = load(selection)?;
+        let (trained, checkpoint) = chosen(selection.run, selection.checkpoint)?;
         let network = trained.state.network.network()?;
         let protocol = selection.protocol.map(Protocol::read).transpose()?;
         let mut notes = Vec::new();
@@ -97,7 +97,11 @@ impl Opened {
                 network.classes
             )));
         }
-        if data.classes() != trained.state.data.class_names {
+        if trained.state.data.names_unknown() {
+            notes.push(
+                "Class names of the imported network are not known: they are the data set's, in its order.".into(),
+            );
+        } else if data.classes() != trained.state.data.class_names {
             notes.push("The classes of the data set have other names than those of the training set.".into());
         }
         let split = selection.split.to_string();
@@ -105,7 +109,12 @@ impl Opened {
         if images == 0 {
             return Err(Error::Data(format!("{}: split {split} holds no pictures", data.name())));
         }
-        let normaliser = Normaliser::new(trained.state.data.channel_mean, trained.state.data.channel_std);
+        let (normaliser, unknown) = trained.state.data.normaliser(&*data);
+        notes.extend(trained.state.origin.iter().map(|origin| format!("The network was imported from {origin}.")));
+        notes.extend(unknown);
+        if trained.state.origin.is_some() {
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
+        }
         let choices = cache::read(&choices_path(selection.run), target).unwrap_or_else(|error| {
             eprintln!("warning: {error}; kernel variants are taken from the table");
             None
@@ -131,11 +140,19 @@ impl Opened {
     /// again.
     pub fn untrained(&mut self) -> (Tensors, Option<String>) {
         const NAME: &str = "00000000.safetensors";
-        match Checkpoint::read(&self.root.join("checkpoints").join(NAME)) {
+        let file = self.root.join("checkpoints").join(NAME);
+        match Checkpoint::read(&file) {
             Ok(checkpoint) => (checkpoint.parameters, Some(NAME.into())),
             Err(error) => {
-                self.notes.push(format!("The untrained network was drawn again from the seed ({error})."));
-                (initialise(&self.network.parameters, self.trained.state.training.seed), None)
+                let seed = self.trained.state.training.seed;
+                self.notes.push(match &self.trained.state.origin {
+                    Some(_) if !file.exists() => format!(
+                        "The untrained network is not known, as the imported one came without it: in its place stands \
+                         another initialisation, this program's own from seed {seed}."
+                    ),
+                    _ => format!("The untrained network was drawn again from the seed ({error})."),
+                });
+                (initialise(&self.network.parameters, seed), None)
             }
         }
     }
@@ -176,25 +193,5 @@ fn warn_of_what_never_acts(protocol: &Protocol, schedule: &Schedule) {
     for (what, from) in gains.chain(inputs).filter(|(_, from)| *from >= schedule.timesteps) {
         let last = schedule.timesteps - 1;
         eprintln!("warning: {what} from step {from} on never acts: the last step of the run is {last}");
-    }
-}
-
-/// The checkpoint asked for, and its file.
-fn load(selection: &Selection) -> Result<(Checkpoint, PathBuf)> {
-    let Some(step) = selection.checkpoint else {
-        let latest = latest(selection.run)?.ok_or_else(|| {
-            Error::Checkpoint(format!("{}: holds no checkpoint; train it first", selection.run.display()))
-        })?;
-        latest.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        return Ok((latest.checkpoint, latest.path));
-    };
-    let all = checkpoints(selection.run)?;
-    match all.iter().find(|(s, _)| *s == step) {
-        Some((_, path)) => Ok((Checkpoint::read(path)?, path.clone())),
-        None => {
-            let steps: Vec<String> = all.iter().map(|(s, _)| s.to_string()).collect();
-            let list = steps.join(", ");
-            Err(Error::Checkpoint(format!("no checkpoint of step {step}; there are checkpoints of steps {list}")))
-        }
     }
 }

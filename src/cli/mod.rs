@@ -7,7 +7,9 @@ mod check;
 mod data;
 mod demo;
 mod devices;
+mod export;
 mod extract;
+mod import;
 mod plan;
 mod shaders;
 mod train;
@@ -37,6 +39,10 @@ enum Command {
     Analyse(analyse::Arguments),
     /// Write a trained network's activity to disk: outputs and representations, or whole areas.
     Extract(extract::Arguments),
+    /// Make a run of a network trained elsewhere: a state dict of PyTorch or safetensors.
+    Import(import::Arguments),
+    /// Write a run's weights for PyTorch or as safetensors.
+    Export(export::Arguments),
     /// Train a small network on the built-in stimuli and write its report: everything once, in minutes.
     Demo(demo::Arguments),
     /// Look at a data set: verify it, or draw a contact sheet.
@@ -69,6 +75,8 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Train(a) => train::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
         Command::Extract(a) => extract::run(&a, &adapter).await,
+        Command::Import(a) => import::run(&a),
+        Command::Export(a) => export::run(&a),
         Command::Demo(a) => demo::run(&a, &adapter).await,
         Command::Data(a) => data::run(&a),
         Command::Devices(a) => devices::run(&a, &adapter).await,

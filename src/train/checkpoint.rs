@@ -7,6 +7,7 @@
 //!
 //! No generator's state is stored: whatever is drawn is a function of the seed and the position in the data.
 
+use crate::dataset::{Dataset, Normaliser};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
@@ -42,6 +43,8 @@ pub struct CheckpointState {
     pub network: Description,
     /// The training, with the seed.
     pub training: TrainingConfig,
+    /// The file that the network was imported from, with its hash; `None` for one that was drawn here.
+    pub origin: Option<String>,
 }
 
 /// The state's JSON: the network's key is `network` or `architecture`, as in the configuration file.
@@ -58,13 +61,15 @@ struct Fields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     architecture: Option<Architecture>,
     training: TrainingConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
 }
 
 impl From<CheckpointState> for Fields {
     fn from(state: CheckpointState) -> Fields {
-        let CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training } = state;
+        let CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin } = state;
         let (network, architecture) = network.into_sections();
-        Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training }
+        Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training, origin }
     }
 }
 
@@ -72,22 +77,63 @@ impl TryFrom<Fields> for CheckpointState {
     type Error = Error;
 
     fn try_from(fields: Fields) -> Result<CheckpointState> {
-        let Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training } = fields;
+        let Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training, origin } = fields;
         let network = Description::of_sections(network, architecture)?;
-        Ok(CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training })
+        Ok(CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin })
     }
 }
 
-/// What of the data set belongs to the trained network.
+/// What of the data set belongs to the trained network. Of an imported network it may not be known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataState {
-    /// Mean of each colour channel over the training split, on the scale 0..255: pictures are normalised by it.
-    pub channel_mean: [f64; 3],
+    /// Mean of each colour channel over the training split, on the scale 0..255: pictures are normalised by it. `None`
+    /// (in the file `null`) where it is not known.
+    pub channel_mean: Option<[f64; 3]>,
     /// Standard deviation of each colour channel, likewise.
-    pub channel_std: [f64; 3],
-    /// Names of the classes, in the order of the readout's units.
+    pub channel_std: Option<[f64; 3]>,
+    /// Names of the classes, in the order of the readout's units; where they are not known "class 0", "class 1", ...
     pub class_names: Vec<String>,
+}
+
+impl DataState {
+    /// What belongs to a network that is trained on this data set.
+    pub fn of(dataset: &dyn Dataset) -> DataState {
+        DataState {
+            channel_mean: Some(dataset.mean()),
+            channel_std: Some(dataset.std()),
+            class_names: dataset.classes().to_vec(),
+        }
+    }
+
+    /// Of a network that was trained elsewhere, on data of which only the number of classes is known.
+    pub fn unknown(classes: usize) -> DataState {
+        let class_names = (0..classes).map(|class| format!("class {class}")).collect();
+        DataState { channel_mean: None, channel_std: None, class_names }
+    }
+
+    /// Whether the names of the classes are those that [`DataState::unknown`] gives.
+    pub fn names_unknown(&self) -> bool {
+        self.channel_mean.is_none() && *self == DataState::unknown(self.class_names.len())
+    }
+
+    /// How pictures of `dataset` are normalised for this network: by the means and deviations that it was trained with;
+    /// where they are not known by those of `dataset`, and then a sentence says so.
+    pub fn normaliser(&self, dataset: &dyn Dataset) -> (Normaliser, Option<String>) {
+        match (self.channel_mean, self.channel_std) {
+            (Some(mean), Some(std)) => (Normaliser::new(mean, std), None),
+            _ => {
+                let said = format!(
+                    "The channel means and deviations that the imported network was trained with are not known: pictures \
+                     are normalised with those of {}, {:?} and {:?} on the scale 0 to 255.",
+                    dataset.name(),
+                    dataset.mean(),
+                    dataset.std()
+                );
+                (Normaliser::new(dataset.mean(), dataset.std()), Some(said))
+            }
+        }
+    }
 }
 
 /// A run at one step. The tensors stand in the order of [`crate::network::Network::parameters`].
@@ -132,6 +178,7 @@ impl Checkpoint {
                 data,
                 network: config.network.clone(),
                 training: config.training.clone(),
+                origin: None,
             },
             parameters,
             adam_m: zeros.clone(),

@@ -69,7 +69,7 @@ impl Run {
         let out = out.to_path_buf();
         let preparing = std::thread::spawn(move || {
             let (dataset, steps_per_epoch) = open_data(&mut config)?;
-            let start = Checkpoint::initial(&config, data_state(&*dataset));
+            let start = Checkpoint::initial(&config, DataState::of(&*dataset));
             let folder = RunFolder::create(&out, &config)?;
             Ok::<_, Error>((config, dataset, steps_per_epoch, start, folder))
         });
@@ -100,7 +100,7 @@ impl Run {
         config.validate()?;
         let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
         let (dataset, steps_per_epoch) = open_data(&mut config)?;
-        let data = data_state(&*dataset);
+        let data = DataState::of(&*dataset);
         if let Some(changed) = checkpoint.as_ref().and_then(|c| data_change(&data, &c.state.data)) {
             let (name, root) = (dataset.name(), root.display());
             return Err(Error::Checkpoint(format!(
@@ -118,7 +118,23 @@ impl Run {
         if config != before {
             folder.set_config(&config)?;
         }
-        let start = checkpoint.unwrap_or_else(|| Checkpoint::initial(&config, data));
+        let start = match checkpoint {
+            Some(mut checkpoint) => {
+                if checkpoint.state.data != data {
+                    eprintln!(
+                        "what the imported network was trained on is not known: from now on its channel means, deviations \
+                         and class names are those of {}",
+                        dataset.name()
+                    );
+                    checkpoint.state.data = data;
+                }
+                if checkpoint.state.adam_step == 0 && step > 0 {
+                    eprintln!("the network was imported, without moments: Adam starts at zero");
+                }
+                checkpoint
+            }
+            None => Checkpoint::initial(&config, data),
+        };
         Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true })
     }
 
@@ -173,8 +189,9 @@ impl Run {
         engine.set_normaliser(&Normaliser::new(dataset.mean(), dataset.std()));
 
         let last_good = folder.root().join("checkpoint.safetensors");
-        let data = start.state.data.clone();
-        let mut session = Session { engine, evaluator, folder, config: &config, data, steps_per_epoch, last_good };
+        let state = start.state.clone();
+        let mut session =
+            Session { engine, evaluator, folder, config: &config, start: state, steps_per_epoch, last_good };
         session.folder.log(&Event::Start {
             step: first,
             seed: config.training.seed,
@@ -255,16 +272,22 @@ struct Session<'a> {
     evaluator: Engine<'a>,
     folder: RunFolder,
     config: &'a RunConfig,
-    data: DataState,
+    /// Where this process began.
+    start: CheckpointState,
     steps_per_epoch: u64,
     last_good: PathBuf,
 }
 
 impl Session<'_> {
+    /// What Adam counts as step `step`: of an imported network, whose moments start at zero, only the steps taken here.
+    fn adam_step(&self, step: u64) -> u64 {
+        step - self.start.step + self.start.adam_step
+    }
+
     /// Submits a step; gives what its scores will come from, part by part.
     async fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Result<Vec<(usize, Reading)>> {
         let engine = &self.engine;
-        engine.set_step(hyper, step, 1.0).await?;
+        engine.set_step(hyper, self.adam_step(step), 1.0).await?;
         if engine.parts == 1 {
             engine.feed(batch).await?;
             engine.run();
@@ -341,12 +364,13 @@ impl Session<'_> {
         }
         let state = CheckpointState {
             step,
-            adam_step: step,
+            adam_step: self.adam_step(step),
             epoch: step / self.steps_per_epoch,
             batch_in_epoch: step % self.steps_per_epoch,
-            data: self.data.clone(),
+            data: self.start.data.clone(),
             network: self.config.network.clone(),
             training: self.config.training.clone(),
+            origin: self.start.origin.clone(),
         };
         let checkpoint = Checkpoint { state, parameters, adam_m, adam_v };
         self.last_good = self.folder.save(&checkpoint)?;
@@ -391,13 +415,9 @@ fn open_data(config: &mut RunConfig) -> Result<(Arc<dyn Dataset>, u64)> {
     Ok((dataset, steps_per_epoch))
 }
 
-fn data_state(dataset: &dyn Dataset) -> DataState {
-    DataState { channel_mean: dataset.mean(), channel_std: dataset.std(), class_names: dataset.classes().to_vec() }
-}
-
-/// What differs between the data set found and the one a checkpoint was trained on.
+/// What differs between the data set found and the one a checkpoint was trained on, as far as that is known.
 fn data_change(now: &DataState, then: &DataState) -> Option<String> {
-    if now.class_names != then.class_names {
+    if now.class_names != then.class_names && !then.names_unknown() {
         return Some(format!(
             "its classes are {}; expected {}",
             now.class_names.join(", "),
@@ -407,7 +427,9 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     for (what, now, then) in
         [("means", now.channel_mean, then.channel_mean), ("standard deviations", now.channel_std, then.channel_std)]
     {
-        if now != then {
+        if let (Some(now), Some(then)) = (now, then)
+            && now != then
+        {
             return Some(format!("its channel {what} are {now:?}; expected {then:?}"));
         }
     }

@@ -238,6 +238,29 @@ pub fn latest(root: &Path) -> Result<Option<Latest>> {
     }
 }
 
+/// The checkpoint of this step, or the newest usable one, for who uses a run without going on with it. Warnings about
+/// damaged ones go to stderr.
+///
+/// # Errors
+/// No checkpoint at all, none of this step (the message lists those there are), or a damaged one.
+pub fn chosen(root: &Path, step: Option<u64>) -> Result<(Checkpoint, PathBuf)> {
+    let Some(step) = step else {
+        let latest = latest(root)?
+            .ok_or_else(|| Error::Checkpoint(format!("{}: holds no checkpoint; train it first", root.display())))?;
+        latest.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return Ok((latest.checkpoint, latest.path));
+    };
+    let all = checkpoints(root)?;
+    match all.iter().find(|(s, _)| *s == step) {
+        Some((_, path)) => Ok((Checkpoint::read(path)?, path.clone())),
+        None => {
+            let steps: Vec<String> = all.iter().map(|(s, _)| s.to_string()).collect();
+            let list = steps.join(", ");
+            Err(Error::Checkpoint(format!("no checkpoint of step {step}; there are checkpoints of steps {list}")))
+        }
+    }
+}
+
 /// Where a run keeps its kernel variants.
 pub fn choices_path(root: &Path) -> PathBuf {
     root.join("choices.toml")
