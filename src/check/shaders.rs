@@ -39,7 +39,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
-    for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
+    let of_statistics = |name: &str| name.starts_with("trajectory_") || name.starts_with("dynamics_");
+    for (name, _) in TEXTS.iter().filter(|(name, _)| of_statistics(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
     }

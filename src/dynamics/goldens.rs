@@ -1,7 +1,8 @@
 //! Comparison with stored results: `dynamics_X.json` of an independent implementation, which names the npz files it was
 //! computed from.
 
-use super::{Dynamics, Parameters, Subject};
+use super::{Dynamics, Parameters, Subject, Wants, gpu};
+use crate::gpu::Gpu;
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -79,6 +80,16 @@ impl Golden {
     pub fn subject(&self) -> Subject<'_> {
         let (trained, untrained) = (&self.trained, Some(&self.untrained));
         Subject { trained, untrained, train: &self.train, replicates: &self.replicates, parameters: &self.parameters }
+    }
+
+    /// The measures by the kernels, in batches of 64.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn streamed(&self, gpu: &Gpu) -> Result<Dynamics> {
+        let [trained, untrained] = gpu::stream(gpu, [&self.trained, &self.untrained], &Wants::all(), 64).await?;
+        let features = self.trained.features;
+        Ok(Dynamics::from_values(&trained, Some(&untrained), features, &self.parameters, &self.replicates))
     }
 
     /// The members of [`Dynamics`] that are expected here: all, but for the tables of single images where none were kept.
