@@ -34,6 +34,10 @@ fn golden_files_of_dynamics_in_f64() {
     let mut problems = Vec::new();
     for golden in goldens() {
         let found = serde_json::to_value(Dynamics::exact(&golden.subject()).unwrap()).unwrap();
+        let (mut keys, mut expected) = (found.as_object().unwrap().keys().collect::<Vec<_>>(), golden.keys());
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected, "{}", golden.path.display());
         let differences = golden.differences(&found, &golden.keys(), Some(TOLERANCE_F64));
         problems.extend(differences.into_iter().map(|what| format!("{}: {what}", golden.path.display())));
     }

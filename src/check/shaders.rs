@@ -39,8 +39,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
-    let of_statistics = |name: &str| name.starts_with("trajectory_") || name.starts_with("dynamics_");
-    for (name, _) in TEXTS.iter().filter(|(name, _)| of_statistics(name)) {
+    let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
     }

@@ -21,6 +21,7 @@ pub mod entropy;
 pub mod goldens;
 pub mod gpu;
 pub mod margin;
+mod parallel;
 pub mod parameters;
 pub mod path;
 pub mod reaction;
