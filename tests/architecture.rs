@@ -88,8 +88,10 @@ fn pure_modules_know_no_device() {
 }
 
 /// Modules stand in `lib.rs` in the order in which one may use another, but for these, each with its reason.
-const AGAINST_THE_ORDER: [(&str, &str, &str); 1] =
-    [("check", "trajectory", "golden analyses are checked by the commands of `check`")];
+const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
+    ("check", "trajectory", "golden analyses are checked by the commands of `check`"),
+    ("check", "dynamics", "as are golden dynamics"),
+];
 
 /// Rule `order`.
 #[test]

@@ -1,12 +1,21 @@
-//! The stored results of the golden folder of dynamics.
+//! Dynamics: the stored results of the golden folder, and the kernels against the exact form.
 
 mod golden_folder;
 
 use std::path::PathBuf;
 
 use golden_folder::golden_folder;
-use recurve::dynamics::Dynamics;
+use pollster::FutureExt;
 use recurve::dynamics::goldens::{Golden, TOLERANCE_F64};
+use recurve::dynamics::values::{Datum, Values, Wants};
+use recurve::dynamics::{Dynamics, gpu};
+use recurve::gpu::{Gpu, Options};
+use recurve::reference::random::normal;
+use recurve::trajectory::npz::Extraction;
+
+fn open() -> Gpu {
+    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
+}
 
 /// Every stored result.
 fn goldens() -> Vec<Golden> {
@@ -25,8 +34,176 @@ fn golden_files_of_dynamics_in_f64() {
     let mut problems = Vec::new();
     for golden in goldens() {
         let found = serde_json::to_value(Dynamics::exact(&golden.subject()).unwrap()).unwrap();
+        let (mut keys, mut expected) = (found.as_object().unwrap().keys().collect::<Vec<_>>(), golden.keys());
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected, "{}", golden.path.display());
         let differences = golden.differences(&found, &golden.keys(), Some(TOLERANCE_F64));
         problems.extend(differences.into_iter().map(|what| format!("{}: {what}", golden.path.display())));
     }
     assert!(problems.is_empty(), "{} differences\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+#[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
+fn golden_files_of_dynamics_on_the_device() {
+    let gpu = open();
+    let mut problems = Vec::new();
+    for golden in goldens() {
+        let found = serde_json::to_value(golden.streamed(&gpu).block_on().unwrap()).unwrap();
+        let differences = golden.differences(&found, &golden.keys(), None);
+        problems.extend(differences.into_iter().map(|what| format!("{}: {what}", golden.path.display())));
+    }
+    assert!(problems.is_empty(), "{} differences\n{}", problems.len(), problems.join("\n"));
+}
+
+/// A network whose representations drift; labels of two thirds of the images are their last class. All numbers are those of
+/// f32. Of the images, every eleventh is silent at one timestep and every thirteenth rests at first.
+fn network([timesteps, samples, classes, features]: [usize; 4], size: f32, seed: u64) -> Extraction {
+    let weight = normal(seed, classes * features);
+    let bias = normal(seed + 1, classes);
+    let start = normal(seed + 2, samples * features);
+    let drift = normal(seed + 3, timesteps * samples * features);
+    let mut representations = Vec::new();
+    let mut outputs = Vec::new();
+    let mut now = start;
+    for t in 0..timesteps {
+        for i in 0..samples {
+            for d in 0..features {
+                let at = i * features + d;
+                if i % 13 != 5 || t > 2 {
+                    now[at] += drift[t * samples * features + at] / (1 + t) as f32;
+                }
+            }
+            let silent = i % 11 == 3 && t == 1;
+            let r: Vec<f32> =
+                now[i * features..][..features].iter().map(|x| if silent { 0.0 } else { size * x }).collect();
+            representations.extend(r.iter().map(|&x| f64::from(x)));
+            for k in 0..classes {
+                let w = &weight[k * features..][..features];
+                let logit: f32 = r.iter().zip(w).map(|(r, w)| r / size * w).sum::<f32>() + 0.1 * bias[k];
+                outputs.push(f64::from(logit));
+            }
+        }
+    }
+    let last = &outputs[(timesteps - 1) * samples * classes..];
+    let class =
+        |i: usize| (0..classes).max_by(|&a, &b| last[i * classes + a].total_cmp(&last[i * classes + b])).unwrap();
+    let labels = (0..samples).map(|i| if i % 3 == 0 { i % classes } else { class(i) }).collect();
+    let readout_weight = weight.iter().map(|&w| f64::from(w)).collect();
+    let readout_bias = Some(bias.iter().map(|&b| f64::from(0.1 * size * b)).collect());
+    Extraction { timesteps, samples, classes, features, outputs, labels, representations, readout_weight, readout_bias }
+}
+
+/// Largest difference of two lists, in units of the largest number of either, or of `least`; infinite where one is defined and
+/// the other is not.
+fn apart(found: &[f64], expected: &[f64], least: f64) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().filter(|x| !x.is_nan()).fold(least, |largest, x| largest.max(x.abs()));
+    let one = |(a, b): (&f64, &f64)| match (a.is_nan(), b.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) => (a - b).abs() / largest,
+        _ => f64::INFINITY,
+    };
+    found.iter().zip(expected).map(one).fold(0.0, f64::max)
+}
+
+fn assert_close(found: &Values, expected: &Values, what: &str) {
+    assert_eq!(found.labels, expected.labels, "{what}");
+    assert_eq!(found.class, expected.class, "{what}");
+    for of in Datum::ALL {
+        for t in 0..of.rows(expected.timesteps) {
+            let error = apart(found.row(of, t), expected.row(of, t), 1e-30);
+            let tolerance = if of == Datum::Turning { 1e-5 } else { 4e-6 };
+            assert!(error < tolerance, "{what}: {of:?} at {t}: {error:e}");
+        }
+    }
+    for t in 0..expected.timesteps {
+        let (found, expected) = (found.later(t), expected.later(t));
+        assert_eq!(found.images, expected.images, "{what}: later at {t}");
+        let error = apart(&found.cosines, &expected.cosines, 1.0);
+        assert!(error < 2e-6, "{what}: cosines at {t}: {error:e}");
+    }
+}
+
+#[test]
+fn kernels_agree_with_the_exact_form_and_repeat_to_the_bit() {
+    let gpu = open();
+    // T, N, K, D, width of a batch.
+    for (extents, width) in [
+        ([6, 150, 7, 33], 64),
+        ([5, 90, 300, 70], 64),
+        ([4, 61, 5, 1], 50),
+        ([3, 41, 1, 9], 7),
+        ([2, 33, 4, 130], 33),
+        ([1, 10, 3, 4], 64),
+    ] {
+        let (trained, untrained) = (network(extents, 1.0, 1), network(extents, 1.0, 9));
+        let untrained = Extraction { labels: trained.labels.clone(), ..untrained };
+        let run = || gpu::stream(&gpu, [&trained, &untrained], &Wants::all(), width).block_on().unwrap();
+        let [found, found_untrained] = run();
+        let what = format!("{extents:?} in batches of {width}");
+        assert_close(&found, &Values::exact(&trained, &Wants::all()).unwrap(), &what);
+        assert_eq!(found_untrained, Values::exact(&untrained, &Wants::classes()).unwrap(), "{what}");
+        assert_eq!(format!("{found:?}"), format!("{:?}", run()[0]), "{what}: equal input, other bits");
+    }
+}
+
+#[test]
+fn representations_of_any_size_have_values() {
+    let gpu = open();
+    for size in [1e27, 1e15, 1e-12, 1e-16, 1e-20, 1e-27] {
+        let of = network([4, 70, 5, 40], size, 3);
+        let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+        assert_close(&found, &Values::exact(&of, &Wants::all()).unwrap(), &format!("of size {size:e}"));
+    }
+}
+
+#[test]
+fn nearly_identical_readout_vectors_have_margins() {
+    let gpu = open();
+    let mut of = network([3, 40, 6, 50], 1.0, 4);
+    for d in 0..50 {
+        let w = of.readout_weight[d] as f32;
+        of.readout_weight[50 + d] = f64::from(w * (1.0 + 1e-4 * (d % 7) as f32));
+        of.readout_weight[100 + d] = f64::from(w);
+    }
+    let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+    assert_close(&found, &Values::exact(&of, &Wants::all()).unwrap(), "near");
+}
+
+#[test]
+fn only_what_is_wanted_is_there() {
+    let gpu = open();
+    let of = network([3, 40, 6, 5], 1.0, 4);
+    let exact = |wants: &Wants| Values::exact(&of, wants).unwrap();
+    for data in [vec![Datum::Entropy], vec![Datum::Step], vec![Datum::Margin], vec![]] {
+        let wants = Wants { data, later: false };
+        let [found, _] = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
+        for datum in &wants.data {
+            assert!(apart(found.row(*datum, 1), exact(&wants).row(*datum, 1), 1.0) < 1e-5);
+        }
+        assert_eq!(found.class, exact(&wants).class);
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_an_error() {
+    let gpu = open();
+    let of = network([3, 40, 4, 6], 1.0, 5);
+    let mut broken = of.clone();
+    broken.representations[(2 * 40 + 7) * 6 + 3] = f64::INFINITY;
+    let mut diverged = of.clone();
+    diverged.outputs[(40 + 9) * 4] = f64::NAN;
+    let mut long = of.clone();
+    long.representations[5] = 1e30;
+    for (trained, untrained, words) in [
+        (&broken, &of, ["trained", "representations of 1", "timestep 2"]),
+        (&long, &of, ["trained", "longer than 4e28", "timestep 0"]),
+        (&diverged, &of, ["trained", "logits of 1", "timestep 1"]),
+        (&of, &diverged, ["untrained", "logits of 1", "timestep 1"]),
+    ] {
+        let error = gpu::stream(&gpu, [trained, untrained], &Wants::all(), 64).block_on().unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
 }

@@ -1,9 +1,10 @@
-//! Golden files, recognised by content and metadata: operations, networks, analyses, HDF5 files.
+//! Golden files, recognised by content and metadata: operations, networks, analyses, dynamics, HDF5 files.
 
 use super::network::run_network;
 use super::run::run_case;
 use super::{CaseReport, repeated};
 use crate::dataset::goldens::check_h5;
+use crate::dynamics::{Dynamics, goldens as dynamics};
 use crate::gpu::Gpu;
 use crate::graph::passes::Passes;
 use crate::kernels::choose::Choices;
@@ -62,7 +63,8 @@ fn is_partner(path: &Path) -> bool {
         let beside = path.parent().and_then(|p| std::fs::read_dir(p).ok()).into_iter().flatten().flatten();
         beside.into_iter().any(|e| e.path().extension().is_some_and(|e| e == "h5"))
     };
-    name.ends_with(".npz") && json.exists() || matches!(name, "files.json" | "expected.safetensors") && hdf5_beside()
+    name.ends_with(".npz") && (json.exists() || dynamics::Golden::names(path))
+        || matches!(name, "files.json" | "expected.safetensors") && hdf5_beside()
 }
 
 type Examined = Option<(String, CaseReport)>;
@@ -85,10 +87,13 @@ async fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
     } else {
         if named(&["json"]) {
             let text = std::fs::read(path).map_err(Error::io(path))?;
-            serde_json::from_slice::<serde::de::IgnoredAny>(&text)
+            let value = serde_json::from_slice(&text)
                 .map_err(|e| Error::Data(format!("{}: expected JSON, found damage: {e}", path.display())))?;
+            if dynamics::Golden::is_one(&value) {
+                return check_dynamics(gpu, &dynamics::Golden::open(path)?, repeat).await.map(Some);
+            }
         }
-        analysis(gpu, path, repeat).await
+        if dynamics::Golden::names(path) { Ok(None) } else { analysis(gpu, path, repeat).await }
     }
 }
 
@@ -180,4 +185,22 @@ async fn check_analysis(
     let (_, equal) =
         repeated(repeat, async || accumulate(gpu, golden, 64).await.map(|tables| format!("{tables:?}"))).await?;
     Ok((check_golden(gpu, golden).await?, equal))
+}
+
+/// The measures of dynamics in f64 and through the kernels.
+async fn check_dynamics(gpu: &Gpu, golden: &dynamics::Golden, repeat: usize) -> Result<(String, CaseReport)> {
+    let compare = |found: &Dynamics, tolerance: Option<f64>| {
+        let found = serde_json::to_value(found).map_err(|e| Error::Data(format!("dynamics as JSON: {e}")))?;
+        Ok::<_, Error>(golden.agreement(&found, &golden.keys(), tolerance))
+    };
+    let exact = compare(&Dynamics::exact(&golden.subject())?, Some(dynamics::TOLERANCE_F64))?;
+    let (found, equal) = repeated(repeat, async || golden.streamed(gpu).await).await?;
+    let streamed = compare(&found, None)?;
+    let text = |what: &str, of: &dynamics::Agreement| match of.differences.first() {
+        Some(first) => format!("{what}: {first} ({} numbers differ)", of.differences.len()),
+        None => format!("{what}: largest difference {:.1e} of the tolerance at {}", of.largest, of.largest_at),
+    };
+    let passed = exact.differences.is_empty() && streamed.differences.is_empty();
+    let detail = format!("{}; {}", text("f32", &streamed), text("f64", &exact));
+    Ok(("dynamics".into(), report(passed, streamed.largest.max(exact.largest), detail, equal)))
 }

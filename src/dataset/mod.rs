@@ -16,7 +16,7 @@ mod hdf5;
 pub mod inspect;
 mod loader;
 mod outline;
-mod random;
+pub(crate) mod random;
 
 pub use folder::Folder;
 pub use glyphs::Glyphs;

@@ -1,6 +1,8 @@
 //! The bootstrap over images (Efron 1982; Efron and Tibshirani 1993): a statistic is computed again with every image counted as
 //! often as it was drawn, in each of R replicates. Groups, `t_stable` and window stay those of the full sample.
 
+use super::parallel;
+
 /// How a statistic varies over the replicates in which it is defined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spread {
@@ -45,14 +47,7 @@ pub fn variance(values: &[f64]) -> Option<f64> {
 
 /// The result of `of` for each replicate's counts, on all cores.
 pub fn replicate<V: Send>(replicates: &[Vec<u8>], of: impl Fn(&[u8]) -> V + Sync) -> Vec<V> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let part = replicates.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let of = &of;
-        let part_of = |part: &'_ [Vec<u8>]| part.iter().map(|counts| of(counts)).collect::<Vec<V>>();
-        let workers: Vec<_> = replicates.chunks(part).map(|part| scope.spawn(move || part_of(part))).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
-    })
+    parallel::each(replicates, |_, counts| of(counts))
 }
 
 /// Rows of numbers for some images, in classes of images whose sums are wanted apart.

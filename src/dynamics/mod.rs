@@ -9,6 +9,7 @@
 //!   are over; [`bootstrap`]: how much a statistic varies.
 //! - [`margin`], [`entropy`], [`calibration`], [`reaction`], [`visits`], [`path`], [`consistency`], [`contrasts`], [`accuracy`],
 //!   [`tables`]: measures that are made from values.
+//! - [`gpu`]: values on a device, by the kernels `shaders/dynamics_*.wgsl`.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accuracy;
@@ -18,7 +19,9 @@ pub mod consistency;
 pub mod contrasts;
 pub mod entropy;
 pub mod goldens;
+pub mod gpu;
 pub mod margin;
+mod parallel;
 pub mod parameters;
 pub mod path;
 pub mod reaction;
