@@ -39,7 +39,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
-    for (name, _) in TEXTS.iter().filter(|(name, _)| name.starts_with("trajectory_")) {
+    let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
     }

@@ -4,9 +4,19 @@
 //! Every measure is one file: its definition with formula and source, what it accumulates on the device, its result as it
 //! stands in `report.json`, and its tests. They meet in [`Dynamics`].
 
+pub mod cka;
+pub mod decoder;
 pub mod goldens;
+pub mod moments;
+mod parallel;
 pub mod parameters;
+pub mod pca;
+pub mod rdm;
+pub mod rdm_time;
+pub mod space;
+pub mod structure;
 pub mod subject;
 
 pub use parameters::Parameters;
+pub use structure::Structure;
 pub use subject::Subject;
