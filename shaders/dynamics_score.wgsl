@@ -1,6 +1,7 @@
 // What the decoders say of test images at one timestep, from their scores: whether the first arg-max is the label, the score of
 // the label, the largest |score|, and how much the best score is above the second. A thread has one image, one timestep at which
-// decoders were fitted, and one of the two kinds: ridge, class mean (whose scores lack -|y|^2 / D).
+// decoders were fitted, and one of the two kinds: ridge, class mean. The scores of class means lack -|y|^2 / D and
+// 2 y (s - s') / D, s being the shift at the timestep of the fit and s' at this one, of which there is a row for each s.
 // Loops: nested(classes).
 struct Params {
   timesteps: u32, classes: u32, features: u32, width: u32,
@@ -11,7 +12,7 @@ struct Params {
 //#include dynamics_batch
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> batch: Batch;
-@group(0) @binding(2) var<storage, read> scores: array<f32>;          // [kind][T: fitted][K][width]
+@group(0) @binding(2) var<storage, read> scores: array<f32>;          // [kind][T: fitted][K][width], then [T][width]
 @group(0) @binding(3) var<storage, read> known: array<u32>;           // [K] whether the class occurs in training
 @group(0) @binding(4) var<storage, read> labels: array<u32>;          // [width]
 @group(0) @binding(5) var<storage, read> squares: array<f32>;         // |y|^2 in panels: [panel][rows][r], row = timestep
@@ -33,6 +34,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   var offset = 0.0;
   if (nearest) {
     offset = squares[(p.at / p.r * p.rows + batch.filled + i) * p.r + p.at % p.r] / f32(p.features);
+    let shifts = 2u * p.timesteps * p.classes;
+    offset += scores[(shifts + p.at) * p.width + i] - scores[(shifts + fit - p.timesteps) * p.width + i];
   }
   let label = labels[i];
   var class_now = 0xffffffffu;

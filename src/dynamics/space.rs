@@ -300,10 +300,13 @@ impl<'g> SpaceStream<'g> {
         let tests = images - training;
         let decoders = 2 * timesteps;
         let cells = decoders * timesteps;
-        let of_scores = tile(width, features, decoders * classes);
-        let weight_panels = (decoders * classes).div_ceil(of_scores.r);
+        // Scores, and what the shift of each timestep adds to the distances.
+        let score_rows = decoders * classes + timesteps;
+        let of_scores = tile(width, features, score_rows);
+        let weight_panels = score_rows.div_ceil(of_scores.r);
         let weights = b.buffer("weights", weight_panels * features * of_scores.r + MARGIN, Role::Input);
-        let bias = b.buffer("bias", decoders * classes, Role::Input);
+        let bias_step = score_rows.next_multiple_of(64);
+        let bias = b.buffer("bias", timesteps * bias_step, Role::Input);
         let known = b.buffer("classes in training", classes, Role::Input);
         let sizes = b.buffer("sizes", decoders, Role::Input);
         let tally = b.kept("tally", 4 * cells);
@@ -375,12 +378,13 @@ impl<'g> SpaceStream<'g> {
         ranges.gather = b.range(first);
 
         let first = b.next();
-        let scores = b.buffer("scores", decoders * classes * width, Role::Temporary);
+        let scores = b.buffer("scores", score_rows * width, Role::Temporary);
         let said = b.buffer("said", 3 * cells * width, Role::Temporary);
         for at in 0..timesteps {
             let x = all[0].centred.part(at * centred_step, Some(features * width));
-            let matrices = Matrices { columns: width, batch: 1, cin: features, cout: decoders * classes };
-            b.product(&matrices, &of_scores, [x, weights, scores], Start { bias: Some(bias), ..Start::default() })?;
+            let matrices = Matrices { columns: width, batch: 1, cin: features, cout: score_rows };
+            let start = Start { bias: Some(bias.part(at * bias_step, Some(score_rows))), ..Start::default() };
+            b.product(&matrices, &of_scores, [x, weights, scores], start)?;
             let operands = [
                 ("batch", batch),
                 ("scores", scores),
@@ -724,31 +728,37 @@ impl<'g> SpaceStream<'g> {
         let training = Training { images, counts: counts.clone(), steps };
         let fitted = decoder::fit(&training, self.wanted.ridge)?;
 
-        // Scores of y = x - shift: ridge, then class means without -|y|^2 / D.
-        let (rows, r) = (2 * timesteps * classes, self.panel);
+        // With y = x - s' of the timestep that is tested, and s, m, W of the one of the fit: ridge x W = y W + s' W, and
+        // D score = 2 y (m - s) + 2 y (s - s') - |m - s'|^2 - |y|^2 of class means; the second term is a row of its own.
+        let (rows, r) = (2 * timesteps * classes + timesteps, self.panel);
+        let bias_step = rows.next_multiple_of(64);
         let mut weights = vec![0f32; rows.div_ceil(r) * r * features];
-        let mut bias = vec![0f32; rows];
+        let mut bias = vec![0f32; timesteps * bias_step];
+        let mut row_of = |row: usize, weight: &dyn Fn(usize) -> f64| {
+            for d in 0..features {
+                weights[(row / r * features + d) * r + row % r] = weight(d) as f32;
+            }
+        };
+        let shift_at = |t: usize, d: usize| f64::from(shift[t * features + d]);
+        let size = features as f64;
         for (t, of) in fitted.iter().enumerate() {
-            let shift = &shift[t * features..(t + 1) * features];
             for k in 0..classes {
                 let row = t * classes + k;
                 let column = of.weight.column(k);
-                let mut dot = 0.0;
-                for d in 0..features {
-                    weights[(row / r * features + d) * r + row % r] = column[d] as f32;
-                    dot += (of.mean[d] - f64::from(shift[d])) * column[d];
+                row_of(row, &|d| column[d]);
+                for u in 0..timesteps {
+                    let dot: f64 = (0..features).map(|d| (of.mean[d] - shift_at(u, d)) * column[d]).sum();
+                    bias[u * bias_step + row] = (of.share[k] - dot) as f32;
                 }
-                bias[row] = (of.share[k] - dot) as f32;
                 let Some(mean) = &of.class_mean[k] else { continue };
                 let row = (timesteps + t) * classes + k;
-                let mut square = 0.0;
-                for d in 0..features {
-                    let m = mean[d] - f64::from(shift[d]);
-                    weights[(row / r * features + d) * r + row % r] = (2.0 * m / features as f64) as f32;
-                    square += m * m;
+                row_of(row, &|d| 2.0 * (mean[d] - shift_at(t, d)) / size);
+                for u in 0..timesteps {
+                    let square: f64 = (0..features).map(|d| (mean[d] - shift_at(u, d)).powi(2)).sum();
+                    bias[u * bias_step + row] = (-square / size) as f32;
                 }
-                bias[row] = (-square / features as f64) as f32;
             }
+            row_of(2 * timesteps * classes + t, &|d| 2.0 * (shift_at(t, d) - shift_at(0, d)) / size);
         }
         let known: Vec<u32> = counts.iter().map(|&count| u32::from(count > 0)).collect();
         let sizes: Vec<f32> =
