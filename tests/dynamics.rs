@@ -154,7 +154,7 @@ fn representations_of_any_size_have_values() {
     let gpu = open();
     for size in [1e27, 1e15, 1e-12, 1e-16, 1e-20, 1e-27] {
         let of = network([4, 70, 5, 40], size, 3);
-        let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+        let (found, _) = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
         assert_close(&found, &Values::exact(&of, &Wants::all()).unwrap(), &format!("of size {size:e}"));
     }
 }
@@ -168,7 +168,7 @@ fn nearly_identical_readout_vectors_have_margins() {
         of.readout_weight[50 + d] = f64::from(w * (1.0 + 1e-4 * (d % 7) as f32));
         of.readout_weight[100 + d] = f64::from(w);
     }
-    let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+    let (found, _) = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
     assert_close(&found, &Values::exact(&of, &Wants::all()).unwrap(), "near");
 }
 
@@ -179,7 +179,7 @@ fn only_what_is_wanted_is_there() {
     let exact = |wants: &Wants| Values::exact(&of, wants).unwrap();
     for data in [vec![Datum::Entropy], vec![Datum::Step], vec![Datum::Margin], vec![]] {
         let wants = Wants { data, later: false };
-        let [found, _] = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
+        let (found, _) = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
         for datum in &wants.data {
             assert!(apart(found.row(*datum, 1), exact(&wants).row(*datum, 1), 1.0) < 1e-5);
         }

@@ -110,7 +110,7 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
     assert!(found.accuracy_init.is_none() && found.change_by_t_stable_init.is_none());
     assert_eq!(tables[0].records, twin.accumulator().records);
     assert_eq!(tables[0].counts, twin.accumulator().counts);
-    assert_eq!(tables[0].pairs.later, twin.accumulator().pairs.later);
+    assert_eq!(tables[0].pairs.counts, twin.accumulator().pairs.counts);
 
     let expected = twin.finish().expect("complete");
     assert!(expected.counts.stable_correct > 0 && expected.counts.unstable_correct > 0, "{:?}", expected.counts);

@@ -5,6 +5,7 @@ use super::tune::Flags;
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use recurve::bench::analysis::{Size, analysis};
 use recurve::bench::cases::{Case, preset_cases, shape_cases};
 use recurve::bench::ceilings::ceilings;
 use recurve::bench::compare::{BaselineComparison, compare};
@@ -128,6 +129,21 @@ enum What {
         #[arg(long, default_value_t = 3)]
         k: usize,
     },
+    /// The statistics of an analysis, on made-up activations of a trained and an untrained network.
+    Analysis {
+        /// Pictures.
+        #[arg(long, default_value_t = 2500)]
+        images: usize,
+        /// Timesteps.
+        #[arg(long, default_value_t = 10)]
+        timesteps: usize,
+        /// Numbers that the readout sees of a picture.
+        #[arg(long, default_value_t = 512)]
+        features: usize,
+        /// Classes.
+        #[arg(long, default_value_t = 100)]
+        classes: usize,
+    },
     /// The product of an M x K and a K x N matrix.
     Gemm {
         /// Rows of the result.
@@ -175,6 +191,9 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let gpu = adapter.open(false).await?;
     let bench = Bench { arguments, gpu: &gpu, seconds };
     bench.say(&gpu.describe());
+    if let What::Analysis { images, timesteps, features, classes } = arguments.what {
+        return bench.analysis(Size { images, timesteps, features, classes }).await;
+    }
     let (document, extra) = match &arguments.what {
         What::Kernels { .. } => bench.kernels(cases).await?,
         What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases).await?,
@@ -182,7 +201,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             bench.step(network, no_pass, variants, trace.as_deref()).await?
         }
         What::Passes { network } => bench.passes(network).await?,
-        What::Variants { .. } => unreachable!("above"),
+        What::Variants { .. } | What::Analysis { .. } => unreachable!("above"),
     };
     bench.finish(&document, extra, baseline)
 }
@@ -201,6 +220,14 @@ fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
         What::Gemm { m, n, k } => vec![vec![*m, *n, *k]],
         What::Step { network, .. } | What::Passes { network } => {
             ensure!(network.batch > 0, "the batch must be at least 1");
+            Vec::new()
+        }
+        What::Analysis { images, timesteps, features, classes } => {
+            for (flag, count) in
+                [("images", images), ("timesteps", timesteps), ("features", features), ("classes", classes)]
+            {
+                ensure!(*count > 0, "--{flag} must be at least 1");
+            }
             Vec::new()
         }
         What::Variants { .. } => Vec::new(),
@@ -350,6 +377,27 @@ impl Bench<'_> {
         document.rows = rows;
         self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))
+    }
+
+    async fn analysis(&self, size: Size) -> anyhow::Result<ExitCode> {
+        let document = self.document("analysis").await?;
+        let found = analysis(self.gpu, size, document.ceilings.as_ref()).await?;
+        if self.arguments.json {
+            println!("{}", serde_json::to_string(&found)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(["part", "ms", "GFLOP/s", "GB/s", "% roof"]);
+        for part in &found.rows {
+            let share = part.share.map_or(String::new(), |share| format!("{:.0}", 100.0 * share));
+            let cells = [part.name.to_string(), figure(part.ms), figure(part.gflops), figure(part.gbytes_per_s), share];
+            table.add_row(cells);
+        }
+        right(&mut table, 1..5);
+        println!("{table}");
+        println!("{} s; {:.2} MB copied back", figure(found.seconds), found.copied_back_bytes as f64 / 1e6);
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Files, comparison, JSON, exit code.

@@ -1,7 +1,7 @@
 //! Comparison with stored results: `dynamics_X.json` of an independent implementation, which names the npz files it was
 //! computed from.
 
-use super::{Dynamics, Parameters, Subject, Wants, gpu};
+use super::{Dynamics, Parameters, Structure, Subject, Wants, gpu, space};
 use crate::gpu::Gpu;
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
@@ -137,15 +137,16 @@ impl Golden {
     /// # Errors
     /// What the device says.
     pub async fn streamed(&self, gpu: &Gpu) -> Result<Dynamics> {
-        let [trained, untrained] = gpu::stream(gpu, [&self.trained, &self.untrained], &Wants::all(), 64).await?;
-        let features = self.trained.features;
-        Ok(Dynamics::from_values(&trained, Some(&untrained), features, &self.parameters, &self.replicates))
+        let (trained, untrained) = gpu::stream(gpu, [&self.trained, &self.untrained], &Wants::all(), 64).await?;
+        let structure = space::stored(gpu, &self.subject(), 64).await?;
+        let (features, told) = (self.trained.features, &self.parameters);
+        Ok(Dynamics::new(&trained, untrained.as_ref(), structure, features, told, &self.replicates))
     }
 
     /// The members of [`Dynamics`] that are expected here: all, but for the tables of single images where none were kept.
     pub fn keys(&self) -> Vec<&'static str> {
         let expected = |key: &&str| *key != "tables" || self.parameters.tables;
-        Dynamics::KEYS.iter().copied().filter(expected).collect()
+        Dynamics::KEYS.iter().copied().chain(Structure::KEYS).filter(expected).collect()
     }
 
     /// Compares the members of an object with the stored ones of the same names: integers, nulls and shapes exactly, other

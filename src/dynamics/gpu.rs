@@ -131,8 +131,8 @@ pub struct ValuesStream<'g> {
     first: usize,
     batch: View,
     labels: View,
-    /// The network, and the same before training.
-    networks: [Network; 2],
+    /// The network and, if it is streamed, the same before training.
+    networks: Vec<Network>,
     arriving: VecDeque<Arriving>,
     /// \[T\] What has arrived: products, which become cosines in the end.
     later: Vec<Later>,
@@ -141,7 +141,7 @@ pub struct ValuesStream<'g> {
 /// Timesteps of arrays that views can begin at: without gaps, but for those that this asks for.
 pub fn aligned(classes: usize, features: usize, timesteps: usize, width: usize) -> Layout {
     let step = |rows: usize| (rows * width).next_multiple_of(WORDS);
-    Layout { timesteps, width, logits_step: step(classes), features_step: step(features) }
+    Layout { timesteps, width, logits_step: step(classes), features_step: step(features), untrained: true }
 }
 
 fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
@@ -165,7 +165,7 @@ impl<'g> ValuesStream<'g> {
         wants: &Wants,
         store: &mut Store,
     ) -> Result<ValuesStream<'g>> {
-        let Layout { timesteps, width, logits_step, features_step } = layout;
+        let Layout { timesteps, width, logits_step, features_step, untrained } = layout;
         let (classes, features) = (weights.classes, weights.features);
         if let Some(class) = weights.norms().iter().position(|norm| !(norm.is_normal() && *norm > 0.0)) {
             return Err(Error::Data(format!(
@@ -197,7 +197,10 @@ impl<'g> ValuesStream<'g> {
                 wants,
             }
         };
-        let networks = [network("trained", wants.clone()), network("untrained", Wants::classes())];
+        let mut networks = vec![network("trained", wants.clone())];
+        if untrained {
+            networks.push(network("untrained", Wants::classes()));
+        }
 
         let params: [(&str, Param); 9] = [
             ("timesteps", timesteps.into()),
@@ -273,7 +276,7 @@ impl<'g> ValuesStream<'g> {
     /// A lost device.
     pub async fn add(&mut self, batch: &ActivityBatch<'_>) -> Result<()> {
         assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
-        for (to, of) in self.networks.iter().zip([batch.trained, batch.untrained]) {
+        for (to, of) in self.networks.iter().zip([Some(batch.trained), batch.untrained].into_iter().flatten()) {
             for (view, step, numbers) in [
                 (to.logits, self.layout.logits_step, of.logits),
                 (to.representations, self.layout.features_step, of.representations),
@@ -325,19 +328,21 @@ impl<'g> ValuesStream<'g> {
         Ok(())
     }
 
-    /// The values of both networks, once all samples have passed.
+    /// The values of the network and, if it was streamed, of the untrained one, once all samples have passed.
     ///
     /// # Errors
     /// A lost device; samples that never came, or numbers that are not finite.
-    pub async fn finish(mut self) -> Result<[Values; 2]> {
+    pub async fn finish(mut self) -> Result<(Values, Option<Values>)> {
         if self.first != self.samples {
             let (expected, found) = (self.samples, self.first);
             return Err(Error::Data(format!("dynamics: expected {expected} samples, found {found}")));
         }
         self.take_arrived(0).await?;
-        let [trained, untrained] = self.networks.clone();
-        let [mut trained, untrained] =
-            [self.values(&trained, "trained").await?, self.values(&untrained, "untrained").await?];
+        let mut trained = self.values(&self.networks[0], "trained").await?;
+        let untrained = match self.networks.get(1) {
+            Some(network) => Some(self.values(network, "untrained").await?),
+            None => None,
+        };
         if self.networks[0].wants.later {
             let norms = self.norms(&self.networks[0]).await?;
             let (unit, lengths) = (self.weights.unit(), self.weights.norms());
@@ -351,7 +356,7 @@ impl<'g> ValuesStream<'g> {
             }
             trained.later = self.later;
         }
-        Ok([trained, untrained])
+        Ok((trained, untrained))
     }
 
     /// \[T\]\[N\] Norms of a network.
@@ -429,7 +434,7 @@ pub async fn stream(
     [trained, untrained]: [&Extraction; 2],
     wants: &Wants,
     width: usize,
-) -> Result<[Values; 2]> {
+) -> Result<(Values, Option<Values>)> {
     let Extraction { timesteps, samples, classes, features, .. } = *trained;
     let (weights, layout) = (Weights::of(trained), aligned(classes, features, timesteps, width));
     let mut stream = ValuesStream::new(gpu, weights, samples, layout, wants, &mut Store::default()).await?;
@@ -439,6 +444,7 @@ pub async fn stream(
         labels.resize(width, 0);
         let arrays = [trained, untrained].map(|of| image_innermost(of, batch.clone(), width));
         let [trained, untrained] = [0, 1].map(|of| Activity { logits: &arrays[of].0, representations: &arrays[of].1 });
+        let untrained = Some(untrained);
         let images = batch.len();
         stream.add(&ActivityBatch { width, images, labels: &labels, trained, untrained }).await?;
     }
@@ -447,6 +453,6 @@ pub async fn stream(
 
 impl Sink for ValuesStream<'_> {
     fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
-        Box::pin(self.run(portion.first, portion.batch.n))
+        Box::pin(self.run(portion.first, portion.images))
     }
 }

@@ -9,29 +9,41 @@
 //!   are over; [`bootstrap`]: how much a statistic varies.
 //! - [`margin`], [`entropy`], [`calibration`], [`reaction`], [`visits`], [`path`], [`consistency`], [`contrasts`], [`accuracy`],
 //!   [`tables`]: measures that are made from values.
+//! - [`rdm`], [`rdm_time`], [`cka`], [`decoder`], [`pca`]: measures of how representations of many images lie to each other, which
+//!   meet in [`structure`]; [`moments`]: what they are made of.
 //! - [`gpu`]: values on a device, by the kernels `shaders/dynamics_*.wgsl`.
+//! - [`space`]: moments, decoders and dissimilarities on a device, in one pass over batches.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accuracy;
 pub mod bootstrap;
 pub mod calibration;
+pub mod cka;
 pub mod consistency;
 pub mod contrasts;
+pub mod decoder;
 pub mod entropy;
 pub mod goldens;
 pub mod gpu;
 pub mod margin;
+pub mod moments;
 mod parallel;
 pub mod parameters;
 pub mod path;
+pub mod pca;
+pub mod rdm;
+pub mod rdm_time;
 pub mod reaction;
 pub mod sets;
+pub mod space;
+pub mod structure;
 pub mod subject;
 pub mod tables;
 pub mod values;
 pub mod visits;
 
 pub use parameters::Parameters;
+pub use structure::Structure;
 pub use subject::Subject;
 pub use values::{Values, Wants};
 
@@ -76,13 +88,16 @@ pub struct Dynamics {
     pub contrasts: contrasts::Contrasts,
     /// Accuracy.
     pub accuracy: accuracy::Accuracy,
+    /// How representations of many images lie to each other.
+    #[serde(flatten)]
+    pub structure: Structure,
     /// Values of single images, if they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<tables::Tables>,
 }
 
 impl Dynamics {
-    /// Names of the measures, in the order of the fields.
+    /// Names of the measures that are made from values, in the order of the fields; [`Structure::KEYS`] has the others.
     pub const KEYS: &[&str] = &[
         "timesteps",
         "samples",
@@ -107,17 +122,19 @@ impl Dynamics {
     /// All measures in f64, from stored arrays and as they are defined.
     ///
     /// # Errors
-    /// A readout vector that is all zero.
+    /// A readout vector that is all zero; decoders that cannot be fitted.
     pub fn exact(of: &Subject) -> Result<Dynamics> {
         let trained = Values::exact(of.trained, &Wants::all())?;
         let untrained = of.untrained.map(|network| Values::exact(network, &Wants::classes())).transpose()?;
-        Ok(Dynamics::from_values(&trained, untrained.as_ref(), of.trained.features, of.parameters, of.replicates))
+        let structure = Structure::exact(of)?;
+        Ok(Dynamics::new(&trained, untrained.as_ref(), structure, of.trained.features, of.parameters, of.replicates))
     }
 
     /// All measures, from the values of a network and, if it is known, of the untrained one.
-    pub fn from_values(
+    pub fn new(
         trained: &Values,
         untrained: Option<&Values>,
+        structure: Structure,
         features: usize,
         told: &Parameters,
         replicates: &[Vec<u8>],
@@ -141,6 +158,7 @@ impl Dynamics {
             consistency: consistency::of(trained, untrained),
             contrasts: contrasts::of(trained, &sets, replicates, told.level),
             accuracy: accuracy::of(trained, replicates, told.level),
+            structure,
             tables: told.tables.then(|| tables::of(trained)),
         }
     }

@@ -10,6 +10,7 @@
 
 use super::sets::Sets;
 use crate::Result;
+use crate::stream::Order;
 use crate::trajectory::definitions::first_arg_max;
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::{Readout, dot, norm};
@@ -114,6 +115,28 @@ pub struct Values {
 }
 
 impl Values {
+    /// The same with all images in data order, where they came in the order of a stream.
+    pub fn in_data_order(self, order: &Order) -> Values {
+        let rows = |values: &[f64]| values.chunks_exact(self.samples).flat_map(|row| order.restore(row)).collect();
+        let later = |of: &Later| {
+            let mut images: Vec<(usize, usize)> =
+                of.images.iter().enumerate().map(|(row, &image)| (order.ids()[image] as usize, row)).collect();
+            images.sort_unstable();
+            let cosines = |row: usize| of.cosines[row * self.classes..][..self.classes].iter().copied();
+            Later {
+                cosines: images.iter().flat_map(|&(_, row)| cosines(row)).collect(),
+                images: images.into_iter().map(|(image, _)| image).collect(),
+            }
+        };
+        Values {
+            labels: order.restore(&self.labels),
+            class: self.class.chunks_exact(self.samples).flat_map(|row| order.restore(row)).collect(),
+            tables: self.tables.each_ref().map(|table| rows(table)),
+            later: self.later.iter().map(later).collect(),
+            ..self
+        }
+    }
+
     /// Computes the numbers in f64, as they are defined.
     ///
     /// # Errors

@@ -40,9 +40,25 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "conv2d_d_weight",
     "conv2d_d_weight_channels",
     "conv_transpose2d",
+    "dynamics_add",
+    "dynamics_clear",
+    "dynamics_dots",
+    "dynamics_extras",
+    "dynamics_fold",
+    "dynamics_gather",
+    "dynamics_half",
     "dynamics_margin",
+    "dynamics_near",
+    "dynamics_norms",
     "dynamics_outputs",
+    "dynamics_pack",
+    "dynamics_pairs",
     "dynamics_path",
+    "dynamics_rows",
+    "dynamics_scatter",
+    "dynamics_score",
+    "dynamics_shift",
+    "dynamics_tally",
     "max_pool",
     "max_pool_d_input",
     "modulate",
@@ -66,6 +82,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "trajectory_cosine",
     "trajectory_count",
     "trajectory_measure",
+    "trajectory_pair_sums",
     "trajectory_pairs",
     "trajectory_pick",
     "trajectory_tally",
@@ -77,7 +94,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "block", "doubt", "each", "exceeds", "exponentials", "fold", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "positive", "rows", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

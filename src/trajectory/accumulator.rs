@@ -36,8 +36,8 @@ pub struct Accumulator {
     pub untrained: Option<Untrained>,
     /// Cosine with the readout vector of the class at t, cosine with the label's.
     pub picked: Tally,
-    /// Tables for the cosines over pairs.
-    pub pairs: Pairs,
+    /// For the mean cosine over pairs.
+    pub pairs: PairSums,
 }
 
 /// What is kept of the network before training.
@@ -67,7 +67,7 @@ impl Tally {
 ///
 /// The sum over all ordered pairs (i, j) of the same class c at t but different labels, of the cosine of r_i with the
 /// readout vector of j's label, is sum_ck `later`\[c\]\[k\] (`all`\[c\]\[k\] - `own`\[c\]\[k\]): of the samples in c, `later` have
-/// label k, and each is partner to every sample in c that has another label.
+/// label k, and each is partner to every sample in c that has another label. On a device these tables stay there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pairs {
     /// Number of samples with label k.
@@ -80,12 +80,46 @@ pub struct Pairs {
     pub own: Vec<Compensated>,
 }
 
+/// What remains of [`Pairs`]: by timestep t and class c at t, \[T\]\[K: c\].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairSums {
+    /// Sum of the cosines over the pairs of samples in c.
+    pub sums: Vec<Compensated>,
+    /// How many pairs there are whose first has a cosine: low and high word.
+    pub counts: Vec<[u32; 2]>,
+}
+
+impl Pairs {
+    /// Empty.
+    pub fn new(timesteps: usize, classes: usize) -> Pairs {
+        let cells = timesteps * classes * classes;
+        Pairs { later: vec![0; cells], voiced: vec![0; cells], all: vec![[0.0; 2]; cells], own: vec![[0.0; 2]; cells] }
+    }
+
+    /// The sums over pairs.
+    pub fn sums(&self, classes: usize) -> PairSums {
+        let rows = self.later.len() / classes;
+        let one = |row: usize| {
+            let row = row * classes..(row + 1) * classes;
+            let in_class: u64 = self.later[row.clone()].iter().map(|&count| u64::from(count)).sum();
+            let (sum, pairs) = row.fold((0.0, 0), |(sum, pairs), cell| {
+                let later = u64::from(self.later[cell]);
+                let others = total(self.all[cell]) - total(self.own[cell]);
+                (sum + later as f64 * others, pairs + u64::from(self.voiced[cell]) * (in_class - later))
+            });
+            let high = sum as f32;
+            ([high, (sum - f64::from(high)) as f32], [pairs as u32, (pairs >> 32) as u32])
+        };
+        let (sums, counts) = (0..rows).map(one).unzip();
+        PairSums { sums, counts }
+    }
+}
+
 impl Accumulator {
     /// Empty, for so many samples, timesteps and classes, with or without the untrained network.
     pub fn new(samples: usize, timesteps: usize, classes: usize, untrained: bool) -> Accumulator {
         let table = Tally::MEASURES * timesteps * timesteps;
         let tally = Tally { sums: vec![[0.0; 2]; table], counts: vec![0; table] };
-        let pairs = timesteps * classes * classes;
         Accumulator {
             samples,
             timesteps,
@@ -95,12 +129,7 @@ impl Accumulator {
             values: tally.clone(),
             untrained: untrained.then(|| Untrained { counts: vec![0; 4 * timesteps * classes], values: tally.clone() }),
             picked: tally,
-            pairs: Pairs {
-                later: vec![0; pairs],
-                voiced: vec![0; pairs],
-                all: vec![[0.0; 2]; pairs],
-                own: vec![[0.0; 2]; pairs],
-            },
+            pairs: PairSums { sums: vec![[0.0; 2]; timesteps * classes], counts: vec![[0; 2]; timesteps * classes] },
         }
     }
 
@@ -203,15 +232,9 @@ impl Accumulator {
 
     /// Mean cosine over the pairs at t: see [`Pairs`].
     fn other_final(&self, t: usize) -> Option<f64> {
-        let classes = self.classes;
-        mean((0..classes).map(|c| {
-            let row = (t * classes + c) * classes..(t * classes + c + 1) * classes;
-            let in_class: u64 = self.pairs.later[row.clone()].iter().map(|&count| u64::from(count)).sum();
-            row.fold((0.0, 0), |(sum, pairs), cell| {
-                let later = u64::from(self.pairs.later[cell]);
-                let others = total(self.pairs.all[cell]) - total(self.pairs.own[cell]);
-                (sum + later as f64 * others, pairs + u64::from(self.pairs.voiced[cell]) * (in_class - later))
-            })
+        mean((t * self.classes..(t + 1) * self.classes).map(|row| {
+            let [low, high] = self.pairs.counts[row];
+            (total(self.pairs.sums[row]), u64::from(high) << 32 | u64::from(low))
         }))
     }
 }

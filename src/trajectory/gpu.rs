@@ -86,10 +86,9 @@ struct Tables {
     values: [View; 2],
     values_init: Option<[View; 2]>,
     picked: [View; 2],
-    later: View,
-    voiced: View,
-    all: View,
-    own: View,
+    /// Sums over pairs, and how many there are: see [`super::accumulator::PairSums`].
+    pair_sums: View,
+    pair_counts: View,
 }
 
 /// Batches in, statistics out, on a device.
@@ -101,6 +100,8 @@ pub struct GpuStream<'g> {
     layout: Layout,
     batch: View,
     tables: Tables,
+    /// Launches that each batch takes: the first.
+    each_batch: usize,
 }
 
 /// A program under construction.
@@ -120,8 +121,20 @@ impl Builder {
         View { buffer, offset: 0, bytes: 4 * words as u64 }
     }
 
-    /// One launch of `kernel` with so many threads in x and y.
+    /// One launch of `kernel` for each batch, with so many threads in x and y.
     fn launch(
+        &mut self,
+        kernel: &'static str,
+        operands: &[(&'static str, View)],
+        threads: [usize; 2],
+        network: &str,
+    ) -> Result<()> {
+        let operands = [&[("batch", self.batch)], operands].concat();
+        self.launch_once(kernel, &operands, threads, network)
+    }
+
+    /// One launch of `kernel` that no batch concerns, with so many threads in x and y.
+    fn launch_once(
         &mut self,
         kernel: &'static str,
         operands: &[(&'static str, View)],
@@ -141,10 +154,9 @@ impl Builder {
             ("measures", Tally::MEASURES.into()),
             ("all_ones", u32::MAX.into()),
         ];
-        let operands = [&[("batch", self.batch)], operands].concat();
         let grid = [threads[0].div_ceil(LANES), threads[1], 1];
         let site = Site { label: &format!("{kernel} {network}"), ..Site::of(kernel, "trajectory") };
-        self.program.launch(&variant, &operands, &params, grid, site);
+        self.program.launch(&variant, operands, &params, grid, site);
         Ok(())
     }
 
@@ -210,11 +222,11 @@ impl<'g> GpuStream<'g> {
             values,
             values_init,
             picked,
-            later: kept("later", cells),
-            voiced: kept("voiced", cells),
-            all: kept("all", 2 * cells),
-            own: kept("own", 2 * cells),
+            pair_sums: kept("pairs.sums", 2 * timesteps * classes),
+            pair_counts: kept("pairs.counts", 2 * timesteps * classes),
         };
+        let [later, voiced] = ["later", "voiced"].map(|name| kept(name, cells));
+        let [all, own] = ["all", "own"].map(|name| kept(name, 2 * cells));
 
         let mut b = Builder { program, layout, sizes: [timesteps, classes, features, width, samples], batch, labels };
         let records = tables.records;
@@ -236,10 +248,10 @@ impl<'g> GpuStream<'g> {
             ("cosines", cosines),
             ("class_at", class_at),
             ("records", records),
-            ("later", tables.later),
-            ("voiced", tables.voiced),
-            ("all", tables.all),
-            ("own", tables.own),
+            ("later", later),
+            ("voiced", voiced),
+            ("all", all),
+            ("own", own),
         ];
         b.launch("trajectory_pairs", &operands, [timesteps * classes, 1], "trained")?;
 
@@ -249,6 +261,17 @@ impl<'g> GpuStream<'g> {
             b.tally(values, records, sums, "untrained values")?;
         }
 
+        let each_batch = b.program.launches.len();
+        let operands = [
+            ("later", later),
+            ("voiced", voiced),
+            ("all", all),
+            ("own", own),
+            ("sums", tables.pair_sums),
+            ("pairs", tables.pair_counts),
+        ];
+        b.launch_once("trajectory_pair_sums", &operands, [timesteps * classes, 1], "trained")?;
+
         let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
         // The tables start at zero, as new buffers do.
@@ -257,7 +280,7 @@ impl<'g> GpuStream<'g> {
             recording.poison(gpu, &b.program);
         }
         recording.write(gpu, unit, &readout.unit_vectors());
-        Ok(GpuStream { gpu, recording, readout, samples, layout, batch, tables })
+        Ok(GpuStream { gpu, recording, readout, samples, layout, batch, tables, each_batch })
     }
 
     /// Lets a stream that is made with `store` read labels, logits and representations where the trained and, if there, the
@@ -288,8 +311,16 @@ impl<'g> GpuStream<'g> {
     pub async fn run(&mut self, first: usize, images: usize) -> Result<()> {
         assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
         self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
-        self.recording.run(self.gpu);
+        self.recording.run_range(self.gpu, 0..self.each_batch);
         Ok(())
+    }
+
+    /// Bytes that [`GpuStream::accumulator`] copies back.
+    pub fn copied_back_bytes(&self) -> u64 {
+        let Tables { records, counts, counts_init, values, values_init, picked, pair_sums, pair_counts } = self.tables;
+        let tallies = [Some(values), values_init, Some(picked)].into_iter().flatten().flatten();
+        let tables = [records, counts, pair_sums, pair_counts].into_iter().chain(counts_init);
+        tables.chain(tallies).map(|view| view.bytes).sum()
     }
 
     /// Copies the tables back.
@@ -297,6 +328,7 @@ impl<'g> GpuStream<'g> {
     /// # Errors
     /// A lost device.
     pub async fn accumulator(&self) -> Result<Accumulator> {
+        self.recording.run_from(self.gpu, self.each_batch, 1);
         let read = async |view: View| self.recording.read::<u32>(self.gpu, view).await;
         let sums = async |view: View| self.recording.read::<[f32; 2]>(self.gpu, view).await;
         let tally = async |[values, counts]: [View; 2]| -> Result<Tally> {
@@ -312,10 +344,8 @@ impl<'g> GpuStream<'g> {
             accumulator.untrained = Some(Untrained { counts: read(counts).await?, values: tally(values).await? });
         }
         accumulator.picked = tally(of.picked).await?;
-        accumulator.pairs.later = read(of.later).await?;
-        accumulator.pairs.voiced = read(of.voiced).await?;
-        accumulator.pairs.all = sums(of.all).await?;
-        accumulator.pairs.own = sums(of.own).await?;
+        accumulator.pairs.sums = sums(of.pair_sums).await?;
+        accumulator.pairs.counts = self.recording.read::<[u32; 2]>(self.gpu, of.pair_counts).await?;
         Ok(accumulator)
     }
 

@@ -11,7 +11,7 @@
 //! of only such elements is all-zero. A norm above `LONGEST`, about 4e28, counts as not finite, as sums over samples could
 //! not be kept: statistics are then refused, and not wrong.
 
-use super::accumulator::{Accumulator, Compensated, GROUP_NOT_FINITE, NO_GROUP, NO_STEP, Tally};
+use super::accumulator::{Accumulator, Compensated, GROUP_NOT_FINITE, NO_GROUP, NO_STEP, Pairs, Tally};
 use super::definitions::{self, Group};
 use super::npz::Extraction;
 use super::readout::Readout;
@@ -55,6 +55,7 @@ pub struct ActivityBatch<'a> {
 #[derive(Clone, Debug)]
 pub struct Stream {
     accumulator: Accumulator,
+    pairs: Pairs,
     readout: Readout,
     unit: Vec<f32>,
     first: usize,
@@ -64,7 +65,8 @@ impl Stream {
     /// For so many samples and timesteps of a network with this readout, with or without the untrained network.
     pub fn new(readout: Readout, samples: usize, timesteps: usize, untrained: bool) -> Stream {
         let accumulator = Accumulator::new(samples, timesteps, readout.classes(), untrained);
-        Stream { accumulator, unit: readout.unit_vectors(), readout, first: 0 }
+        let pairs = Pairs::new(timesteps, readout.classes());
+        Stream { accumulator, pairs, unit: readout.unit_vectors(), readout, first: 0 }
     }
 
     /// Takes the next batch.
@@ -86,13 +88,14 @@ impl Stream {
         count(&shape, &class_at, &values, batch.labels, &mut to.counts);
         tally(&shape, &values, &to.records, &mut to.values);
         tally(&shape, &picked, &to.records, &mut to.picked);
-        pairs(&shape, &cosines, &class_at, &to.records, &mut to.pairs);
+        pairs(&shape, &cosines, &class_at, &to.records, &mut self.pairs);
 
         if let (Some(of), Some(to_untrained)) = (batch.untrained, &mut to.untrained) {
             let (class_at, values) = measure(&shape, of);
             count(&shape, &class_at, &values, batch.labels, &mut to_untrained.counts);
             tally(&shape, &values, &to.records, &mut to_untrained.values);
         }
+        to.pairs = self.pairs.sums(to.classes);
         self.first += batch.images;
     }
 
@@ -232,7 +235,7 @@ fn tally(s: &Shape, values: &[f32], records: &[u32], to: &mut Tally) {
 }
 
 /// `trajectory_pairs`: adds to the tables for pairs.
-fn pairs(s: &Shape, cosines: &[f32], class_at: &[u32], records: &[u32], to: &mut super::accumulator::Pairs) {
+fn pairs(s: &Shape, cosines: &[f32], class_at: &[u32], records: &[u32], to: &mut Pairs) {
     for n in 0..s.images {
         let Some(t_stable) = stable_correct_since(s, records, n) else { continue };
         let label = records[3 * s.samples + s.first + n] as usize;

@@ -18,6 +18,7 @@ pub use super::program::Site;
 pub use d_weight::{conv2d_d_weight, sum_partials};
 pub use d_weight_transformed::{Parts, conv2d_d_weight_transformed};
 pub use forward::{conv_transpose2d, conv2d};
+pub use product::{Matrices, product};
 pub use shape::{ConvShape, Pairs, Series, Start};
 pub use tile::{Lanes, Outputs, Source, Tile, WeightTile};
 pub use winograd::Winograd;

@@ -41,15 +41,24 @@ pub(super) fn operands(x: View, w: View, start: Start, y: View) -> Vec<(&'static
 }
 
 /// Extents of products of matrices: `batch` times cout x cin by cin x columns.
-pub(super) struct Matrices {
-    pub(super) columns: usize,
-    pub(super) batch: usize,
-    pub(super) cin: usize,
-    pub(super) cout: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Matrices {
+    /// Columns of x and y.
+    pub columns: usize,
+    /// How many products there are.
+    pub batch: usize,
+    /// Rows of x: terms of each sum.
+    pub cin: usize,
+    /// Rows of y.
+    pub cout: usize,
 }
 
-/// y = start + the products of the packed weights w with x.
-pub(super) fn product(
+/// y = start + the products of the packed weights w \[batch\]\[cout / r\]\[cin\]\[r\] (r: the tile's) with x \[batch\]\[cin\]\[columns\];
+/// y is \[batch\]\[cout\]\[columns\].
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn product(
     p: &mut Program,
     target: &Target,
     tile: &Tile,

@@ -1,0 +1,235 @@
+//! `bench analysis`: what the statistics of a trained and an untrained network cost, on made-up activations that lie on the
+//! device as networks would leave them. A small run is compared with the exact forms before anything is timed.
+
+use super::ceilings::Ceilings;
+use crate::dynamics::decoder::Generalisation;
+use crate::dynamics::space::{self, Space, SpaceStream, Wanted};
+use crate::dynamics::{Parameters, Structure, Subject, cka};
+use crate::gpu::{Gpu, Store, driver};
+use crate::reference::random::{normal, uniform};
+use crate::trajectory::feed::Feed;
+use crate::trajectory::gpu::{GpuStream, Layout};
+use crate::trajectory::npz::Extraction;
+use crate::trajectory::readout::Readout;
+use crate::trajectory::streaming::{Activity, ActivityBatch};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What is analysed.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// N.
+    pub images: usize,
+    /// T.
+    pub timesteps: usize,
+    /// D.
+    pub features: usize,
+    /// K.
+    pub classes: usize,
+}
+
+/// A part of the work.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    /// What it is.
+    pub name: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+    /// Operations that its definition takes per second, in 10^9.
+    pub gflops: f64,
+    /// Bytes that it must read and write per second, in 10^9.
+    pub gbytes_per_s: f64,
+    /// The time that the adapter's ceilings allow, over the time it took.
+    pub share: Option<f64>,
+}
+
+/// The whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// From the first batch to the last result.
+    pub seconds: f64,
+    /// Bytes that came back to the host.
+    pub copied_back_bytes: u64,
+    /// Parts, which were waited for one by one.
+    pub rows: Vec<Part>,
+    /// The adapter's name.
+    pub adapter: String,
+    /// Its driver.
+    pub driver: String,
+}
+
+/// Images per batch: a multiple of 64 up to 1024 with which little of the last batch of each half stays empty.
+fn width(halves: [usize; 2]) -> usize {
+    let computed = |width: usize| halves.map(|half| half.div_ceil(width) * width).iter().sum::<usize>();
+    (8..=16).map(|n| 64 * n).min_by_key(|&width| (computed(width), 1024 - width)).expect("there are candidates")
+}
+
+/// Runs the whole analysis and times it.
+///
+/// # Errors
+/// Results that are wrong; sizes that do not fit the adapter; a lost device.
+pub async fn analysis(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figures> {
+    verify(gpu, size).await?;
+    // The first run compiles what the driver puts off until then.
+    run(gpu, Size { images: size.images.min(64), ..size }, None).await?;
+    run(gpu, size, ceilings).await
+}
+
+async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figures> {
+    let Size { images, timesteps, features, classes } = size;
+    let training = images.div_ceil(2);
+    let halves = [training, images - training];
+    let width = width(halves);
+    let weight = normal(1, classes * features).into_iter().map(f64::from).collect();
+    let readout = Readout::new(weight, classes, features)?;
+    let layout = Layout::dense(&readout, timesteps, width);
+    let mut store = Store::default();
+    let feed = Feed::new(gpu, layout, &mut store).await?;
+    let mut published = GpuStream::new(gpu, readout, images, layout, &mut store).await?;
+    let space = Space {
+        name: "made up".into(),
+        timesteps,
+        features,
+        width,
+        step: layout.features_step,
+        trained: "trajectory.representations trained".into(),
+        untrained: Some("trajectory.representations untrained".into()),
+        labels: "trajectory.labels".into(),
+    };
+    let wanted = Wanted { images, training, classes, rdm_images: Vec::new(), shown_classes: Vec::new(), ridge: 1.0 };
+    let mut stream = SpaceStream::new(gpu, space, wanted, &mut store).await?.with_clock();
+    let numbers = |seed: u64, count: usize| uniform(seed, count, 0.0, 1.0);
+    let (r, r0) = (numbers(2, timesteps * features * width), numbers(3, timesteps * features * width));
+    let logits = numbers(4, timesteps * classes * width);
+    let labels: Vec<u32> = (0..width).map(|i| (i * 7919 % classes) as u32).collect();
+    let activity = |representations| Activity { logits: &logits, representations };
+    let (trained, untrained) = (activity(&r), Some(activity(&r0)));
+    feed.push(&ActivityBatch { width, images: width, labels: &labels, trained, untrained }).await?;
+    gpu.wait().await?;
+
+    let begun = Instant::now();
+    let (mut first, mut published_seconds) = (0, 0.0);
+    for (half, count) in halves.into_iter().enumerate() {
+        let end = first + count;
+        while first < end {
+            let now = width.min(end - first);
+            let begun = Instant::now();
+            published.run(first, now).await?;
+            gpu.wait().await?;
+            published_seconds += begun.elapsed().as_secs_f64();
+            // Margins and entropy of the same batch come here.
+            stream.run(first, now).await?;
+            first += now;
+        }
+        if half == 0 {
+            stream.half().await?;
+        }
+    }
+    let ended = Instant::now();
+    published.accumulator().await?;
+    published_seconds += ended.elapsed().as_secs_f64();
+    stream.decoder().await?;
+    cka::of(&stream.moments().await?);
+    let seconds = begun.elapsed().as_secs_f64();
+
+    let [n, t, d, k] = [images, timesteps, features, classes].map(|count| count as f64);
+    let pass = 4.0 * n * t * d; // one read of one network's representations
+    let of = stream.seconds();
+    let clock = |name: &str| of.get(name).copied().unwrap_or(0.0);
+    let part = |name, seconds: f64, flops: f64, bytes: f64| Part {
+        name,
+        ms: 1e3 * seconds,
+        gflops: flops / seconds / 1e9,
+        gbytes_per_s: bytes / seconds / 1e9,
+        share: ceilings.map(|ceilings| ceilings.seconds(flops, bytes) / seconds),
+    };
+    let tests = halves[1] as f64;
+    let rows = vec![
+        part("published statistics", published_seconds, 2.0 * n * t * d * (k + 8.0), 2.0 * (pass + 4.0 * n * t * k)),
+        part("shift and pack", clock("pack"), 4.0 * n * t * d, 8.0 * pass),
+        part("moments within the network", clock("within"), n * d * d * t * (t + 1.0) + 2.0 * n * t * d * k, pass),
+        part("moments with the untrained network", clock("across"), 2.0 * n * d * d * (t * t + t), 2.0 * pass),
+        part("decoders", clock("decoders"), 4.0 * tests * t * t * k * d, 4.0 * tests * t * d),
+        part("reduction to CKA", clock("reduce"), 4.0 * d * d * 1.65 * t * t, 8.0 * d * d * (1.5 * t * (t + 1.0))),
+    ];
+    let copied_back_bytes = stream.copied_back_bytes() + published.copied_back_bytes();
+    Ok(Figures { seconds, copied_back_bytes, rows, adapter: gpu.info.name.clone(), driver: driver(&gpu.info) })
+}
+
+/// Refuses a device on which a small analysis differs from the exact one.
+async fn verify(gpu: &Gpu, size: Size) -> Result<()> {
+    let (timesteps, samples, Size { features, classes, .. }) = (size.timesteps.min(2), 48, size);
+    let made_up = |seed: u64| {
+        let numbers = uniform(seed, timesteps * samples * features, 0.0, 1.0).into_iter().map(f64::from).collect();
+        Extraction {
+            timesteps,
+            samples,
+            classes,
+            features,
+            outputs: vec![0.0; timesteps * samples * classes],
+            labels: (0..samples).map(|i| i * 5 % classes).collect(),
+            representations: numbers,
+            readout_weight: vec![1.0; classes * features],
+            readout_bias: None,
+        }
+    };
+    let parameters = Parameters {
+        thresholds: vec![1.0],
+        image_threshold: 0,
+        bins: 15,
+        rdm_images: vec![1, 5, 30],
+        shown_classes: vec![0],
+        ridge: 1.0,
+        level: 0.95,
+        tables: false,
+    };
+    let (trained, untrained) = (made_up(1), made_up(2));
+    let train: Vec<bool> = (0..samples).map(|i| i % 2 == 0).collect();
+    let subject = Subject {
+        trained: &trained,
+        untrained: Some(&untrained),
+        train: &train,
+        replicates: &[],
+        parameters: &parameters,
+    };
+    let expected = Structure::exact(&subject)?;
+    let found = space::stored(gpu, &subject, 32).await?;
+    let near = |a: &[Vec<Option<f64>>], b: &[Vec<Option<f64>>]| {
+        let one = |(a, b): (&Option<f64>, &Option<f64>)| match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() <= 1e-4,
+            (a, b) => a == b,
+        };
+        a.iter().flatten().zip(b.iter().flatten()).all(one)
+    };
+    let scores = |a: &Generalisation, b: &Generalisation| near(&a.score, &b.score);
+    let (cka, init) = (&found.cka, |table: &Option<Vec<Vec<Option<f64>>>>| table.clone().unwrap_or_default());
+    for (what, right) in [
+        ("CKA", near(&cka.biased, &expected.cka.biased)),
+        (
+            "debiased CKA with the untrained network",
+            near(&init(&cka.debiased_init), &init(&expected.cka.debiased_init)),
+        ),
+        ("scores of ridge decoders", scores(&found.decoder.ridge, &expected.decoder.ridge)),
+        ("scores of class means", scores(&found.decoder.class_mean, &expected.decoder.class_mean)),
+    ] {
+        if !right {
+            return Err(Error::Gpu(format!("{what}: the device's result is wrong; nothing was timed")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::width;
+
+    #[test]
+    fn batches_leave_little_empty() {
+        assert_eq!(width([12_500, 12_500]), 896);
+        for halves in [[1, 0], [32, 32], [500, 499], [100_000, 100_000]] {
+            let width = width(halves);
+            assert!((512..=1024).contains(&width) && width.is_multiple_of(64));
+        }
+    }
+}
