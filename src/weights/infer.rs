@@ -45,17 +45,17 @@ pub fn infer(
     let bottom_up = AREAS.map(|area| format!("{area}.bottom_up.weight"));
     let (stem, kernel) = match shape("retina.weight") {
         Some(&[stem, IMAGE_CHANNELS, kernel, _]) => (stem, kernel),
-        _ => return Err(not_of_the_family(tensors)),
+        _ => return Err(not_of_the_family(shapes(tensors))),
     };
     let mut area_channels = [0; AREAS.len()];
     for (channels, name) in area_channels.iter_mut().zip(&bottom_up) {
         *channels = match shape(name) {
             Some(&[out, _, _, _]) => out,
-            _ => return Err(not_of_the_family(tensors)),
+            _ => return Err(not_of_the_family(shapes(tensors))),
         };
     }
     let Some(&[classes, _]) = shape("readout.weight") else {
-        return Err(not_of_the_family(tensors));
+        return Err(not_of_the_family(shapes(tensors)));
     };
 
     let mut notes = Vec::new();
@@ -108,8 +108,8 @@ pub fn infer(
         0
     });
 
-    let lateral = has("gap.lateral.weight");
     let lateral_maps = AREAS.iter().any(|area| has(&format!("{area}.lateral.weight")));
+    let lateral = lateral_maps || has("gap.lateral.weight");
     let top_down_maps = AREAS.iter().any(|area| has(&format!("{area}.top_down.weight")));
     if timesteps == 1 && (lateral || lateral_maps || top_down_maps) {
         let by = if name.is_some() { of_name("T_1".into()) } else { flag("timesteps", "1".into()) };
@@ -121,7 +121,7 @@ pub fn infer(
     }
     if let Some(name) = name.filter(|name| name.timesteps > 1 && name.lateral != lateral) {
         return Err(format!(
-            "the file's name says l_{}, {} lateral connections, but gap.lateral.weight is {}; rename the file, or give its \
+            "the file's name says l_{}, {} lateral connections, but lateral weights are {}; rename the file, or give its \
              right one",
             u8::from(name.lateral),
             if name.lateral { "with" } else { "without" },
@@ -278,11 +278,16 @@ fn recurrent(tensors: &Tensors) -> Vec<String> {
     tensors.iter().map(|(name, _)| name).filter(|name| of(name)).take(3).map(|name| shown(name)).collect()
 }
 
-/// The error for tensors that are none of ours.
-fn not_of_the_family(tensors: &Tensors) -> String {
-    let found: Vec<String> =
-        tensors.iter().map(|(name, tensor)| format!("{} {:?}", shown(name), tensor.shape)).collect();
-    let begin = |start: &str| tensors.iter().any(|(name, _)| name.starts_with(start));
+/// Names and shapes.
+fn shapes(tensors: &Tensors) -> impl Iterator<Item = (&str, &[usize])> {
+    tensors.iter().map(|(name, tensor)| (&name[..], &tensor.shape[..]))
+}
+
+/// The error for tensors, by names and shapes, that are none of ours.
+pub(super) fn not_of_the_family<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> String {
+    let (names, found): (Vec<&str>, Vec<String>) =
+        tensors.map(|(name, shape)| (name, format!("{} {shape:?}", shown(name)))).unzip();
+    let begin = |start: &str| names.iter().any(|name| name.starts_with(start));
     let hint = if begin("param/") {
         " It looks like a checkpoint of recurve or a golden file: a run is used by its folder, not imported."
     } else if begin("state.") {
@@ -293,7 +298,7 @@ fn not_of_the_family(tensors: &Tensors) -> String {
     format!(
         "it is not the state dict of a BLT network: it holds {}. What would fit: retina.weight [S, 3, k, k], {}, \
          readout.weight [K, C] and, as the network has them, lateral, top_down, *_ln and gap.lateral.{hint}",
-        if found.is_empty() { "no tensor".into() } else { format!("{} tensors ({})", tensors.len(), list(found)) },
+        if found.is_empty() { "no tensor".into() } else { format!("{} tensors ({})", names.len(), list(found)) },
         AREAS.map(|area| format!("{area}.bottom_up.weight [C, B, k, k]")).join(", "),
     )
 }

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! pickle      walks through a pickle without executing it and names what it would call
-//! read        a file to named tensors of f32, out of their wrappings
 //! published   what the name of a published file says
 //! infer       tensors' shapes, name and flags to the network that they belong to
+//! read        a file to named tensors of f32, out of their wrappings
 //! import      all of this, to a run folder
 //! write       the tensors of a checkpoint to a file
 //! ```

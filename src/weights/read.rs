@@ -4,6 +4,7 @@
 //! What a file is, its contents say, not its name. Pickles are looked through first (`pickle.rs`) and never executed; the
 //! tensors are then read by the crate `pytorch-reader`.
 
+use super::infer::not_of_the_family;
 use super::pickle::{shown, verify};
 use super::write::Card;
 use crate::error::{Error, Result};
@@ -39,12 +40,16 @@ pub fn read(path: &Path) -> Result<StateDict> {
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<StateDict, String> {
     let (stored, card) = if is_safetensors(bytes) { safetensors(bytes)? } else { (pytorch(path, bytes)?, None) };
-    let claimed: u128 = stored.values().map(|tensor| tensor.bytes).sum();
+    let names: Vec<&str> = stored.keys().map(String::as_str).collect();
+    let (prefix, mut notes) = if card.is_some() { (String::new(), Vec::new()) } else { unwrap(&names)? };
+    if card.is_none() && !stored.contains_key(&format!("{prefix}{FIRST}")) {
+        return Err(not_of_the_family(stored.iter().map(|(name, tensor)| (&name[..], &tensor.shape[..]))));
+    }
+    let meant = stored.iter().filter(|(name, _)| name.starts_with(&prefix));
+    let claimed: u128 = meant.map(|(_, tensor)| tensor.bytes).sum();
     if claimed > bytes.len() as u128 {
         return Err(format!("its tensors claim {claimed} bytes, but the whole file has {}", bytes.len()));
     }
-    let names: Vec<&str> = stored.keys().map(String::as_str).collect();
-    let (prefix, mut notes) = if card.is_some() { (String::new(), Vec::new()) } else { unwrap(&names)? };
     let mut tensors = Tensors::default();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, tensor) in stored.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor))) {
@@ -176,7 +181,12 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 const LEGACY_PICKLES: usize = 5;
 
 fn pytorch(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
-    let refused = |what: String| format!("its pickle is not executed and refused: {what}");
+    let refused = |what: String| {
+        format!(
+            "its pickle is not executed, and refused: {what}; if you trust the file, save the state dict alone in PyTorch: \
+             torch.save(net.state_dict(), FILE)"
+        )
+    };
     let start = &bytes[..bytes.len().min(64)];
     if bytes.starts_with(b"PK") {
         pickles_of_zip(bytes)
