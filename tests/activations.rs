@@ -175,7 +175,8 @@ fn areas_are_those_of_the_twins() {
         for split in ["train", "test"] {
             let place = folder.path().join("data").join(split).join(&class);
             std::fs::create_dir_all(&place).unwrap();
-            image::RgbImage::from_pixel(16, 16, image::Rgb([200, 9, 50])).save(place.join("1.png")).unwrap();
+            let picture = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8, 9 * y as u8, 3 * x as u8]));
+            picture.save(place.join("1.png")).unwrap();
         }
     }
     let (data, others) = (folder.path().join("data"), folder.path().join("others"));
@@ -295,8 +296,11 @@ struct Form {
     deflated: bool,
 }
 
+/// An array's name, shape and numbers.
+type Stored = (&'static str, Vec<usize>, Vec<f64>);
+
 /// Writes whole numbers in a form, by hand.
-fn write(path: &Path, arrays: &[(&str, Vec<usize>, Vec<f64>)], form: Form) {
+fn write(path: &Path, arrays: &[Stored], form: Form) {
     let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
     for (name, shape, values) in arrays {
         let method = if form.deflated { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
@@ -365,7 +369,7 @@ fn made_up(seed: u64) -> Extraction {
     }
 }
 
-fn arrays(of: &Extraction) -> Vec<(&'static str, Vec<usize>, Vec<f64>)> {
+fn arrays(of: &Extraction) -> Vec<Stored> {
     let (t, n, k, d) = (of.timesteps, of.samples, of.classes, of.features);
     vec![
         ("outputs_all", vec![t, n, k], of.outputs.clone()),
@@ -480,12 +484,12 @@ fn files_that_cannot_be_analysed() {
     let folder = tempfile::tempdir().unwrap();
     let (file, init) = (folder.path().join("broken.npz"), folder.path().join("init.npz"));
     let good = arrays(&made_up(7));
-    let spoilt = |array: usize, spoil: &dyn Fn(&mut (&'static str, Vec<usize>, Vec<f64>))| {
+    let spoilt = |array: usize, spoil: &dyn Fn(&mut Stored)| {
         let mut spoilt = good.clone();
         spoil(&mut spoilt[array]);
         spoilt
     };
-    let says = |arrays: &[(&str, Vec<usize>, Vec<f64>)], form: Form, words: &[&str]| {
+    let says = |arrays: &[Stored], form: Form, words: &[&str]| {
         write(&file, arrays, form);
         refused(analyse(&file, &[]), &[&["broken.npz"], words].concat());
         assert!(!folder.path().join("broken-report").exists());
@@ -516,7 +520,7 @@ fn files_that_cannot_be_analysed() {
 
     // Two files that do not belong together.
     write(&file, &good, PLAIN);
-    let with = |arrays: &[(&str, Vec<usize>, Vec<f64>)], words: &[&str]| {
+    let with = |arrays: &[Stored], words: &[&str]| {
         write(&init, arrays, PLAIN);
         refused(analyse(&file, &["--init", init.to_str().unwrap()]), &[&["init.npz"], words].concat());
     };

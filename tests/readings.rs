@@ -338,7 +338,7 @@ fn an_order_changes_nothing_but_the_order() {
     let readout = Readout::new(weight, network.classes, network.features()).expect("valid");
     let data: Arc<dyn Dataset> = Arc::new(MadeUp { classes: vec!["k".into(); 5], images: 29 });
     let labels = data.labels("test").expect("there");
-    let mut statistics = |order: &Order, turns: &mut Turns| {
+    let statistics = |order: &Order, turns: &mut Turns| {
         let mut store = Store::default();
         let layout = GpuStream::share(&mut store, &engines);
         assert!(!layout.untrained);
