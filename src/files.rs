@@ -30,7 +30,7 @@ impl Partial {
     }
 
     /// Where it grows.
-    pub fn path(&self) -> &Path {
+    pub fn place(&self) -> &Path {
         &self.partial
     }
 

@@ -51,9 +51,9 @@ fn assert_refused(output: &Output, words: &[&str]) {
 #[test]
 fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
-    for command in
-        ["train", "analyse", "import", "export", "demo", "data", "devices", "check", "plan", "shaders", "bench"]
-    {
+    for command in [
+        "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders", "bench",
+    ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
@@ -63,6 +63,8 @@ fn every_command_has_a_help_text() {
         ("check", &["--goldens", "--repeat", "--json"][..]),
         ("plan", &["--preset", "--config", "--batch", "--timesteps", "--no-pass", "--inference", "--json", "--dot"]),
         ("devices", &["--json"]),
+        ("analyse", &["FILE.npz", "--init", "--split", "--protocol", "--json"]),
+        ("extract", &["--areas", "--timesteps", "--images", "--ids", "--half", "float32", "log-probabilities"]),
     ] {
         let help = stdout(&run(&[command, "--help"]));
         flags.iter().for_each(|flag| assert!(help.contains(flag), "{flag} is not in: {help}"));

@@ -170,6 +170,23 @@ fn each_picture_is_followed_by_the_next_of_its_split_and_the_last_by_the_first()
 }
 
 #[test]
+fn listed_pictures_come_in_their_order_and_no_batch_holds_both_parts() {
+    let dataset = counted(11, None, None);
+    let ids = [9, 0, 3, 10, 1, 2, 2, 7];
+    let batches: Vec<(u64, Batch)> =
+        Loader::listed(&dataset, "train", &ids, 5, 3, true).unwrap().map(|item| item.unwrap()).collect();
+    assert_eq!(batches.iter().map(|(k, b)| (*k, b.n)).collect::<Vec<_>>(), [(0, 3), (1, 2), (2, 3)]);
+    let pictures = |list: &[usize]| dataset.read("train", list).unwrap().data;
+    for ((_, batch), of) in batches.iter().zip([[9, 0, 3], [10, 1, 1], [2, 2, 7]]) {
+        assert_eq!(batch.pictures, pictures(&of));
+        let next: Vec<usize> = of.iter().map(|i| (i + 1) % 11).collect();
+        assert_eq!(batch.next.as_ref().unwrap(), &pictures(&next), "followed by the next of the split");
+    }
+    let error = message(Loader::listed(&dataset, "train", &[11], 1, 3, false));
+    assert!(error.contains("picture 11") && error.contains("11"), "{error}");
+}
+
+#[test]
 fn evaluation_goes_through_all_pictures_and_pads_the_last_batch() {
     let dataset = counted(11, None, None);
     let batches: Vec<(u64, Batch)> = Loader::eval(&dataset, "train", 4).unwrap().map(|item| item.unwrap()).collect();

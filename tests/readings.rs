@@ -12,7 +12,7 @@ use recurve::graph::compile::Request;
 use recurve::graph::passes::Passes;
 use recurve::graph::taps::{Quantity, Tap};
 use recurve::network::{Architecture, Network, Schedule, initialise};
-use recurve::stream::{Collect, Pending, Portion, Sink, Values, stream};
+use recurve::stream::{Collect, Networks, Order, Pending, Portion, Sink, Values, stream, stream_from};
 use recurve::tensors::Tensors;
 use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
@@ -311,6 +311,56 @@ fn two_sinks_see_every_picture_once_and_agree() {
             assert!(agreement.offence.is_none(), "{what}: {agreement:?}");
         }
     }
+}
+
+/// An order changes what is told of no image, and sinks hear of its turn between two batches.
+#[test]
+fn an_order_changes_nothing_but_the_order() {
+    struct Turns(Vec<(usize, usize)>);
+    impl Sink for Turns {
+        fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
+            self.0.push((portion.first, portion.images));
+            Box::pin(async { Ok(()) })
+        }
+        fn turn(&mut self) -> Pending<'_> {
+            self.0.push((usize::MAX, 0));
+            Box::pin(async { Ok(()) })
+        }
+    }
+    let gpu = open();
+    let network = network("engineering", 4);
+    let taps = [Quantity::Logits, Quantity::Representation].map(Tap::series);
+    let mut one = engine(&gpu, &network, 8, &taps, false, &mut Store::default());
+    let parameters: Tensors = initialise(&network.parameters, 11);
+    one.set_parameters(&parameters).expect("all parameters");
+    let engines = [one];
+    let weight = parameters.values("readout.weight").expect("there").iter().map(|&w| f64::from(w)).collect();
+    let readout = Readout::new(weight, network.classes, network.features()).expect("valid");
+    let data: Arc<dyn Dataset> = Arc::new(MadeUp { classes: vec!["k".into(); 5], images: 29 });
+    let labels = data.labels("test").expect("there");
+    let statistics = |order: &Order, turns: &mut Turns| {
+        let mut store = Store::default();
+        let layout = GpuStream::share(&mut store, &engines);
+        assert!(!layout.untrained);
+        let mut sink = GpuStream::new(&gpu, readout.clone(), 29, layout, &mut store).block_on().expect("fits");
+        let loader = Loader::listed(&data, "test", order.ids(), order.training(), 8, false).expect("opens");
+        let mut source = Networks { engines: &engines[..], loader };
+        let sinks: &mut [&mut dyn Sink] = &mut [&mut sink, turns];
+        stream_from(&mut source, Some(order.training()), sinks, |_| ()).block_on().expect("the device answers");
+        sink.finish_in(order).block_on().expect("complete")
+    };
+    let (halves, whole) = (Order::halves(&labels), Order::of(&[true; 29]));
+    let (mut turns, mut once) = (Turns(Vec::new()), Turns(Vec::new()));
+    let (found, expected) = (statistics(&halves, &mut turns), statistics(&whole, &mut once));
+    assert!((15..=17).contains(&halves.training()), "{}", halves.training());
+    let at = turns.0.iter().position(|portion| portion.0 == usize::MAX).expect("told");
+    assert_eq!(turns.0[..at].iter().map(|portion| portion.1).sum::<usize>(), halves.training());
+    assert_eq!(turns.0[at + 1].0, halves.training(), "the first of the test images follow");
+    assert_eq!(turns.0.iter().filter(|portion| portion.0 == usize::MAX).count(), 1);
+    assert_eq!(once.0.last(), Some(&(usize::MAX, 0)), "where there are no test images the turn is the end");
+    assert_eq!((&found.group, &found.t_stable), (&expected.group, &expected.t_stable));
+    let agreement = compare(&found, &serde_json::to_value(&expected).expect("numbers"), 1e-6).expect("keys");
+    assert!(agreement.offence.is_none(), "{agreement:?}");
 }
 
 /// Every byte of every channel, through the table that the host makes, and padded to whole words where the count is odd.

@@ -40,6 +40,7 @@ impl<'g> Origin<'g> {
     /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
     pub async fn of_run(gpu: &'g Gpu, selection: &Selection<'_>) -> Result<Origin<'g>> {
         let mut run = Opened::new(selection, &gpu.target)?;
+        run.labels_are_classes()?;
         let (untrained, init_checkpoint) = run.untrained();
         let trained = &run.trained.parameters;
         let taps = [Quantity::Logits, Quantity::Representation].map(Tap::series);

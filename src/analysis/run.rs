@@ -89,14 +89,6 @@ impl Opened {
             (None, None) => return Err(Error::Data("the run names no data set; give one by --data".into())),
         };
         let data = dataset::open(&spec, Some(network.image_size))?;
-        if data.classes().len() != network.classes {
-            return Err(Error::Data(format!(
-                "{}: {} classes, but the network tells {} apart",
-                data.name(),
-                data.classes().len(),
-                network.classes
-            )));
-        }
         if trained.state.data.names_unknown() {
             notes.push(
                 "Class names of the imported network are not known: they are the data set's, in its order.".into(),
@@ -134,6 +126,21 @@ impl Opened {
             notes,
             choices: choices.unwrap_or_default(),
         })
+    }
+
+    /// Refuses a data set whose labels cannot be the network's classes.
+    ///
+    /// # Errors
+    /// Another number of classes.
+    pub fn labels_are_classes(&self) -> Result<()> {
+        let (found, expected) = (self.data.classes().len(), self.network.classes);
+        match found == expected {
+            true => Ok(()),
+            false => Err(Error::Data(format!(
+                "{}: {found} classes, but the network tells {expected} apart",
+                self.data.name()
+            ))),
+        }
     }
 
     /// Parameters of the network before training, and the name of the checkpoint that holds them; without one they are drawn

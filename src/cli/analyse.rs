@@ -40,7 +40,7 @@ pub struct Arguments {
 /// Runs `recurve analyse`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let subject = &arguments.subject;
-    let analysis = if subject.is_file() {
+    let analysis = if subject.is_file() || subject.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
         stored_says_what_it_was_shown(arguments)?;
         let out = arguments.out.clone().unwrap_or_else(|| beside(subject));
         analyse_stored(&adapter.open(false).await?, subject, arguments.init.as_deref(), &out).await?
@@ -79,14 +79,14 @@ fn stored_says_what_it_was_shown(arguments: &Arguments) -> anyhow::Result<()> {
         ("--checkpoint", arguments.checkpoint.is_some()),
         ("--protocol", arguments.protocol.is_some()),
     ];
-    for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
+    let given = flags.into_iter().find(|(_, given)| *given);
+    given.map_or(Ok(()), |(flag, _)| {
         bail!(
             "{flag} is for a run: {} holds activity that is stored already, of one network on one set of images; leave \
              {flag} away, or name the run folder",
             arguments.subject.display()
-        );
-    }
-    Ok(())
+        )
+    })
 }
 
 /// The default folder for the report of a file: `a/b.npz` gives `a/b-report`.

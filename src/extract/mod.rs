@@ -12,10 +12,11 @@ pub use choice::Pictures;
 use crate::analysis::facts::{as_written, checkpoint_hash};
 use crate::analysis::run::Opened;
 use crate::analysis::{Selection, progress};
-use crate::dataset::Loader;
+use crate::dataset::{Dataset, Loader, Pictures as Read};
 use crate::files::Partial;
 use crate::gpu::Gpu;
 use crate::graph::taps::{Quantity, Tap};
+use crate::report::in_lines;
 use crate::stream::{Collect, Sink, Values, stream};
 use crate::trajectory::npz::NAMES;
 use crate::{Error, Result};
@@ -25,6 +26,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is extracted, and where to.
 #[derive(Clone, Debug)]
@@ -94,6 +96,9 @@ pub async fn extract(gpu: &Gpu, asked: &Extract<'_>) -> Result<Extracted> {
         )));
     }
     let run = Opened::new(&asked.selection, &gpu.target)?;
+    if to_npz {
+        run.labels_are_classes()?;
+    }
     let ids = asked.pictures.ids(&run.split, run.images)?;
     let activities = if to_npz { published(&run, asked, ids.len())? } else { by_area(&run, asked, ids.len())? };
 
@@ -102,11 +107,13 @@ pub async fn extract(gpu: &Gpu, asked: &Extract<'_>) -> Result<Extracted> {
     std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
     let partial = Partial::new(asked.out).map_err(io)?;
     if !to_npz {
-        std::fs::create_dir(partial.path()).map_err(Error::io(partial.path()))?;
+        std::fs::create_dir(partial.place()).map_err(Error::io(partial.place()))?;
     }
     let file = |of: &Activity| match to_npz {
         true => tempfile::tempfile_in(parent),
-        false => File::options().read(true).write(true).create_new(true).open(partial.path().join(file_name(&of.name))),
+        false => {
+            File::options().read(true).write(true).create_new(true).open(partial.place().join(file_name(&of.name)))
+        }
     };
     let begin = |of: &Activity| file(of).and_then(|file| ArrayFile::new(file, &of.shape, of.format));
     let files = activities.iter().map(begin).collect::<io::Result<Vec<_>>>().map_err(io)?;
@@ -117,14 +124,14 @@ pub async fn extract(gpu: &Gpu, asked: &Extract<'_>) -> Result<Extracted> {
     let files = written(gpu, &run, &activities, files, &ids).await.map_err(told)?;
 
     if to_npz {
-        write_npz(&run, &activities, files, &ids, partial.path()).map_err(told)?;
+        write_npz(&run, &activities, files, &ids, partial.place()).map_err(told)?;
     } else {
         drop(files);
         let labels: Vec<u8> = labels(&run, &ids)?.iter().flat_map(|&label| i64::from(label).to_le_bytes()).collect();
         let labels = [header("<i8", &[ids.len()]), labels].concat();
-        std::fs::write(partial.path().join("labels.npy"), labels).map_err(io)?;
+        std::fs::write(partial.place().join("labels.npy"), labels).map_err(io)?;
         let index = index(&run, asked, &activities, &ids)?;
-        std::fs::write(partial.path().join("index.json"), index).map_err(io)?;
+        std::fs::write(partial.place().join("index.json"), index).map_err(io)?;
     }
     partial.commit().map_err(io)?;
     let bytes = |of: &Activity| (of.shape.iter().product::<usize>() * of.format.bytes()) as u64;
@@ -221,7 +228,12 @@ async fn written(
     let most = (BATCH_BYTES / an_image).min(ids.len()).max(1);
     let engines = run.engines(gpu, &taps, &[&run.trained.parameters], most).await?;
     let next = run.schedule.shows_next();
-    let loader = Loader::listed(&run.data, &run.split, ids, ids.len(), engines[0].batch, next)?;
+    // The network is fed labels for its loss, which nothing here reads; those of other classes are none to it.
+    let data: Arc<dyn Dataset> = match run.labels_are_classes() {
+        Ok(()) => run.data.clone(),
+        Err(_) => Arc::new(Unlabelled(run.data.clone())),
+    };
+    let loader = Loader::listed(&data, &run.split, ids, ids.len(), engines[0].batch, next)?;
     let files: Vec<RefCell<ArrayFile>> = files.into_iter().map(RefCell::new).collect();
     let failure: RefCell<Option<io::Error>> = RefCell::new(None);
     let put = |number: usize, values: &Values| -> Result<()> {
@@ -260,6 +272,48 @@ async fn written(
         (None, streamed) => streamed?,
     }
     Ok(files.into_iter().map(|file| file.into_inner().finish()).collect::<io::Result<_>>()?)
+}
+
+/// Pictures of a data set, all with label 0.
+struct Unlabelled(Arc<dyn Dataset>);
+
+impl Dataset for Unlabelled {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+
+    fn image_size(&self) -> usize {
+        self.0.image_size()
+    }
+
+    fn splits(&self) -> Vec<String> {
+        self.0.splits()
+    }
+
+    fn labels(&self, split: &str) -> Result<Vec<u32>> {
+        Ok(vec![0; self.0.len(split)?])
+    }
+
+    fn len(&self, split: &str) -> Result<usize> {
+        self.0.len(split)
+    }
+
+    fn mean(&self) -> [f64; 3] {
+        self.0.mean()
+    }
+
+    fn std(&self) -> [f64; 3] {
+        self.0.std()
+    }
+
+    fn read(&self, split: &str, indices: &[usize]) -> Result<Read> {
+        let pictures = self.0.read(split, indices)?;
+        Ok(Read { labels: vec![0; pictures.n], ..pictures })
+    }
 }
 
 /// The labels of the pictures.
@@ -335,5 +389,5 @@ fn index(run: &Opened, asked: &Extract, activities: &[Activity], ids: &[u32]) ->
         "recurve_version": env!("CARGO_PKG_VERSION"),
         "notes": run.notes,
     });
-    serde_json::to_string_pretty(&index).map_err(as_json)
+    in_lines(&index).map_err(as_json)
 }

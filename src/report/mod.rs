@@ -155,12 +155,16 @@ impl Report {
     /// # Errors
     /// Only if serialisation fails, which JSON values do not.
     pub fn json(&self) -> Result<String> {
-        let mut bytes = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Lines(PrettyFormatter::new()));
-        self.serialize(&mut serializer).map_err(|e| Error::Data(format!("report.json: {e}")))?;
-        bytes.push(b'\n');
-        String::from_utf8(bytes).map_err(|e| Error::Data(format!("report.json: {e}")))
+        in_lines(self).map_err(|e| Error::Data(format!("report.json: {e}")))
     }
+}
+
+/// JSON text with one object key a line and arrays on one line.
+pub(crate) fn in_lines(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Lines(PrettyFormatter::new())))?;
+    bytes.push(b'\n');
+    Ok(String::from_utf8(bytes).expect("JSON is UTF-8"))
 }
 
 /// Writes `report.json`, `figures/*.svg` and, last, `report.html` into `dir` (made if missing), each file atomically.
