@@ -52,7 +52,8 @@ fn assert_refused(output: &Output, words: &[&str]) {
 fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
     for command in [
-        "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders", "bench",
+        "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders",
+        "bench",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);

@@ -43,3 +43,21 @@ pub fn of(values: &Values, bins: usize) -> Calibration {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamics::values::made_up::{with_classes, with_numbers};
+
+    #[test]
+    fn bins_are_open_below_and_closed_above() {
+        let classes: [&[u32]; 4] = [&[0], &[0], &[1], &[0]];
+        let values = with_classes(&classes, &[0, 1, 1, 0], 2);
+        let values = with_numbers(values, Datum::Confidence, &[&[0.5], &[0.75], &[0.8], &[1.0]]);
+        let found = of(&values, 4);
+        assert_eq!(found.count, [[0, 1, 1, 2]]);
+        assert_eq!(found.confidence, [[None, Some(0.5), Some(0.75), Some(0.9)]]);
+        assert_eq!(found.accuracy, [[None, Some(1.0), Some(0.0), Some(1.0)]]);
+        assert!((found.ece[0] - (0.25 * 0.5 + 0.25 * 0.75 + 0.5 * 0.1)).abs() < 1e-15);
+    }
+}

@@ -85,3 +85,24 @@ fn kappa(same: u64, chance: u64, samples: u64) -> Option<f64> {
     let all = samples * samples;
     (chance < all).then(|| ((samples * same) as f64 - chance as f64) / (all - chance) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamics::values::made_up::with_classes;
+
+    #[test]
+    fn kappa_is_agreement_beyond_chance() {
+        // Of 4 images, classes 0 0 1 1 and 0 0 1 0: 3 agree; by chance (2 * 3 + 2 * 1) / 16 = 1 / 2.
+        let sequences: [&[u32]; 4] = [&[0, 0], &[0, 0], &[1, 1], &[1, 0]];
+        let values = with_classes(&sequences, &[0, 0, 1, 1], 2);
+        let found = of(&values, None);
+        assert_eq!((found.same_class[0][1], found.kappa[0][1]), (3, Some(0.5)));
+        // All are correct at 0, three at 1: chance is 3 / 4, and so is what is observed. With itself step 0 has only chance.
+        assert_eq!(found.error_consistency, [[None, Some(0.0)], [Some(0.0), Some(1.0)]]);
+        let json = serde_json::to_value(&found).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), 3, "nothing of an untrained network: {json}");
+        let json = serde_json::to_value(of(&values, Some(&values))).unwrap();
+        assert_eq!(json["kappa_init"], json["kappa"]);
+    }
+}

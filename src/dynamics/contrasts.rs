@@ -418,3 +418,108 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamics::Wants;
+    use crate::dynamics::parameters::bootstrap_counts;
+    use crate::reference::random::normal;
+    use crate::trajectory::npz::Extraction;
+
+    /// 60 images that drift from class to class, of which some are silent at step 1.
+    fn example() -> Extraction {
+        let [timesteps, samples, classes, features] = [4, 60, 3, 5];
+        let numbers = |seed: u64, count: usize| normal(seed, count).into_iter().map(f64::from).collect::<Vec<_>>();
+        let mut representations = numbers(1, timesteps * samples * features);
+        let mut outputs = numbers(2, timesteps * samples * classes);
+        let labels: Vec<usize> = (0..samples).map(|i| i * 5 % classes).collect();
+        for i in 0..samples {
+            if i % 9 == 0 {
+                representations[(samples + i) * features..][..features].fill(0.0);
+            }
+            for t in 2..timesteps {
+                outputs[(t * samples + i) * classes + labels[i]] += 2.0;
+            }
+        }
+        let readout_weight = numbers(3, classes * features);
+        Extraction {
+            timesteps,
+            samples,
+            classes,
+            features,
+            outputs,
+            labels,
+            representations,
+            readout_weight,
+            readout_bias: None,
+        }
+    }
+
+    /// Own minus other with each image counted so often, by loops over all pairs; and the influence of each image.
+    fn by_pairs(values: &Values, t: usize, counts: &[f64]) -> (f64, Vec<f64>) {
+        let later = values.later(t);
+        let n = later.images.len();
+        let label = |row: usize| values.labels[later.images[row]];
+        let class = |row: usize| values.class(t, later.images[row]);
+        let count = |row: usize| counts[later.images[row]];
+        let cosine = |i: usize, j: usize| later.cosines[i * values.classes + label(j)];
+        let voiced = |row: usize| !cosine(row, row).is_nan();
+        let pair = |i: usize, j: usize| voiced(i) && class(i) == class(j) && label(i) != label(j);
+        let (mut own, mut n_own, mut other, mut pairs) = (0.0, 0.0, 0.0, 0.0);
+        for i in 0..n {
+            if voiced(i) {
+                own += count(i) * cosine(i, i);
+                n_own += count(i);
+            }
+            for j in (0..n).filter(|&j| pair(i, j)) {
+                other += count(i) * count(j) * cosine(i, j);
+                pairs += count(i) * count(j);
+            }
+        }
+        let (own, other) = (own / n_own, other / pairs);
+        let influence = |i: usize| {
+            let of_own = if voiced(i) { (cosine(i, i) - own) / n_own } else { 0.0 };
+            let as_i = (0..n).filter(|&j| pair(i, j)).map(|j| cosine(i, j) - other);
+            let as_j = (0..n).filter(|&j| pair(j, i)).map(|j| cosine(j, i) - other);
+            of_own - as_i.chain(as_j).sum::<f64>() / pairs
+        };
+        (own - other, (0..n).map(influence).collect())
+    }
+
+    #[test]
+    fn tables_by_class_and_label_are_loops_over_pairs() {
+        let values = Values::exact(&example(), &Wants::all()).unwrap();
+        let sets = Sets::new(&values);
+        let replicates = bootstrap_counts(5, 20, values.samples);
+        let found = of(&values, &sets, &replicates, 0.9).cos_final;
+        assert!(found.n[0][1] > 20 && found.n[1][0] < values.later(1).images.len() as u64, "{:?}", found.n);
+        for t in 0..2 {
+            let (diff, influence) = by_pairs(&values, t, &vec![1.0; values.samples]);
+            let n = influence.len() as f64;
+            let se = (n / (n - 1.0) * influence.iter().map(|phi| phi * phi).sum::<f64>()).sqrt();
+            assert!((found.diff[t].unwrap() - diff).abs() < 1e-12 && (found.se[t].unwrap() - se).abs() < 1e-12);
+            let counted = |counts: &Vec<u8>| counts.iter().map(|&count| f64::from(count)).collect::<Vec<_>>();
+            let drawn = replicates.iter().map(|counts| Some(by_pairs(&values, t, &counted(counts)).0));
+            let expected = bootstrap::spread(drawn, 0.9);
+            assert!((found.boot.boot_se[t].unwrap() - expected.se.unwrap()).abs() < 1e-12);
+            assert!((found.boot.boot_ci[t][1].unwrap() - expected.interval[1].unwrap()).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn two_means_drawn_once_each_are_the_sample() {
+        let values = Values::exact(&example(), &Wants::all()).unwrap();
+        let sets = Sets::new(&values);
+        let found = of(&values, &sets, &[vec![1; values.samples], vec![2; values.samples]], 0.95);
+        for of in [&found.norm, &found.cos_current, &found.margin] {
+            assert!(of.diff.iter().any(Option::is_some));
+            for t in 0..values.timesteps {
+                let Some(diff) = of.diff[t] else { continue };
+                assert_eq!(of.boot.boot_defined[t], 2);
+                let [low, high] = of.boot.boot_ci[t].map(Option::unwrap);
+                assert!((low - diff).abs() < 1e-12 && (high - diff).abs() < 1e-12);
+            }
+        }
+    }
+}

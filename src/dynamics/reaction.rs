@@ -94,3 +94,25 @@ pub(super) fn counts(numbers: impl IntoIterator<Item = usize>, length: usize) ->
     numbers.into_iter().for_each(|number| counts[number] += 1);
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamics::values::made_up::{with_classes, with_numbers};
+
+    #[test]
+    fn answers_are_the_first_strictly_below_a_threshold() {
+        let classes: [&[u32]; 3] = [&[1, 0, 0], &[0, 0, 1], &[1, 1, 1]];
+        let entropies: [&[f64]; 3] = [&[0.9, 0.2, 0.5], &[0.5, 0.5, 0.5], &[0.8, 0.7, 0.4]];
+        let values = with_numbers(with_classes(&classes, &[0, 0, 1], 2), Datum::Entropy, &entropies);
+        let found = reaction(&values, &[0.5, 1.0], 0);
+        assert_eq!((found.image, found.reached), (vec![1, 2, 2], vec![2, 3]));
+        assert_eq!(found.histogram, [[0, 1, 2], [3, 0, 0]]);
+        assert_eq!((found.mean[0], found.accuracy[0]), (Some(5.0 / 3.0), Some(2.0 / 3.0)));
+        assert_eq!((found.mean_correct[0], found.mean_incorrect[0]), (Some(1.5), Some(2.0)));
+        assert_eq!((found.mean[1], found.accuracy[1]), (Some(0.0), Some(2.0 / 3.0)));
+        let found = solution(&values);
+        assert_eq!((found.image, found.histogram), (vec![1, -1, 0], vec![1, 1, 0]));
+        assert_eq!((found.unsolved, found.mean), (1, Some(0.5)));
+    }
+}

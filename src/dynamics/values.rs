@@ -279,6 +279,26 @@ fn angle(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
+pub(super) mod made_up {
+    use super::*;
+
+    /// Images with these classes at each timestep, and these labels; no numbers.
+    pub fn with_classes(sequences: &[&[u32]], labels: &[usize], classes: usize) -> Values {
+        let (timesteps, samples) = (sequences[0].len(), sequences.len());
+        let class = (0..timesteps).flat_map(|t| sequences.iter().map(move |of| of[t])).collect();
+        let (labels, tables, later) = (labels.to_vec(), Default::default(), Vec::new());
+        Values { timesteps, samples, classes, labels, class, tables, later }
+    }
+
+    /// The same with one number for each image and timestep, \[N\]\[T\].
+    pub fn with_numbers(mut values: Values, of: Datum, numbers: &[&[f64]]) -> Values {
+        let row = |t: usize| numbers.iter().map(move |image| image[t]);
+        values.tables[of as usize] = (0..of.rows(values.timesteps)).flat_map(row).collect();
+        values
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -128,3 +128,34 @@ pub fn of(values: &Values) -> Visits {
         label_zone: zone,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dynamics::values::made_up::with_classes;
+
+    #[test]
+    fn on_paper() {
+        // The label's zone is left and found again; never met; lost; stayed in.
+        let sequences: [&[u32]; 4] = [&[0, 1, 0, 0], &[1, 1, 2, 1], &[2, 0, 0, 1], &[1, 1, 1, 1]];
+        let found = of(&with_classes(&sequences, &[0, 0, 0, 1], 3));
+        assert_eq!(found.transitions, [[2, 2, 0], [1, 4, 1], [1, 1, 0]]);
+        assert_eq!(found.occupancy, [[1, 2, 1], [1, 3, 0], [2, 1, 1], [1, 3, 0]]);
+        assert_eq!((found.switches, found.zones), (vec![1, 0, 3, 0], vec![1, 2, 1, 0]));
+        // Runs of length 1: 0 and 1 of the first, 2 and 1 of the second, 2 and 1 of the third; of 2: the first's last, the
+        // second's first, the third's second; of 4: the fourth.
+        assert_eq!(found.dwell.histogram, [6, 3, 0, 1]);
+        assert_eq!((found.dwell.mean, found.dwell.mean_complete), (Some(1.6), Some(4.0 / 3.0)));
+        assert_eq!((found.dwell.mean_label, found.dwell.mean_other), (Some(9.0 / 4.0), Some(7.0 / 6.0)));
+        let zone = LabelZone {
+            started: 2,
+            entered: vec![1, 1, 0],
+            left: vec![1, 0, 1],
+            visited: 3,
+            left_ever: 2,
+            lost: 1,
+            regained: 1,
+        };
+        assert_eq!(found.label_zone, zone);
+    }
+}
