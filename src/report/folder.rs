@@ -14,12 +14,12 @@ use super::figures::Figure;
 use super::svg::standalone;
 use super::tables::Table;
 use super::{Report, figures, html, tables};
+use crate::dataset::outline::FONT_FILE;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
 /// The fonts of the PNG files, which have to be the same everywhere.
-const FONTS: [&[u8]; 2] =
-    [include_bytes!("../../assets/DejaVuSans.ttf"), include_bytes!("../../assets/DejaVuSans-Bold.ttf")];
+const FONTS: [&[u8]; 2] = [include_bytes!("../../assets/DejaVuSans.ttf"), FONT_FILE];
 
 /// Pixels of a PNG for one of its SVG: sharp on paper and on dense screens.
 const SCALE: f32 = 2.0;

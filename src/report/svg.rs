@@ -88,7 +88,8 @@ pub(crate) fn standalone(svg: &str) -> String {
     out + rest
 }
 
-/// Escapes text for XML and HTML; characters that XML forbids become U+FFFD.
+/// Escapes text for XML and HTML; characters that XML forbids, and those that turn the direction of all text after them,
+/// become U+FFFD.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -98,7 +99,7 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
             c if c.is_control() && !matches!(c, '\t' | '\n') => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -498,6 +499,15 @@ mod tests {
 
     #[test]
     fn escaping_covers_markup_and_control_characters() {
-        assert_eq!(escape("<b a='\"&\u{0}"), "&lt;b a=&#39;&quot;&amp;\u{fffd}");
+        assert_eq!(escape("<b a='\"&\u{0}\u{202e}"), "&lt;b a=&#39;&quot;&amp;\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn colours_are_written_out_in_attributes_alone() {
+        let svg = "<text fill=\"var(--ink)\">var(--ink) &quot;var(--ink)&quot;</text><a b=\"var(--unknown)\" c=\"var(--ramp-0)\"/>";
+        let expected =
+            "<text fill=\"#222222\">var(--ink) &quot;var(--ink)&quot;</text><a b=\"var(--unknown)\" c=\"#440154\"/>";
+        assert_eq!(standalone(svg), expected);
+        assert_eq!(standalone("<a b=\"var(--"), "<a b=\"var(--");
     }
 }
