@@ -108,7 +108,8 @@ fn twins(ids: &[usize]) -> (Vec<usize>, BTreeMap<String, Vec<f32>>) {
     description["classes"] = 10.into();
     let network = described(&description).unwrap();
     let pictures = open(DATA, Some(16)).unwrap().read("test", ids).unwrap();
-    let normaliser = Normaliser::new(checkpoint.state.data.channel_mean, checkpoint.state.data.channel_std);
+    let normaliser =
+        Normaliser::new(checkpoint.state.data.channel_mean.unwrap(), checkpoint.state.data.channel_std.unwrap());
     let x: Vec<f32> = (0..ids.len())
         .flat_map(|n| (0..3).flat_map(move |c| (0..256).map(move |p| (n, c, p))))
         .map(|(n, c, p)| normaliser.value(c, pictures.data[(n * 256 + p) * 3 + c]))

@@ -5,6 +5,7 @@
 //! - [`origin`]: activity ready to be streamed, with what a report says of where it came from: of a run's networks over a
 //!   split.
 //! - `stored`: the same of npz files that others wrote.
+//! - `pictures`: pictures behind extreme trajectories, and the table of all images.
 //! - [`facts`]: the facts about a run, put together for the report.
 //!
 //! [`analyse`] streams each image once, in the order of [`Origin::order`], first the images that decoders are fitted on. To
@@ -12,17 +13,22 @@
 
 pub mod facts;
 pub mod origin;
+mod pictures;
 pub mod run;
 mod stored;
 
 pub use origin::Origin;
 pub use run::Selection;
 
+use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
+use crate::dynamics::space::{Space, SpaceStream, Wanted};
+use crate::dynamics::{Dynamics, Parameters, Values, Wants};
 use crate::gpu::Gpu;
 use crate::report::{self, Meta, Report};
-use crate::stream::stream_from;
+use crate::stream::{Sink, stream_from};
 use crate::trajectory::Statistics;
-use crate::trajectory::gpu::GpuStream;
+use crate::trajectory::gpu::{GpuStream, Layout};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -33,44 +39,126 @@ use std::time::Instant;
 pub struct Analysis {
     /// What was analysed, with what, on what.
     pub meta: Meta,
-    /// The statistics.
+    /// The published statistics.
     pub statistics: Statistics,
+    /// What was measured beyond them.
+    pub dynamics: Dynamics,
+    /// The values of every image that the dynamics were made from.
+    #[serde(skip)]
+    pub values: Values,
     /// The report's page.
     #[serde(skip)]
     pub page: PathBuf,
 }
 
-/// Streams a split through the trained and the untrained network of a run and writes the report into `out`.
+/// Where the report goes, and what it says of how it came to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Output<'a> {
+    /// The report's folder.
+    pub folder: &'a Path,
+    /// The command that repeats the analysis, if it was one.
+    pub command: Option<&'a str>,
+}
+
+/// Streams a split through the trained and the untrained network of a run and writes the report.
 ///
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
-pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, out: &Path) -> Result<Analysis> {
-    measure(gpu, Origin::of_run(gpu, selection).await?, out).await
+pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, output: Output<'_>) -> Result<Analysis> {
+    measure(gpu, Origin::of_run(gpu, selection).await?, output).await
 }
 
 /// Streams the activity that is stored in an npz file, and that of the untrained network in `init` if given, and writes the
-/// report into `out`.
+/// report.
 ///
 /// # Errors
 /// Files that cannot be used or do not fit each other; what the device says.
-pub async fn analyse_stored(gpu: &Gpu, file: &Path, init: Option<&Path>, out: &Path) -> Result<Analysis> {
-    measure(gpu, Origin::of_files(gpu, file, init).await?, out).await
+pub async fn analyse_stored(gpu: &Gpu, file: &Path, init: Option<&Path>, output: Output<'_>) -> Result<Analysis> {
+    measure(gpu, Origin::of_files(gpu, file, init).await?, output).await
 }
 
-/// Streams activity through everything that is measured and writes the report into `out`.
-async fn measure(gpu: &Gpu, mut origin: Origin<'_>, out: &Path) -> Result<Analysis> {
-    let images = origin.order.ids().len();
-    let readout = origin.readout.clone();
-    let mut statistics = GpuStream::new(gpu, readout, images, origin.layout, &mut origin.store).await?;
-    let turn = Some(origin.order.training());
-    stream_from(&mut *origin.source, turn, &mut [&mut statistics], progress(images)).await?;
-    let statistics = statistics.finish_in(&origin.order).await?;
+/// Seed of the bootstrap, the same in all analyses: in a comparison of runs, every replicate draws the same images of each.
+const BOOTSTRAP_SEED: u64 = 0;
+/// Pictures of each kind of extreme trajectory that the report shows.
+const EXAMPLES: usize = 4;
 
-    let Origin { mut meta, training, .. } = origin;
-    facts::add_device(&mut meta, gpu);
-    let report = Report::new(meta, training, &statistics)?;
-    let page = report::write(&report, out)?;
-    Ok(Analysis { meta: report.meta, statistics, page })
+/// Streams activity through everything that is measured and writes the report.
+async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Result<Analysis> {
+    let images = origin.order.ids().len();
+    let (readout, layout) = (origin.readout.clone(), origin.layout);
+    let labels: Vec<usize> = origin.labels.iter().map(|&label| label as usize).collect();
+    let told = Parameters::standard(&labels, readout.classes());
+
+    let weights = Weights {
+        classes: readout.classes(),
+        features: readout.features(),
+        weight: readout.weight().to_vec(),
+        bias: origin.bias.clone(),
+    };
+    let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut origin.store).await?;
+    let mut values = ValuesStream::new(gpu, weights, images, layout, &Wants::all(), &mut origin.store).await?;
+    let mut space = match space(gpu, &mut origin, &told).await {
+        Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => {
+            let note = format!(
+                "Dissimilarities, CKA, decoders and components were left out, as this adapter has no room for their moments: \
+                 {why}."
+            );
+            eprintln!("note: {note}");
+            origin.meta.notes.push(note);
+            None
+        }
+        other => Some(other?),
+    };
+    let mut sinks: Vec<&mut dyn Sink> = vec![&mut statistics, &mut values];
+    sinks.extend(space.iter_mut().map(|space| space as &mut dyn Sink));
+    let turn = Some(origin.order.training());
+    stream_from(&mut *origin.source, turn, &mut sinks, progress(images)).await?;
+
+    let statistics = statistics.finish_in(&origin.order).await?;
+    let (trained, untrained) = values.finish().await?;
+    let (trained, untrained) =
+        (trained.in_data_order(&origin.order), untrained.map(|values| values.in_data_order(&origin.order)));
+    let structure = match &mut space {
+        Some(space) => Some(space.finish().await?),
+        None => None,
+    };
+    let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
+    let features = origin.readout.features();
+    let dynamics = Dynamics::new(&trained, untrained.as_ref(), structure, features, &told, &replicates);
+
+    facts::add_device(&mut origin.meta, gpu);
+    origin.meta.command = output.command.map(str::to_string);
+    let report = Report::new(origin.meta, origin.training, &statistics)?
+        .with_dynamics(&dynamics, &told)?
+        .with_examples(pictures::examples(&trained, origin.pictures.as_ref(), EXAMPLES)?)?
+        .with_images(pictures::images(&trained))?;
+    let page = report::write(&report, output.folder)?;
+    Ok(Analysis { meta: report.meta, statistics, dynamics, values: trained, page })
+}
+
+/// The stream that measures how representations of many images lie to each other.
+async fn space<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> Result<SpaceStream<'g>> {
+    let Layout { timesteps, width, features_step, untrained, .. } = origin.layout;
+    let space = Space {
+        name: "readout".into(),
+        timesteps,
+        features: origin.readout.features(),
+        width,
+        step: features_step,
+        trained: "trajectory.representations trained".into(),
+        untrained: untrained.then(|| "trajectory.representations untrained".into()),
+        labels: "trajectory.labels".into(),
+    };
+    let places = origin.order.places();
+    let wanted = Wanted {
+        images: origin.order.ids().len(),
+        training: origin.order.training(),
+        classes: origin.readout.classes(),
+        rdm_images: told.rdm_images.iter().map(|&image| places[image]).collect(),
+        shown_classes: told.shown_classes.clone(),
+        ridge: told.ridge,
+    };
+    SpaceStream::new(gpu, space, wanted, &mut origin.store).await
 }
 
 /// Tells, every few seconds, how many of so many pictures have passed.

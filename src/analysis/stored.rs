@@ -78,7 +78,8 @@ impl<'g> Origin<'g> {
         // Outputs take four bytes as f32 and eight as they are read.
         let an_image = timesteps * (12 * classes + 4 * features);
         let bound = (gpu.target.max_binding / (4 * timesteps * classes.max(features)) as u64).min(BATCH as u64);
-        let width = (BATCH_BYTES / an_image).min(bound as usize).max(1);
+        // Whole multiples of 64 images, so that views can begin at any timestep.
+        let width = (BATCH_BYTES / an_image).min(bound as usize).next_multiple_of(64).max(64);
         let layout = Layout { untrained: untrained.is_some(), ..Layout::dense(&readout, timesteps, width) };
         let mut store = Store::default();
         let feed = Feed::new(gpu, layout, &mut store).await?;
@@ -106,6 +107,6 @@ impl<'g> Origin<'g> {
             [Some(trained), untrained].into_iter().flatten().map(|of| (of, StoredBatch::default())).collect();
         let source = Stored { gpu, feed, width, order: order.clone(), done: 0, labels: labels.clone(), networks };
         let source = Box::new(source);
-        Ok(Origin { source, store, layout, order, labels, readout, bias, meta, training: None })
+        Ok(Origin { source, store, layout, order, labels, readout, bias, pictures: None, meta, training: None })
     }
 }

@@ -4,7 +4,7 @@
 use super::ceilings::Ceilings;
 use super::measure::figure;
 use super::table::{Document, HEAD, Row, cells};
-use crate::report::svg::{Anchor, Axes, BLUE, GREEN, GREY, INK, Marker, ORANGE, Svg, Text, VERMILLION};
+use crate::report::svg::{Anchor, Axes, BLUE, GREEN, GREY, INK, Marker, ORANGE, Svg, Text, VERMILLION, standalone};
 use crate::{Error, Result};
 use askama::Template;
 
@@ -162,7 +162,7 @@ fn svg(ceilings: &Ceilings, rows: &[Row]) -> Option<String> {
         svg.text((left + 11.0, 24.5), name, Text::new(13.0, Anchor::Start).color(GREY));
         left += 34.0 + 7.0 * name.len() as f64;
     }
-    Some(svg.finish())
+    Some(standalone(&svg.finish()))
 }
 
 /// Ticks at powers of ten; where there are few of them, also at 2 and 5 times those.

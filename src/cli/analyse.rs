@@ -2,7 +2,7 @@
 
 use super::Adapter;
 use anyhow::bail;
-use recurve::analysis::{Selection, analyse, analyse_stored};
+use recurve::analysis::{Output, Selection, analyse, analyse_stored};
 use recurve::trajectory::Statistics;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub struct Arguments {
     /// What is shown and disturbed when: a file with [protocol], see docs/networks.md
     #[arg(long, value_name = "FILE")]
     protocol: Option<PathBuf>,
-    /// Print what was analysed (meta) and the statistics as one JSON object and nothing else.
+    /// Print what was analysed (meta), the statistics and the dynamics as one JSON object and nothing else.
     #[arg(long)]
     json: bool,
 }
@@ -40,10 +40,12 @@ pub struct Arguments {
 /// Runs `recurve analyse`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let subject = &arguments.subject;
+    let command = super::command_line();
+    let output = |folder| Output { folder, command: Some(&command) };
     let analysis = if subject.is_file() || subject.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
         stored_says_what_it_was_shown(arguments)?;
         let out = arguments.out.clone().unwrap_or_else(|| beside(subject));
-        analyse_stored(&adapter.open(false).await?, subject, arguments.init.as_deref(), &out).await?
+        analyse_stored(&adapter.open(false).await?, subject, arguments.init.as_deref(), output(&out)).await?
     } else {
         if arguments.init.is_some() {
             bail!(
@@ -60,7 +62,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             checkpoint: arguments.checkpoint,
             protocol: arguments.protocol.as_deref(),
         };
-        analyse(&adapter.open(false).await?, &selection, &out).await?
+        analyse(&adapter.open(false).await?, &selection, output(&out)).await?
     };
     if arguments.json {
         println!("{}", serde_json::to_string(&analysis)?);

@@ -1,7 +1,7 @@
 //! `recurve demo`.
 
 use super::Adapter;
-use recurve::analysis::Selection;
+use recurve::analysis::{Output, Selection};
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{NetworkConfig, Preset, RunConfig};
@@ -74,7 +74,9 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
 async fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
     let selection = Selection { run: out, data: None, split: "test", checkpoint: None, protocol: None };
-    let analysis = recurve::analysis::analyse(gpu, &selection, &out.join("report")).await?;
+    let (folder, command) = (out.join("report"), super::command_line());
+    let output = Output { folder: &folder, command: Some(&command) };
+    let analysis = recurve::analysis::analyse(gpu, &selection, output).await?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)
 }

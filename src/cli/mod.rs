@@ -88,6 +88,17 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The command as it was typed, for reports, in the quotes of a POSIX shell.
+fn command_line() -> String {
+    let quoted = |argument: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
+        let safe = !argument.is_empty() && argument.chars().all(plain);
+        if safe { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
+    };
+    let arguments = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into_owned()));
+    ["recurve".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
 /// The user's choice of adapter.
 pub struct Adapter(Option<String>);
 

@@ -15,7 +15,7 @@ pub mod goldens;
 mod hdf5;
 pub mod inspect;
 mod loader;
-mod outline;
+pub(crate) mod outline;
 pub(crate) mod random;
 
 pub use folder::Folder;

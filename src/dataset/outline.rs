@@ -6,9 +6,11 @@ use std::sync::LazyLock;
 use ab_glyph::{Font, FontRef, OutlineCurve, Point};
 use image::{Rgb, RgbImage};
 
-static FONT: LazyLock<FontRef<'static>> = LazyLock::new(|| {
-    FontRef::try_from_slice(include_bytes!("../../assets/DejaVuSans-Bold.ttf")).expect("the embedded font is sound")
-});
+/// The font's file.
+pub(crate) const FONT_FILE: &[u8] = include_bytes!("../../assets/DejaVuSans-Bold.ttf");
+
+static FONT: LazyLock<FontRef<'static>> =
+    LazyLock::new(|| FontRef::try_from_slice(FONT_FILE).expect("the embedded font is sound"));
 
 /// Pieces that a curve is cut into.
 const PIECES: usize = 6;

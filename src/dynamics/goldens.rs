@@ -140,7 +140,7 @@ impl Golden {
         let (trained, untrained) = gpu::stream(gpu, [&self.trained, &self.untrained], &Wants::all(), 64).await?;
         let structure = space::stored(gpu, &self.subject(), 64).await?;
         let (features, told) = (self.trained.features, &self.parameters);
-        Ok(Dynamics::new(&trained, untrained.as_ref(), structure, features, told, &self.replicates))
+        Ok(Dynamics::new(&trained, untrained.as_ref(), Some(structure), features, told, &self.replicates))
     }
 
     /// The members of [`Dynamics`] that are expected here: all, but for the tables of single images where none were kept.

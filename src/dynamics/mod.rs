@@ -88,9 +88,9 @@ pub struct Dynamics {
     pub contrasts: contrasts::Contrasts,
     /// Accuracy.
     pub accuracy: accuracy::Accuracy,
-    /// How representations of many images lie to each other.
+    /// How representations of many images lie to each other; left out where the device has no room for their moments.
     #[serde(flatten)]
-    pub structure: Structure,
+    pub structure: Option<Structure>,
     /// Values of single images, if they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<tables::Tables>,
@@ -127,14 +127,21 @@ impl Dynamics {
         let trained = Values::exact(of.trained, &Wants::all())?;
         let untrained = of.untrained.map(|network| Values::exact(network, &Wants::classes())).transpose()?;
         let structure = Structure::exact(of)?;
-        Ok(Dynamics::new(&trained, untrained.as_ref(), structure, of.trained.features, of.parameters, of.replicates))
+        Ok(Dynamics::new(
+            &trained,
+            untrained.as_ref(),
+            Some(structure),
+            of.trained.features,
+            of.parameters,
+            of.replicates,
+        ))
     }
 
     /// All measures, from the values of a network and, if it is known, of the untrained one.
     pub fn new(
         trained: &Values,
         untrained: Option<&Values>,
-        structure: Structure,
+        structure: Option<Structure>,
         features: usize,
         told: &Parameters,
         replicates: &[Vec<u8>],

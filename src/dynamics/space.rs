@@ -20,6 +20,7 @@ use crate::graph::plan::Plan;
 use crate::kernels::choose::{Choices, ConvOp, Key, Variant};
 use crate::kernels::conv::{ConvShape, Matrices, Start, Tile, product};
 use crate::kernels::{BufferSpec, Param, Program, Role, Settings, Site, View, align};
+use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
 use bytemuck::AnyBitPattern;
@@ -975,6 +976,16 @@ impl<'g> SpaceStream<'g> {
             decoder,
             pca: pca::of(&moments, &means),
         })
+    }
+}
+
+impl Sink for SpaceStream<'_> {
+    fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
+        Box::pin(self.run(portion.first, portion.images))
+    }
+
+    fn turn(&mut self) -> Pending<'_> {
+        Box::pin(self.half())
     }
 }
 

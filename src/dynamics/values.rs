@@ -115,6 +115,11 @@ pub struct Values {
 }
 
 impl Values {
+    /// \[rows\]\[N\] A datum of all images, if it was wanted; NaN where it is undefined.
+    pub fn rows(&self, datum: Datum) -> Vec<Vec<f64>> {
+        self.tables[datum as usize].chunks_exact(self.samples).map(<[f64]>::to_vec).collect()
+    }
+
     /// The same with all images in data order, where they came in the order of a stream.
     pub fn in_data_order(self, order: &Order) -> Values {
         let rows = |values: &[f64]| values.chunks_exact(self.samples).flat_map(|row| order.restore(row)).collect();

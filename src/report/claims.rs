@@ -1,7 +1,7 @@
 //! What was published, what was found here, and whether the published finding holds here.
 
 use super::published::{self, Comparison};
-use super::svg::number;
+use super::svg::{number, short};
 use super::view::{Pair, View};
 
 /// Whether a published finding holds here.
@@ -272,9 +272,7 @@ pub(super) fn percent(v: Option<f64>) -> String {
 
 /// A number with four significant digits.
 pub(super) fn significant(v: Option<f64>) -> String {
-    let Some(v) = v else { return UNDEFINED.into() };
-    let decimals = if v == 0.0 { 0.0 } else { (3.0 - v.abs().log10().floor()).clamp(0.0, 9.0) };
-    number(v, decimals as usize)
+    v.map_or(UNDEFINED.into(), short)
 }
 
 /// Decimals that give the largest of some numbers four significant digits, for a column or table.

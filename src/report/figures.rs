@@ -4,23 +4,144 @@
 use std::fmt::Write;
 
 use super::claims::{self, Contrast, percent};
+use super::dynamics::Dynamics;
+use super::measures;
+use super::plots::shorten;
 use super::published;
 use super::svg::{
-    Anchor, Axes, BLUE, GREEN, GREY, INK, Marker, ORANGE, PURPLE, SKY, Svg, Text, VERMILLION, diverging, number, px,
-    range, ticks, viridis, whole_ticks,
+    Anchor, Axes, BLUE, DIAGONAL, GREEN, GREY, INK, Marker, ORANGE, PANEL, PAPER, PURPLE, SKY, Svg, Text, VERMILLION,
+    diverging, number, px, ramp, range, text_width, ticks, whole_ticks,
 };
 use super::view::{Pair, View};
 use super::{Report, Training};
 
-/// A drawn figure.
+/// The chapters of the page, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Chapter {
+    Accuracy,
+    Contrasts,
+    Certainty,
+    Zones,
+    Paths,
+    Geometry,
+    Agreement,
+    Readout,
+    Training,
+}
+
+impl Chapter {
+    /// Title of the chapter, and its anchor.
+    pub fn title(self) -> (&'static str, &'static str) {
+        match self {
+            Chapter::Accuracy => ("Accuracy and stability", "chapter-accuracy"),
+            Chapter::Contrasts => ("The published contrasts", "chapter-contrasts"),
+            Chapter::Certainty => ("How sure, and how fast", "chapter-certainty"),
+            Chapter::Zones => ("Travels through readout zones", "chapter-zones"),
+            Chapter::Paths => ("The path of the representation", "chapter-paths"),
+            Chapter::Geometry => ("Geometry of the representations", "chapter-geometry"),
+            Chapter::Agreement => ("What timesteps share", "chapter-agreement"),
+            Chapter::Readout => ("The readout", "chapter-readout"),
+            Chapter::Training => ("Training", "chapter-training"),
+        }
+    }
+}
+
+/// A figure: drawings with what is said of them.
 pub(super) struct Figure {
-    /// File stem and anchor.
+    /// Anchor, and beginning of the names of its files.
     pub name: &'static str,
-    /// The SVG document.
+    pub chapter: Chapter,
+    pub title: String,
+    /// What it shows and how to read it, in whole sentences.
+    pub caption: String,
+    /// What the panes differ in, if the reader can choose among them.
+    pub choice: &'static str,
+    pub panes: Vec<Pane>,
+    /// The pane that is shown first.
+    pub shown: usize,
+    /// Numbers shown below it.
+    pub table: Option<Table>,
+    /// Where its numbers are, in the folder of the report.
+    pub files: Vec<String>,
+}
+
+/// Drawings that are seen together.
+pub(super) struct Pane {
+    pub label: String,
+    pub drawings: Vec<Drawing>,
+}
+
+/// One SVG document.
+pub(super) struct Drawing {
+    /// Name of its file without extension.
+    pub stem: String,
     pub svg: String,
 }
 
-/// Names of the figures, in order.
+/// A figure's numbers.
+#[derive(Default)]
+pub(super) struct Table {
+    pub caption: String,
+    pub head: Vec<String>,
+    pub rows: Vec<(String, Vec<String>)>,
+}
+
+impl Pane {
+    pub fn new(label: &str, drawings: Vec<(String, String)>) -> Pane {
+        let drawings = drawings.into_iter().map(|(stem, svg)| Drawing { stem, svg });
+        Pane { label: label.into(), drawings: drawings.collect() }
+    }
+}
+
+impl Figure {
+    /// A figure of drawings that are all seen; each has the figure's name with an ending of its own.
+    pub fn new(
+        name: &'static str,
+        chapter: Chapter,
+        title: &str,
+        caption: String,
+        drawings: Vec<(&'static str, String)>,
+    ) -> Figure {
+        let stem = |part: &str| if part.is_empty() { name.to_string() } else { format!("{name}_{part}") };
+        let drawings = drawings.into_iter().map(|(part, svg)| (stem(part), svg)).collect();
+        Figure {
+            name,
+            chapter,
+            title: title.into(),
+            caption,
+            choice: "",
+            panes: vec![Pane::new("", drawings)],
+            shown: 0,
+            table: None,
+            files: Vec::new(),
+        }
+    }
+
+    /// With numbers on the page.
+    pub fn table(mut self, table: Table) -> Figure {
+        self.table = Some(table);
+        self
+    }
+
+    /// With the names of its CSV tables.
+    pub fn tables(mut self, names: &[&str]) -> Figure {
+        self.files.extend(names.iter().map(|name| format!("tables/{name}.csv")));
+        self
+    }
+
+    /// With the name of other files that hold its numbers.
+    pub fn files(mut self, name: &str) -> Figure {
+        self.files.push(name.into());
+        self
+    }
+
+    /// All drawings, whether shown first or not.
+    pub fn drawings(&self) -> impl Iterator<Item = &Drawing> {
+        self.panes.iter().flat_map(|pane| &pane.drawings)
+    }
+}
+
+/// Names of the published figures.
 pub(super) const ACCURACY: &str = "accuracy";
 pub(super) const GROUPS: &str = "stability";
 pub(super) const CHANGE: &str = "change";
@@ -28,24 +149,95 @@ pub(super) const CONTRASTS: [&str; 3] = ["norm", "cosine_current", "cosine_final
 pub(super) const READOUT: &str = "readout";
 pub(super) const TRAINING: &str = "training";
 
-/// All figures that the report has data for.
-pub(super) fn all(report: &Report, view: &View) -> Vec<Figure> {
+/// All figures that the report has data for, in the order of the page.
+pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> Vec<Figure> {
+    let one = |name, chapter, title: &str, caption: &str, tables: &[&str], svg| {
+        Figure::new(name, chapter, title, caption.into(), vec![("", svg)]).tables(tables)
+    };
     let mut figures = vec![
-        Figure { name: ACCURACY, svg: accuracy(view) },
-        Figure { name: GROUPS, svg: groups(view) },
-        Figure { name: CHANGE, svg: change(view) },
+        one(
+            ACCURACY,
+            Chapter::Accuracy,
+            "Accuracy at each timestep",
+            "The share of images whose class is the label, at each timestep. If recurrence helps, the line rises after t = 0. Bars \
+             are 95 % confidence intervals over images; the dashed line is what guessing would give.",
+            &["accuracy"],
+            accuracy(view),
+        ),
+        one(
+            GROUPS,
+            Chapter::Accuracy,
+            "Stability groups and t_stable",
+            "Left: how many images settle in one zone for good (stable) or come and go (unstable), and whether the label is involved \
+             (correct), beside the published shares. Right: the timestep from which the stable-correct images stay in the zone of \
+             their label.",
+            &["groups", "t_stable"],
+            groups(view),
+        ),
+        one(
+            CHANGE,
+            Chapter::Contrasts,
+            "Change of the representation per step",
+            "How far the representation moves in each step, averaged over the stable-correct images that share a t_stable. A ring \
+             is the step that brings them into their final zone. Lines that lie together mean that images do not stop moving once \
+             they are right.",
+            &["change"],
+            change(view),
+        ),
     ];
-    for (name, contrast) in CONTRASTS.into_iter().zip(claims::contrasts(view)) {
-        figures.push(Figure { name, svg: contrast_over_time(view, &contrast) });
+    let captions = [
+        "The length of the representation, for images that are in their correct zone for good at t and for those that will be. A \
+         line that is higher means stronger activity.",
+        "How closely the representation points along the readout vector of the class it is in, for the same two groups. Higher \
+         means a more typical member of the class.",
+        "Images not yet in their correct zone: how closely the representation points to the readout vector of its own final class, \
+         against those of the final classes of other images that are in the same zone. A gap means that the way out is already \
+         known.",
+    ];
+    for ((name, contrast), caption) in CONTRASTS.into_iter().zip(claims::contrasts(view)).zip(captions) {
+        let caption = format!("{caption} Shaded: the timesteps that are averaged.");
+        let svg = contrast_over_time(view, &contrast);
+        figures.push(one(name, Chapter::Contrasts, contrast.title, &caption, &["published_contrasts"], svg));
     }
     if view.class_count() > 0 && !view.readout_leaves.is_empty() {
-        figures.push(Figure { name: READOUT, svg: readout(view) });
+        let names = if view.class_count() > NAMED_CLASSES {
+            " There are too many classes to name them here; tables/readout_order.csv lists them from top to bottom."
+        } else {
+            ""
+        };
+        let caption = format!(
+            "The cosine between the readout vectors of every two classes, in the order of a tree that joins the most similar \
+             first (Ward\u{2019}s method); the further left two branches meet, the more different they are. Red blocks along \
+             the diagonal are groups of classes whose zones lie side by side.{names}"
+        );
+        figures.push(one(
+            READOUT,
+            Chapter::Readout,
+            "Similarity of the readout vectors",
+            &caption,
+            &["readout_distance", "readout_tree", "readout_order"],
+            readout(view),
+        ));
     }
     if let Some(training) = report.training.as_ref().filter(|t| !t.epochs.is_empty()) {
-        figures.push(Figure { name: TRAINING, svg: training_curves(training) });
+        figures.push(one(
+            TRAINING,
+            Chapter::Training,
+            "Loss and accuracy during training",
+            "Loss and accuracy on the validation split after each epoch, one line a timestep, light lines late timesteps. Lines \
+             that still fall at the end say that training was not finished.",
+            &["training"],
+            training_curves(training),
+        ));
     }
+    figures.extend(dynamics.into_iter().flat_map(|dynamics| measures::all(dynamics, view)));
+    // Within a chapter the published figures come first.
+    figures.sort_by_key(|figure| figure.chapter);
     figures
 }
+
+/// Most classes that the readout figure names.
+const NAMED_CLASSES: usize = 100;
 
 const TIMESTEP: &str = "timestep t";
 const PANEL_TITLE: Text = Text::new(15.0, Anchor::Start).bold();
@@ -191,14 +383,14 @@ fn groups(view: &View) -> String {
             Text::new(13.0, Anchor::Start),
         );
         let bar = axes.at(published::GROUPS[i], 0.0).0 - axes.left;
-        svg.rect((axes.left, y + 30.0), (bar, 14.0), "#fff", GREY);
+        svg.rect((axes.left, y + 30.0), (bar, 14.0), PAPER, GREY);
         let text = percent(Some(published::GROUPS[i]));
         svg.text((axes.left + bar + 6.0, y + 42.0), &text, Text::new(12.0, Anchor::Start).color(GREY));
     }
     let y = 384.0;
     svg.rect((140.0, y - 10.0), (16.0, 10.0), BLUE, "none");
     svg.text((162.0, y), "here", Text::new(12.5, Anchor::Start));
-    svg.rect((208.0, y - 10.0), (16.0, 10.0), "#fff", GREY);
+    svg.rect((208.0, y - 10.0), (16.0, 10.0), PAPER, GREY);
     svg.text((230.0, y), "published, L additive", Text::new(12.5, Anchor::Start));
 
     svg.label((580.0, 24.0), "Stable-correct images by t_stable", PANEL_TITLE);
@@ -251,7 +443,7 @@ fn change(view: &View) -> String {
     let y = range(values).map_or((0.0, 1.0), |(_, high)| (0.0, high.max(1e-9)));
     let steps = view.timesteps - 1;
     let shown: Vec<usize> = (0..steps).filter(|&g| view.t_stable_histogram[g] > 0).collect();
-    let color = |g: usize| viridis(if steps > 1 { g as f64 / (steps - 1) as f64 } else { 0.0 });
+    let color = |g: usize| ramp(if steps > 1 { g as f64 / (steps - 1) as f64 } else { 0.0 });
     for (p, (title, rows)) in panels.iter().enumerate() {
         let axes = Axes {
             left: 84.0 + 420.0 * p as f64,
@@ -322,7 +514,7 @@ fn contrast_over_time(view: &View, contrast: &Contrast) -> String {
     };
     if let Some(window) = view.timesteps_analyse {
         let right = axes.at(window as f64 - 0.5, 0.0).0.min(axes.right());
-        svg.rect((axes.left, axes.top), (right - axes.left, axes.height), "#f1f4f8", "none");
+        svg.rect((axes.left, axes.top), (right - axes.left, axes.height), PANEL, "none");
         let text = format!("averaged: t < {window}");
         svg.text((axes.left + 2.0, axes.top - 9.0), &text, Text::new(12.0, Anchor::Start).color(GREY));
     }
@@ -365,11 +557,12 @@ fn contrast_over_time(view: &View, contrast: &Contrast) -> String {
 /// Cosines between readout vectors in leaf order, with Ward's tree on its left.
 fn readout(view: &View) -> String {
     let k = view.readout_leaves.len();
-    let cell = (520.0 / k as f64).clamp(9.0, 46.0);
+    let named = k <= NAMED_CLASSES;
+    let cell = (520.0 / k as f64).clamp(if named { 9.0 } else { 1.0 }, 46.0);
     let font = (cell * 0.9).clamp(7.5, 13.0);
     let (tree, side) = (190.0, cell * k as f64);
     let names: Vec<String> = view.readout_leaves.iter().map(|&c| shorten(&view.classes[c], 18)).collect();
-    let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0) as f64 * font * 0.62;
+    let longest = if named { names.iter().map(|n| text_width(n, font)).fold(0.0, f64::max) } else { 0.0 };
     let column_names = k <= 40;
     let (left, top) = (tree + 30.0, 26.0);
     let below = if column_names { longest + 14.0 } else { 16.0 };
@@ -400,7 +593,7 @@ fn readout(view: &View) -> String {
         let place = format!("transform=\"translate({} {}) scale({})\"", px(left), px(top), px(cell));
         svg.path(&d, &format!("fill=\"{color}\" shape-rendering=\"crispEdges\" {place}"));
     }
-    for (row, &i) in view.readout_leaves.iter().enumerate() {
+    for (row, &i) in view.readout_leaves.iter().enumerate().filter(|_| named) {
         let middle = cell * (row as f64 + 0.5);
         svg.text((left + side + 6.0, top + middle + font * 0.36), &names[row], Text::new(font, Anchor::Start));
         if column_names {
@@ -412,7 +605,7 @@ fn readout(view: &View) -> String {
         }
         for (column, &j) in view.readout_leaves.iter().enumerate().filter(|(_, j)| **j != i) {
             let Some(v) = view.similarity(i, j) else { continue };
-            let color = if (v / limit).abs() > 0.75 { "#ffffff" } else { INK };
+            let color = if (v / limit).abs() > 0.75 { "#ffffff" } else { "#222222" };
             let at = (left + cell * (column as f64 + 0.5), top + middle + 4.0);
             svg.text(at, &number(v, 2), Text::new(11.0, Anchor::Middle).color(color));
         }
@@ -424,10 +617,10 @@ fn readout(view: &View) -> String {
 
 fn cell_color(view: &View, i: usize, j: usize, limit: f64) -> String {
     match view.similarity(i, j) {
-        _ if i == j => "#9a9a9a".into(),
+        _ if i == j => DIAGONAL.into(),
         // 64 shades: more cannot be told apart, and equal neighbours join.
         Some(v) => diverging((v / limit * 32.0).round() / 32.0),
-        None => "#ffffff".into(),
+        None => PAPER.into(),
     }
 }
 
@@ -444,7 +637,9 @@ fn ward_tree(svg: &mut Svg, view: &View, (left, top): (f64, f64), width: f64, ce
         let ((ha, ya), (hb, yb)) = (nodes[a as usize], nodes[b as usize]);
         let (xa, xb, xj) = (x(ha), x(hb), x(height));
         let d = format!("M{} {}H{}V{}H{}", px(xa), px(ya), px(xj), px(yb), px(xb));
-        svg.path(&d, "fill=\"none\" stroke=\"#444\" stroke-width=\"1.3\"");
+        svg.titled(&format!("Ward distance {}", claims::significant(Some(height))), |svg| {
+            svg.path(&d, &format!("fill=\"none\" stroke=\"{GREY}\" stroke-width=\"1.3\""));
+        });
         nodes.push((height, (ya + yb) / 2.0));
     }
     if highest > 0.0 {
@@ -467,16 +662,8 @@ fn color_bar(svg: &mut Svg, (x, y): (f64, f64), limit: f64) {
     for (v, offset) in [(limit, 0.0), (0.0, 64.0), (-limit, 128.0)] {
         svg.text((x + 22.0, y + 16.5 + offset), &number(v, 2), Text::new(12.0, Anchor::Start));
     }
-    svg.rect((x, y + 156.0), (16.0, 12.0), "#9a9a9a", "none");
+    svg.rect((x, y + 156.0), (16.0, 12.0), DIAGONAL, "none");
     svg.text((x + 22.0, y + 166.0), "itself (1)", Text::new(12.0, Anchor::Start));
-}
-
-/// The first characters of a long name.
-fn shorten(name: &str, most: usize) -> String {
-    if name.chars().count() <= most {
-        return name.into();
-    }
-    name.chars().take(most - 1).chain(['\u{2026}']).collect()
 }
 
 /// Loss and accuracy on the validation split, one line per timestep.
@@ -488,7 +675,7 @@ fn training_curves(training: &Training) -> String {
     let losses: Vec<_> = (0..timesteps).map(|t| column(&|e| e.loss.get(t).copied().flatten())).collect();
     let accuracies: Vec<_> = (0..timesteps).map(|t| column(&|e| e.accuracy.get(t).copied().flatten())).collect();
     let train = column(&|e| e.train_loss);
-    let color = |t: usize| viridis(if timesteps > 1 { t as f64 / (timesteps - 1) as f64 } else { 0.0 });
+    let color = |t: usize| ramp(if timesteps > 1 { t as f64 / (timesteps - 1) as f64 } else { 0.0 });
     let mark = if epochs.len() == 1 { Marker::Disc } else { Marker::None };
     let every = epochs.len().div_ceil(12);
     let x: Vec<_> = epochs.iter().enumerate().step_by(every).map(|(i, e)| (i as f64, e.epoch.to_string())).collect();

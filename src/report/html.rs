@@ -4,11 +4,16 @@ use askama::Template;
 use serde_json::Value;
 
 use super::claims::{self, Claim, Contrast, Verdict, fixed, pair, percent, significant};
-use super::figures::{self, Figure};
+use super::dynamics::Dynamics;
+use super::examples::{Example, Kind};
+use super::figures::{self, Figure, Table};
+use super::plots::shorten;
 use super::published::{self, Comparison};
-use super::svg::escape;
+use super::summary;
+use super::svg::{css_variables, escape, short};
 use super::view::{Pair, View};
 use super::{Meta, Report, Training};
+use crate::hash::fnv1a;
 use crate::{Error, Result};
 
 #[derive(Template)]
@@ -20,15 +25,32 @@ struct Page<'a> {
     notes: Vec<String>,
     verdict: String,
     verdict_class: &'static str,
+    /// What was found, one sentence each.
+    findings: Vec<String>,
     /// The published networks, and whether this one is of that kind.
     networks: Vec<(&'static str, bool)>,
     caveat: Option<String>,
     compared: &'static str,
     contrasts: Vec<ContrastRow>,
-    sections: Vec<Section<'a>>,
+    chapters: Vec<ChapterOfPage<'a>>,
+    examples: Vec<ExampleGroup<'a>>,
     window: String,
+    /// Everything that says what was run on what.
+    provenance: Vec<(&'static str, String)>,
+    command: Option<&'a str>,
     configuration: Option<String>,
     version: &'a str,
+    /// CSS variables on white and on black, and the rules of the switches.
+    light: String,
+    dark: String,
+    switches: String,
+}
+
+/// Figures under one heading.
+struct ChapterOfPage<'a> {
+    anchor: &'static str,
+    title: &'static str,
+    sections: Vec<Section<'a>>,
 }
 
 /// A row of the twelve-cell table.
@@ -43,9 +65,7 @@ struct ContrastRow {
 /// A figure with what belongs to it.
 struct Section<'a> {
     number: usize,
-    name: &'a str,
-    title: &'static str,
-    svg: &'a str,
+    figure: Option<&'a Figure>,
     /// Wide figures stand above their claims, not beside them.
     wide: bool,
     /// One sentence (HTML of this module's making).
@@ -53,23 +73,30 @@ struct Section<'a> {
     claims: Vec<Claim>,
     /// What is said where there is no published number.
     remark: Option<&'static str>,
-    table: Table,
+    table: Option<Table>,
 }
 
-/// The figure's numbers.
-#[derive(Default)]
-struct Table {
-    caption: String,
-    head: Vec<String>,
-    rows: Vec<(String, Vec<String>)>,
+/// Pictures of one kind.
+struct ExampleGroup<'a> {
+    kind: Kind,
+    cards: Vec<Card<'a>>,
+}
+
+/// A picture and its trajectory.
+struct Card<'a> {
+    example: &'a Example,
+    label: String,
+    /// Class, whether it is the label, distance to the label's zone; at each timestep.
+    steps: Vec<(String, bool, String)>,
 }
 
 /// Renders the page.
-pub(super) fn render(report: &Report, view: &View, figures: &[Figure]) -> Result<String> {
+pub(super) fn render(report: &Report, view: &View, dynamics: Option<&Dynamics>, figures: &[Figure]) -> Result<String> {
     let meta = &report.meta;
     let comparison = published::comparison(&meta.network);
     let contrasts = claims::contrasts(view);
-    let sections = figures.iter().enumerate().map(|(i, figure)| {
+    let mut chapters: Vec<ChapterOfPage> = Vec::new();
+    for (i, figure) in figures.iter().enumerate() {
         let contrast = figures::CONTRASTS.iter().position(|name| *name == figure.name);
         let mut section = match (figure.name, contrast) {
             (_, Some(c)) => contrast_section(view, &contrasts[c], &comparison),
@@ -77,14 +104,18 @@ pub(super) fn render(report: &Report, view: &View, figures: &[Figure]) -> Result
             (figures::GROUPS, _) => groups_section(view),
             (figures::CHANGE, _) => change_section(view),
             (figures::READOUT, _) => readout_section(view),
-            _ => training_section(report.training.as_ref()),
+            (figures::TRAINING, _) => training_section(report.training.as_ref()),
+            _ => Section { wide: true, ..Section::new("", vec![], None) },
         };
-        section.number = i + 1;
-        section.name = figure.name;
-        section.svg = &figure.svg;
-        section
-    });
+        (section.number, section.figure) = (i + 1, Some(figure));
+        let (title, anchor) = figure.chapter.title();
+        match chapters.last_mut().filter(|chapter| chapter.anchor == anchor) {
+            Some(chapter) => chapter.sections.push(section),
+            None => chapters.push(ChapterOfPage { anchor, title, sections: vec![section] }),
+        }
+    }
     let (verdict, verdict_class) = summary(&contrasts, &comparison, view);
+    let most = figures.iter().map(|figure| figure.panes.len()).max().unwrap_or(0);
     let page = Page {
         title: match &meta.name {
             Some(name) => format!("Readout-zone trajectories of {name}"),
@@ -92,22 +123,75 @@ pub(super) fn render(report: &Report, view: &View, figures: &[Figure]) -> Result
         },
         subtitle: describe(&meta.network),
         facts: facts(meta, view),
-        notes: notes(meta, view),
+        notes: notes(meta, view, dynamics),
         verdict,
         verdict_class,
+        findings: summary::findings(view, dynamics),
         networks: published::NETWORKS.iter().enumerate().map(|(i, n)| (n.name, comparison.is(i))).collect(),
         compared: comparison.network().name,
         contrasts: contrasts.iter().map(|c| contrast_row(c, &comparison)).collect(),
-        sections: sections.collect(),
+        chapters,
+        examples: examples(report, view),
         window: match view.timesteps_analyse {
             Some(window) => format!("In this run the window is t < {window}."),
             None => "In this run there is no such window.".into(),
         },
+        provenance: provenance(meta, view),
+        command: meta.command.as_deref(),
         configuration: meta.configuration.clone().or_else(|| pretty(&meta.network)),
         caveat: comparison.caveat,
         version: &meta.recurve_version,
+        light: css_variables(false),
+        dark: css_variables(true),
+        switches: (1..=most)
+            .map(|i| format!(".switch>input:nth-of-type({i}):checked~.panes>:nth-child({i}){{display:block}}\n"))
+            .collect(),
     };
     page.render().map_err(|e| Error::Data(format!("report.html cannot be rendered: {e}")))
+}
+
+/// The pictures by kind.
+fn examples<'a>(report: &'a Report, view: &View) -> Vec<ExampleGroup<'a>> {
+    let name = |class: usize| match view.classes.get(class) {
+        Some(name) => shorten(name, 60),
+        None => format!("class {class}"),
+    };
+    let card = |example: &'a Example| Card {
+        example,
+        label: name(example.label),
+        steps: example
+            .classes
+            .iter()
+            .zip(&example.label_margin)
+            .map(|(&class, margin)| (name(class), class == example.label, margin.map_or("\u{2013}".into(), short)))
+            .collect(),
+    };
+    Kind::ALL
+        .into_iter()
+        .map(|kind| ExampleGroup {
+            kind,
+            cards: report.examples.iter().filter(|example| example.kind == kind).map(card).collect(),
+        })
+        .filter(|group| !group.cards.is_empty())
+        .collect()
+}
+
+/// Width of a drawing, pixels.
+fn width_of(svg: &str) -> f64 {
+    let after = svg.split(" width=\"").nth(1).and_then(|rest| rest.split('"').next());
+    after.and_then(|width| width.parse().ok()).unwrap_or(0.0)
+}
+
+impl figures::Drawing {
+    /// Whether it needs a place that scrolls where the page is narrow.
+    pub fn scrolls(&self) -> bool {
+        width_of(&self.svg) > 500.0
+    }
+
+    /// Its width, pixels.
+    pub fn width(&self) -> f64 {
+        width_of(&self.svg)
+    }
 }
 
 fn pretty(network: &Value) -> Option<String> {
@@ -137,49 +221,79 @@ fn describe(network: &Value) -> String {
     words.join(", ")
 }
 
-fn facts(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
-    let text = |v: &Option<String>| v.clone();
-    let whole = |v: Option<u64>| v.map(thousands);
-    let hashed = |name: &Option<String>, hash: &Option<String>| match (name, hash) {
+/// Name and hash of something, as far as they are known.
+fn hashed(name: Option<&str>, hash: Option<&str>) -> Option<String> {
+    match (name, hash) {
         (Some(name), Some(hash)) => Some(format!("{name} ({hash})")),
-        (name, hash) => name.clone().or_else(|| hash.clone()),
-    };
+        (name, hash) => name.or(hash).map(String::from),
+    }
+}
+
+/// The facts that the reader needs first.
+fn facts(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
+    let classes = (view.class_count() > 0).then(|| view.class_count().to_string());
+    known([
+        ("Data", meta.dataset.clone()),
+        ("Split", meta.split.clone()),
+        ("Images", Some(thousands(meta.images.unwrap_or(view.samples)))),
+        ("Classes", classes),
+        ("Timesteps", Some(view.timesteps.to_string())),
+        ("Parameters", meta.parameters.map(thousands)),
+        ("Checkpoint", meta.checkpoint.clone()),
+        ("Adapter", meta.adapter.clone()),
+    ])
+}
+
+/// Everything that says what was run on what.
+fn provenance(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
     let limits = meta
         .limits
         .as_ref()
         .and_then(Value::as_object)
         .map(|limits| limits.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
-    let classes = (view.class_count() > 0).then(|| view.class_count().to_string());
-    [
-        ("Data", hashed(&meta.dataset, &meta.dataset_hash)),
-        ("Split", text(&meta.split)),
-        ("Images", Some(thousands(meta.images.unwrap_or(view.samples)))),
-        ("Classes", classes),
-        ("Timesteps", Some(view.timesteps.to_string())),
-        ("Protocol", meta.protocol.as_ref().map(Value::to_string)),
-        ("Parameters", whole(meta.parameters)),
-        ("Checkpoint", hashed(&meta.checkpoint, &meta.checkpoint_hash)),
-        ("Step", whole(meta.step)),
-        ("Untrained network", text(&meta.init_checkpoint)),
+    let list = |numbers: &[f64]| numbers.iter().map(|v| short(*v)).collect::<Vec<_>>().join(", ");
+    let p = meta.dynamics_parameters.as_ref();
+    let hash = |text: &String| format!("fnv1a:{:016x}", fnv1a(text.as_bytes()));
+    known([
+        ("Data", hashed(meta.dataset.as_deref(), meta.dataset_hash.as_deref())),
+        ("Split, images", Some(format!("{} {}", meta.split.as_deref().unwrap_or("?"), thousands(view.samples)))),
+        ("Checkpoint", hashed(meta.checkpoint.as_deref(), meta.checkpoint_hash.as_deref())),
+        ("Step", meta.step.map(thousands)),
+        ("Untrained network", meta.init_checkpoint.clone()),
         ("Seed", meta.seed.map(|s| s.to_string())),
-        ("Adapter", text(&meta.adapter)),
-        ("Driver", text(&meta.driver)),
-        ("Backend", text(&meta.backend)),
+        ("Configuration", meta.configuration.as_ref().map(hash)),
+        ("Protocol", meta.protocol.as_ref().map(Value::to_string)),
+        ("Adapter", meta.adapter.clone()),
+        ("Driver", meta.driver.clone()),
+        ("Backend", meta.backend.clone()),
         ("Limits", limits),
         ("Program", (!meta.recurve_version.is_empty()).then(|| format!("recurve {}", meta.recurve_version))),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| value.filter(|v| !v.is_empty()).map(|v| (name, v)))
-    .collect()
+        ("Thresholds of entropy (nats)", p.map(|p| list(&p.thresholds))),
+        ("Images compared pair by pair", p.map(|p| p.rdm_images.len().to_string())),
+        ("Classes whose means are shown", p.map(|p| p.shown_classes.len().to_string())),
+        ("Ridge of the decoders", p.map(|p| short(p.ridge))),
+        ("Coverage of intervals", p.map(|p| percent(Some(p.level)))),
+    ])
 }
 
-fn notes(meta: &Meta, view: &View) -> Vec<String> {
+/// The facts that are known.
+fn known<const N: usize>(facts: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
+    let known = facts.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+    known.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn notes(meta: &Meta, view: &View, dynamics: Option<&Dynamics>) -> Vec<String> {
     let mut notes = meta.notes.clone();
     if view.silent_representations > 0 {
         notes.push(format!(
             "{} representations (image and timestep) are all zero. They have no direction: their cosine is undefined.",
             thousands(view.silent_representations)
         ));
+    }
+    match dynamics.map(Dynamics::missing) {
+        None => notes.push("This report has the published statistics only; the dynamics were not measured.".into()),
+        Some(missing) if !missing.is_empty() => notes.push(format!("Not measured here: {}.", missing.join(", "))),
+        Some(_) => {}
     }
     notes
 }
@@ -217,9 +331,9 @@ fn contrast_row(contrast: &Contrast, comparison: &Comparison) -> ContrastRow {
 }
 
 impl Section<'_> {
-    fn new(title: &'static str, sentence: &str, claims: Vec<Claim>, table: Table) -> Self {
+    fn new(sentence: &str, claims: Vec<Claim>, table: Option<Table>) -> Self {
         let sentence = rich(sentence);
-        Section { number: 0, name: "", title, svg: "", wide: false, sentence, claims, remark: None, table }
+        Section { number: 0, figure: None, wide: false, sentence, claims, remark: None, table }
     }
 }
 
@@ -240,7 +354,7 @@ fn accuracy_section<'a>(view: &View) -> Section<'a> {
         rows.push(("untrained".into(), init.iter().map(|a| percent(*a)).collect()));
     }
     let table = Table { caption: "Accuracy".into(), head: timesteps(view), rows };
-    Section::new("Accuracy at each timestep", &(sentence + "."), vec![claims::accuracy(view)], table)
+    Section::new(&(sentence + "."), vec![claims::accuracy(view)], Some(table))
 }
 
 fn groups_section<'a>(view: &View) -> Section<'a> {
@@ -285,7 +399,7 @@ fn groups_section<'a>(view: &View) -> Section<'a> {
     }
     head[0] = "Group, or t_stable within stable-correct (shares of that group)".into();
     let table = Table { caption: "Images in each group".into(), head, rows };
-    let mut section = Section::new("Stability groups and t_stable", &sentence, claims::groups(view).into(), table);
+    let mut section = Section::new(&sentence, claims::groups(view).into(), Some(table));
     section.wide = true;
     section
 }
@@ -317,8 +431,7 @@ fn change_section<'a>(view: &View) -> Section<'a> {
         rows.push((format!("{name}, all"), mean.iter().map(|v| cell(*v, decimals)).collect()));
     }
     let table = Table { caption: "Mean L2 norm of r(t+1) \u{2212} r(t) of stable-correct images".into(), head, rows };
-    let mut section =
-        Section::new("Change of the representation per step", &sentence, claims::change(view).into(), table);
+    let mut section = Section::new(&sentence, claims::change(view).into(), Some(table));
     section.wide = true;
     section
 }
@@ -342,7 +455,7 @@ fn contrast_section<'a>(view: &View, contrast: &Contrast, comparison: &Compariso
         head: timesteps(view),
         rows: vec![(first.into(), row(0)), (second.into(), row(1))],
     };
-    Section::new(contrast.title, &sentence, vec![contrast.claim(view, comparison)], table)
+    Section::new(&sentence, vec![contrast.claim(view, comparison)], Some(table))
 }
 
 fn readout_section<'a>(view: &View) -> Section<'a> {
@@ -352,7 +465,9 @@ fn readout_section<'a>(view: &View) -> Section<'a> {
         .filter_map(|(i, j)| view.similarity(i, j).map(|v| (v, i, j)))
         .collect();
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let name = |&(_, i, j): &(f64, usize, usize)| format!("{} and {}", view.classes[i], view.classes[j]);
+    let name = |&(_, i, j): &(f64, usize, usize)| {
+        format!("{} and {}", shorten(&view.classes[i], 60), shorten(&view.classes[j], 60))
+    };
     let sentence = match (pairs.first(), pairs.last()) {
         (Some(most), Some(least)) if pairs.len() > 1 => format!(
             "The readout vectors most alike are those of {} (cosine {}), the least alike those of {} (cosine {}).",
@@ -377,7 +492,7 @@ fn readout_section<'a>(view: &View) -> Section<'a> {
             })
             .collect(),
     };
-    let mut section = Section::new("Similarity of the readout vectors", &sentence, vec![], table);
+    let mut section = Section::new(&sentence, vec![], Some(table));
     section.wide = true;
     section.remark = Some("No published number is compared with this figure.");
     section
@@ -413,7 +528,7 @@ fn training_section<'a>(training: Option<&Training>) -> Section<'a> {
         head: head.map(String::from).into(),
         rows: rows.collect(),
     };
-    let mut section = Section::new("Training", &sentence, vec![], table);
+    let mut section = Section::new(&sentence, vec![], Some(table));
     section.wide = true;
     section.remark =
         Some("The published networks were trained for 60 epochs; no published number is compared with this figure.");
@@ -431,7 +546,7 @@ fn cell(v: Option<f64>, decimals: usize) -> String {
 }
 
 /// A whole number with thin spaces between thousands.
-fn thousands(n: u64) -> String {
+pub(super) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

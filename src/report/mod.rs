@@ -1,29 +1,44 @@
-//! The report of an analysis: `report.json`, the figures as SVG files, and one self-contained `report.html` that
-//! sets every figure beside the value published by Thorat, Doerig & Kietzmann 2023 (arXiv 2308.12435).
+//! The report of an analysis: `report.json`, one self-contained `report.html` that sets the published figures beside the
+//! values of Thorat, Doerig & Kietzmann 2023 (arXiv 2308.12435) and shows the dynamics, the figures as SVG and PNG files,
+//! and all numbers as tables. `docs/report.md` says what is on the page and in the folder.
 //!
 //! ```text
-//! Report --> view (typed, checked) --> figures (SVG) ---.
-//!                    \---> claims (against published) ---+--> html
+//! Report --> view, dynamics (typed, checked) --> figures, measures (drawn by plots, heat, svg) ---.
+//!                    |\---> claims (against published), summary ---------------------------------+--> html
+//!                    \----> tables, images ------------------------------------------------------+--> folder
 //! ```
 
 mod claims;
+mod dynamics;
+mod examples;
 mod figures;
+mod folder;
+mod heat;
 mod html;
+mod images;
+mod measures;
+mod plots;
 mod published;
+mod summary;
 pub(crate) mod svg;
+mod tables;
 mod view;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use crate::files::write_atomically;
+use crate::dynamics::Parameters;
 use crate::{Error, Result};
-use view::View;
+use dynamics::Dynamics;
+pub use examples::{Example, Kind, choose};
+pub use folder::write;
+pub use images::Images;
+use view::{View, demand};
 
 /// Everything a report is made of; `report.json` is this structure.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -35,6 +50,15 @@ pub struct Report {
     pub training: Option<Training>,
     /// The trajectory statistics, under the names of [`crate::trajectory`]; undefined numbers are `null`.
     pub statistics: Value,
+    /// The dynamics, under the names of [`crate::dynamics`]; a report without them has the published figures only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamics: Option<Value>,
+    /// Pictures behind extreme trajectories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Example>,
+    /// Values of single images, for their table; they are not part of `report.json`.
+    #[serde(skip)]
+    pub images: Option<Images>,
 }
 
 /// The facts of a run. What is unknown stays `None` and is left out of the page.
@@ -82,6 +106,12 @@ pub struct Meta {
     pub limits: Option<Value>,
     /// Version of recurve.
     pub recurve_version: String,
+    /// The command that repeats the analysis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What the dynamics were told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamics_parameters: Option<Parameters>,
     /// Anything the reader must know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -115,9 +145,62 @@ impl Report {
     pub fn new(meta: Meta, training: Option<Training>, statistics: &impl Serialize) -> Result<Report> {
         let statistics = serde_json::to_value(statistics)
             .map_err(|e| Error::Data(format!("the trajectory statistics cannot be written as JSON: {e}")))?;
-        let report = Report { meta, training, statistics };
+        let report = Report { meta, training, statistics, ..Report::default() };
         View::read(&report)?;
         Ok(report)
+    }
+
+    /// The same with dynamics, under the names of [`crate::dynamics`], and what they were told.
+    ///
+    /// # Errors
+    /// When they do not serialise, do not have the shape of dynamics, or do not belong to the statistics.
+    pub fn with_dynamics(mut self, dynamics: &impl Serialize, parameters: &Parameters) -> Result<Report> {
+        let value = serde_json::to_value(dynamics)
+            .map_err(|e| Error::Data(format!("the dynamics cannot be written as JSON: {e}")))?;
+        (self.dynamics, self.meta.dynamics_parameters) = (Some(value), Some(parameters.clone()));
+        self.views()?;
+        Ok(self)
+    }
+
+    /// The same with pictures behind extreme trajectories.
+    ///
+    /// # Errors
+    /// When one does not fit the statistics.
+    pub fn with_examples(mut self, examples: Vec<Example>) -> Result<Report> {
+        self.examples = examples;
+        self.views()?;
+        Ok(self)
+    }
+
+    /// The same with the values of single images.
+    ///
+    /// # Errors
+    /// When they do not fit the statistics.
+    pub fn with_images(mut self, images: Images) -> Result<Report> {
+        self.images = Some(images);
+        self.views()?;
+        Ok(self)
+    }
+
+    /// Everything as figures, tables and page read it, checked.
+    fn views(&self) -> Result<(View, Option<Dynamics>)> {
+        let view = View::read(self)?;
+        let read = |value| Dynamics::read(value, self.meta.dynamics_parameters.as_ref());
+        let dynamics = self.dynamics.as_ref().filter(|value| !value.is_null()).map(read).transpose()?;
+        if let Some(d) = &dynamics {
+            let k = view.readout_leaves.len();
+            for (key, here, there) in [
+                ("timesteps", d.timesteps, view.timesteps),
+                ("samples", d.samples, view.samples as usize),
+                ("classes", d.classes, if k == 0 { d.classes } else { k }),
+            ] {
+                demand(here == there, &format!("dynamics: {key}"), &format!("{there}, as in the statistics"), here)?;
+            }
+        }
+        let classes = view.class_count();
+        self.examples.iter().try_for_each(|example| example.check(view.timesteps, classes))?;
+        self.images.iter().try_for_each(|images| images.check(view.timesteps, view.samples as usize))?;
+        Ok((view, dynamics))
     }
 
     /// Reads a `report.json`.
@@ -128,7 +211,7 @@ impl Report {
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
         let report: Report = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
             .map_err(|e| Error::Data(format!("{}: not a report of recurve: {e}", path.display())))?;
-        View::read(&report).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
+        report.views().map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
         Ok(report)
     }
 
@@ -137,17 +220,30 @@ impl Report {
     /// # Errors
     /// When the statistics have not the shape of trajectory statistics.
     pub fn html(&self) -> Result<String> {
-        let view = View::read(self)?;
-        html::render(self, &view, &figures::all(self, &view))
+        let (view, dynamics) = self.views()?;
+        let figures = figures::all(self, &view, dynamics.as_ref());
+        html::render(self, &view, dynamics.as_ref(), &figures)
     }
 
-    /// The figures, `(file stem, SVG document)`, in the order of the page.
+    /// The drawings, `(file stem, SVG document)`, in the order of the page; a figure may have several. They stand for
+    /// themselves, on white.
     ///
     /// # Errors
     /// When the statistics have not the shape of trajectory statistics.
-    pub fn figures(&self) -> Result<Vec<(&'static str, String)>> {
-        let view = View::read(self)?;
-        Ok(figures::all(self, &view).into_iter().map(|f| (f.name, f.svg)).collect())
+    pub fn figures(&self) -> Result<Vec<(String, String)>> {
+        let (view, dynamics) = self.views()?;
+        let figures = figures::all(self, &view, dynamics.as_ref());
+        let drawings = figures.iter().flat_map(figures::Figure::drawings);
+        Ok(drawings.map(|drawing| (drawing.stem.clone(), svg::standalone(&drawing.svg))).collect())
+    }
+
+    /// The tables, `(file stem, CSV)`.
+    ///
+    /// # Errors
+    /// When the statistics have not the shape of trajectory statistics.
+    pub fn tables(&self) -> Result<Vec<(String, String)>> {
+        let (view, dynamics) = self.views()?;
+        folder::csv(&tables::all(self, &view, dynamics.as_ref()))
     }
 
     /// The text of `report.json`: objects one key a line, arrays on one line, keys in a fixed order.
@@ -165,32 +261,6 @@ pub(crate) fn in_lines(value: &impl Serialize) -> serde_json::Result<String> {
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Lines(PrettyFormatter::new())))?;
     bytes.push(b'\n');
     Ok(String::from_utf8(bytes).expect("JSON is UTF-8"))
-}
-
-/// Writes `report.json`, `figures/*.svg` and, last, `report.html` into `dir` (made if missing), each file atomically.
-/// Returns the path of the page.
-///
-/// # Errors
-/// When the statistics are malformed (nothing is written then) or a file cannot be written.
-pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
-    let view = View::read(report)?;
-    let figures = figures::all(report, &view);
-    let page = html::render(report, &view, &figures)?;
-    let json = report.json()?;
-
-    let folder = dir.join("figures");
-    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    for figure in &figures {
-        write_text(&folder.join(format!("{}.svg", figure.name)), &figure.svg)?;
-    }
-    write_text(&dir.join("report.json"), &json)?;
-    let path = dir.join("report.html");
-    write_text(&path, &page)?;
-    Ok(path)
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    write_atomically(path, text.as_bytes()).map_err(Error::io(path))
 }
 
 /// JSON with one object key a line and arrays on one line: readable, and 25,000 ids stay one line.

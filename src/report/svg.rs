@@ -1,21 +1,95 @@
-//! Just enough SVG for the report's figures: a document with a title, text, lines, rectangles, and a pair of axes.
-//! Written here because the figures need what plotting crates do not give together: labels at the line ends, lines
-//! that break at undefined values, a tree aligned with its heatmap, and titles for screen readers.
+//! Just enough SVG for the report's figures: a document with a title, text, lines, rectangles, marks with hover text, and
+//! a pair of axes. Written here because the figures need what plotting crates do not give together (kuva 0.6 was tried on
+//! three of them): colours that follow the page's light or dark scheme, lines that break and cells that are marked where
+//! a value is undefined, names for screen readers, a tree aligned with its heat map.
+//!
+//! Colours are CSS variables, which [`css_variables`] defines for the page; [`standalone`] writes a document's colours
+//! out for a file of its own.
 
 use std::fmt::Write;
 
 /// Okabe & Ito's palette, distinguishable with any colour vision.
-pub(crate) const BLUE: &str = "#0072B2";
-pub(crate) const VERMILLION: &str = "#D55E00";
-pub(crate) const GREEN: &str = "#009E73";
-pub(crate) const ORANGE: &str = "#E69F00";
-pub(crate) const SKY: &str = "#56B4E9";
-pub(crate) const PURPLE: &str = "#CC79A7";
-pub(crate) const INK: &str = "#222222";
-pub(crate) const GREY: &str = "#6b6b6b";
-pub(crate) const PALE: &str = "#e3e5e8";
+pub(crate) const BLUE: &str = "var(--blue)";
+pub(crate) const VERMILLION: &str = "var(--vermillion)";
+pub(crate) const GREEN: &str = "var(--green)";
+pub(crate) const ORANGE: &str = "var(--orange)";
+pub(crate) const SKY: &str = "var(--sky)";
+pub(crate) const PURPLE: &str = "var(--purple)";
+pub(crate) const INK: &str = "var(--ink)";
+pub(crate) const GREY: &str = "var(--soft)";
+pub(crate) const PALE: &str = "var(--line)";
+/// Behind what stands out of the paper: the averaged window, cells without a value.
+pub(crate) const PANEL: &str = "var(--panel)";
+pub(crate) const PAPER: &str = "var(--paper)";
+/// The diagonal of a matrix, where it says nothing.
+pub(crate) const DIAGONAL: &str = "#9a9a9a";
 
-/// Escapes text for XML and HTML; characters that XML forbids become U+FFFD.
+/// Every variable: its name, on white, on black. Text has a contrast of at least 4.5, marks of at least 3 except for
+/// Okabe & Ito's light colours on white, which never stand without a mark or name of their own.
+const VARIABLES: [(&str, &str, &str); 11] = [
+    ("blue", "#0072B2", "#4BA9E6"),
+    ("vermillion", "#D55E00", "#F08A4B"),
+    ("green", "#009E73", "#2FC79C"),
+    ("orange", "#E69F00", "#E69F00"),
+    ("sky", "#56B4E9", "#8CCBF0"),
+    ("purple", "#CC79A7", "#DD9CC0"),
+    ("ink", "#222222", "#E8E8E8"),
+    ("soft", "#5C6068", "#A9AEB8"),
+    ("line", "#D9DCE1", "#3B4048"),
+    ("panel", "#F3F5F8", "#22262C"),
+    ("paper", "#FFFFFF", "#15181C"),
+];
+
+/// Steps of the colour scale of ordered lines.
+const RAMP: usize = 16;
+
+/// Colour of an ordered line, `at` in 0..=1: viridis, from dark to light on white, without its darkest part on black.
+pub(crate) fn ramp(at: f64) -> String {
+    format!("var(--ramp-{})", (at.clamp(0.0, 1.0) * (RAMP - 1) as f64).round() as usize)
+}
+
+/// Names and values of all variables, in the order of [`VARIABLES`], then the ramp.
+fn variables(dark: bool) -> impl Iterator<Item = (String, String)> {
+    let named = VARIABLES.iter().map(move |(name, light, black)| (*name, if dark { *black } else { *light }));
+    let ramp = (0..RAMP).map(move |i| {
+        let at = i as f64 / (RAMP - 1) as f64;
+        (format!("ramp-{i}"), if dark { viridis(0.4 + 0.6 * at) } else { viridis(at * 0.87) })
+    });
+    named.map(|(name, color)| (name.to_string(), color.to_string())).chain(ramp)
+}
+
+/// The variables as CSS declarations.
+pub(crate) fn css_variables(dark: bool) -> String {
+    variables(dark).map(|(name, color)| format!("--{name}:{color};")).collect()
+}
+
+/// A document whose colours do not depend on a page: those on white.
+pub(crate) fn standalone(svg: &str) -> String {
+    // Only whole attributes are replaced: in text, quotation marks are escaped.
+    let mut out = String::with_capacity(svg.len());
+    let mut rest = svg;
+    let colors: std::collections::BTreeMap<String, String> = variables(false).collect();
+    while let Some(at) = rest.find("=\"var(--") {
+        let name = &rest[at + 8..];
+        let end = name.find(")\"").unwrap_or(0);
+        let color = colors.get(&name[..end]);
+        out.push_str(&rest[..at]);
+        match color {
+            Some(color) => {
+                let _ = write!(out, "=\"{color}\"");
+                rest = &name[end + 2..];
+            }
+            None => {
+                out.push_str("=\"var(--");
+                rest = name;
+            }
+        }
+    }
+    out + rest
+}
+
+/// Escapes text for XML and HTML; characters that XML forbids, and those that turn the direction of all text after them,
+/// become U+FFFD.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -25,7 +99,7 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
             c if c.is_control() && !matches!(c, '\t' | '\n') => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -119,6 +193,25 @@ impl Svg {
         ));
     }
 
+    /// What `draw` draws, with a text that appears where the pointer rests on it.
+    pub fn titled(&mut self, title: &str, draw: impl FnOnce(&mut Svg)) {
+        self.body.push_str(&format!("<g><title>{}</title>", escape(title)));
+        draw(self);
+        self.raw("</g>");
+    }
+
+    /// Pixels of a PNG file stretched over a rectangle, without smoothing.
+    pub fn image(&mut self, at: (f64, f64), size: (f64, f64), uri: &str) {
+        self.raw(&format!(
+            "<image x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" preserveAspectRatio=\"none\" \
+             image-rendering=\"pixelated\" href=\"{uri}\"/>",
+            px(at.0),
+            px(at.1),
+            px(size.0),
+            px(size.1)
+        ));
+    }
+
     /// A path; `style` holds its presentation attributes.
     pub fn path(&mut self, d: &str, style: &str) {
         self.raw(&format!("<path d=\"{d}\" {style}/>"));
@@ -167,16 +260,23 @@ impl Svg {
         match marker {
             Marker::Disc => self.raw(&format!("<circle cx=\"{}\" cy=\"{}\" r=\"4\" fill=\"{color}\"/>", px(x), px(y))),
             Marker::Ring => self.raw(&format!(
-                "<circle cx=\"{}\" cy=\"{}\" r=\"4.5\" fill=\"#fff\" stroke=\"{color}\" stroke-width=\"2\"/>",
+                "<circle cx=\"{}\" cy=\"{}\" r=\"4.5\" fill=\"{PAPER}\" stroke=\"{color}\" stroke-width=\"2\"/>",
                 px(x),
                 px(y)
             )),
+            Marker::Diamond => self.raw(&format!(
+                "<path d=\"M{} {}l5 5l-5 5l-5 -5z\" fill=\"{color}\"/>",
+                px(x),
+                px(y - 5.0)
+            )),
             Marker::Square => self.raw(&format!(
-                "<rect x=\"{}\" y=\"{}\" width=\"8\" height=\"8\" fill=\"#fff\" stroke=\"{color}\" stroke-width=\"2\"/>",
+                "<rect x=\"{}\" y=\"{}\" width=\"8\" height=\"8\" fill=\"{PAPER}\" stroke=\"{color}\" stroke-width=\"2\"/>",
                 px(x - 4.0),
                 px(y - 4.0)
             )),
-            Marker::None => {}
+            Marker::None => {
+                self.raw(&format!("<circle cx=\"{}\" cy=\"{}\" r=\"5\" fill=\"transparent\"/>", px(x), px(y)));
+            }
         }
     }
 
@@ -192,7 +292,7 @@ impl Svg {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\" \
              aria-label=\"{title}\" font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">\n\
-             <title>{title}</title>\n<rect width=\"{w}\" height=\"{h}\" fill=\"#fff\"/>\n{body}</svg>\n"
+             <title>{title}</title>\n<rect width=\"{w}\" height=\"{h}\" fill=\"{PAPER}\"/>\n{body}</svg>\n"
         )
     }
 }
@@ -203,7 +303,13 @@ pub(crate) enum Marker {
     Disc,
     Ring,
     Square,
+    Diamond,
     None,
+}
+
+/// About how wide a text is, in a font whose letters are rather wide.
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
+    text.chars().count() as f64 * size * 0.6
 }
 
 /// A rectangle of the document with a linear scale on both sides.
@@ -272,8 +378,9 @@ impl Axes {
             }
             // A single value between undefined ones has no line: it is shown by its mark.
             let marker = if marker == Marker::None && run.len() == 1 { Marker::Disc } else { marker };
-            for &(t, v) in &run {
-                svg.marker(self.at(t as f64, v), marker, color);
+            // Beyond a few marks a line, hover texts would only weigh.
+            for &(t, v) in run.iter().filter(|_| marker != Marker::None || values.len() <= 40) {
+                svg.titled(&format!("{t}: {}", short(v)), |svg| svg.marker(self.at(t as f64, v), marker, color));
             }
         }
     }
@@ -323,6 +430,15 @@ pub(crate) fn range(values: impl IntoIterator<Item = Option<f64>>) -> Option<(f6
     Some((lo - margin, hi + margin))
 }
 
+/// A number with four significant digits, as hover texts say it.
+pub(crate) fn short(v: f64) -> String {
+    if v != 0.0 && v.abs() < 1e-6 {
+        return format!("{v:.3e}").replace('-', "\u{2212}");
+    }
+    let decimals = if v == 0.0 { 0.0 } else { (3.0 - v.abs().log10().floor()).clamp(0.0, 9.0) };
+    number(v, decimals as usize)
+}
+
 /// A decimal number with a true minus sign and no negative zero.
 pub(crate) fn number(v: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", v.abs());
@@ -330,11 +446,11 @@ pub(crate) fn number(v: f64, decimals: usize) -> String {
     if v < 0.0 && !zero { format!("\u{2212}{text}") } else { text }
 }
 
-/// A colour of the viridis scale, `at` in 0..=1, dark to light; the lightest part is left out, it is faint on white.
+/// A colour of the viridis scale, `at` in 0..=1, dark to light.
 pub(crate) fn viridis(at: f64) -> String {
     const ANCHORS: [[f64; 3]; 5] =
         [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
-    mix(&ANCHORS, at.clamp(0.0, 1.0) * 0.87)
+    mix(&ANCHORS, at.clamp(0.0, 1.0))
 }
 
 /// A colour of the blue-white-red scale, `at` in -1..=1.
@@ -383,6 +499,15 @@ mod tests {
 
     #[test]
     fn escaping_covers_markup_and_control_characters() {
-        assert_eq!(escape("<b a='\"&\u{0}"), "&lt;b a=&#39;&quot;&amp;\u{fffd}");
+        assert_eq!(escape("<b a='\"&\u{0}\u{202e}"), "&lt;b a=&#39;&quot;&amp;\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn colours_are_written_out_in_attributes_alone() {
+        let svg = "<text fill=\"var(--ink)\">var(--ink) &quot;var(--ink)&quot;</text><a b=\"var(--unknown)\" c=\"var(--ramp-0)\"/>";
+        let expected =
+            "<text fill=\"#222222\">var(--ink) &quot;var(--ink)&quot;</text><a b=\"var(--unknown)\" c=\"#440154\"/>";
+        assert_eq!(standalone(svg), expected);
+        assert_eq!(standalone("<a b=\"var(--"), "<a b=\"var(--");
     }
 }

@@ -169,8 +169,13 @@ impl View {
 }
 
 fn expect(holds: bool, key: &str, expected: &str, found: impl std::fmt::Display) -> Result<()> {
+    demand(holds, &format!("trajectory statistics: {key}"), expected, found)
+}
+
+/// An error that names the place, unless the condition holds.
+pub(super) fn demand(holds: bool, place: &str, expected: &str, found: impl std::fmt::Display) -> Result<()> {
     if holds {
         return Ok(());
     }
-    Err(Error::Data(format!("trajectory statistics: {key}: expected {expected}, found {found}")))
+    Err(Error::Data(format!("{place}: expected {expected}, found {found}")))
 }

@@ -39,6 +39,13 @@ impl Order {
         self.training
     }
 
+    /// Where in the stream each image comes, by its number in data order.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.ids.len()];
+        self.ids.iter().enumerate().for_each(|(place, &id)| places[id as usize] = place);
+        places
+    }
+
     /// Values of all images, given as they were streamed, in data order.
     pub fn restore<T: Copy>(&self, streamed: &[T]) -> Vec<T> {
         assert_eq!(streamed.len(), self.ids.len(), "one value an image");
@@ -64,5 +71,6 @@ mod tests {
         let order = Order::of(&[false, true, false, true, true]);
         let streamed: Vec<u32> = order.ids().iter().map(|id| 10 * id).collect();
         assert_eq!(order.restore(&streamed), [0, 10, 20, 30, 40]);
+        assert!((0..5).all(|id| order.ids()[order.places()[id]] as usize == id));
     }
 }

@@ -40,6 +40,11 @@ impl Readout {
         self.features
     }
 
+    /// \[K\]\[D\] The readout vectors.
+    pub fn weight(&self) -> &[f64] {
+        &self.weight
+    }
+
     /// Cosine of a representation with the readout vector of `class`; NaN for an all-zero representation.
     pub fn cosine(&self, representation: &[f64], class: usize) -> f64 {
         dot(representation, self.vector(class)) / norm(representation) / self.norms[class]
