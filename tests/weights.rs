@@ -299,6 +299,16 @@ fn a_published_name_says_the_rest_and_where_the_untrained_twin_lies() {
     assert!(said.contains("_epoch_-1.pth") && said.contains("zip"), "{said}");
     assert!(!out("other").exists());
 
+    // Where no tensor tells the size, the name does.
+    let unnormed = NetworkConfig { norm: Normalisation::None, ..network.clone() };
+    let named = folder.path().join("b8_l_1_t_0_ltinteract_multiplicative_T_3_ltposition_all_num_1.pth");
+    std::fs::write(&named, pth(&unnormed, 1)).unwrap();
+    let imported = import(&options(&named, &out("unnormed"), Flags::default())).unwrap();
+    assert_eq!(imported.network, unnormed.into());
+    let sized = Flags { image_size: Some(16), ..Flags::default() };
+    let said = import(&options(&named, &out("sized"), sized)).unwrap_err().to_string();
+    assert!(said.contains("--image-size 16") && said.contains("b8"), "{said}");
+
     // --init wins over the file beside.
     let init = folder.path().join("init.safetensors");
     std::fs::write(&init, as_is(&checkpoint(&network, 5).parameters)).unwrap();

@@ -125,7 +125,7 @@ impl DataState {
             _ => {
                 let said = format!(
                     "The channel means and deviations that the imported network was trained with are not known: pictures \
-                     are normalised with those of {}, {:?} and {:?} on the scale 0 to 255.",
+                     are normalised with those of {}, {:.3?} and {:.3?} on the scale 0 to 255.",
                     dataset.name(),
                     dataset.mean(),
                     dataset.std()
