@@ -508,6 +508,28 @@ fn files_that_cannot_be_analysed() {
     }
     says(&good, Form { descr: "<c8", ..PLAIN }, &["<c8"]);
 
+    // Headers that lie.
+    let raw = |header: &[u8]| {
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&file).unwrap());
+        zip.start_file("labels_all.npy", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(header).unwrap();
+        zip.finish().unwrap();
+    };
+    let header = |text: &str| [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+    let huge = header("{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296, 0)}");
+    for (bytes, word) in [
+        (huge, "is none that an array can have"),
+        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}"), "labels_all"),
+        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}"), "asks for 8000000000000 bytes"),
+        (header(&"(".repeat(60000)), "no npy array"),
+        (header("{'descr': '<f8'}"), "fortran_order"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "found 4294967295"),
+        (Vec::new(), "no npy array"),
+    ] {
+        raw(&bytes);
+        refused(analyse(&file, &[]), &["broken.npz", "labels_all", word]);
+    }
+
     // A byte of a stored array that has changed since it was written.
     write(&file, &good, PLAIN);
     let mut bytes = std::fs::read(&file).unwrap();
