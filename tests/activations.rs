@@ -451,7 +451,7 @@ fn statistics_are_those_in_f64_whatever_the_form() {
         write(&init, &arrays(&untrained), Form { descr: "<f4", fortran: !fortran, deflated: !deflated });
         let printed = analyse(&file, &with).assert().success().get_output().stdout.clone();
         let printed: Value = serde_json::from_slice(&printed).unwrap();
-        assert_eq!(printed.as_object().unwrap().keys().collect::<Vec<_>>(), ["meta", "statistics"]);
+        assert!(["meta", "statistics"].iter().all(|key| printed[key].is_object()), "{printed}");
         assert_eq!(
             (&printed["meta"]["checkpoint"], &printed["meta"]["name"]),
             (&"activity of <b>.npz".into(), &"activity of <b>".into())
