@@ -137,14 +137,11 @@ mod tests {
         let expected = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, ), }";
         let found = header("<f4", &[2, 3]);
         assert!(found.starts_with(expected), "{}", String::from_utf8_lossy(&found));
-        for shape in [&[][..], &[7], &[usize::MAX; 5]] {
+        for shape in [&[][..], &[7], &[4096; 5]] {
             let found = header("<f2", shape);
             assert!(found.len().is_multiple_of(64) && found.ends_with(b"\n"));
-            let read = npyz::NpyHeader::from_reader(&found[..]);
-            if shape.len() < 5 {
-                let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-                assert_eq!(read.expect("a header").shape(), expected);
-            }
+            let read = npyz::NpyHeader::from_reader(&found[..]).expect("a header");
+            assert_eq!(read.shape(), shape.iter().map(|&n| n as u64).collect::<Vec<_>>());
         }
     }
 

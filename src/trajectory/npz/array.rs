@@ -65,6 +65,8 @@ pub struct Rows {
     scratch: Vec<u8>,
 }
 
+/// Bytes of a header at most; numpy's have some 100.
+const LONGEST_HEADER: usize = 1 << 16;
 /// Gaps of so many bytes between rows are read along, as that is faster than to go on behind them.
 const GAP: usize = 32 << 10;
 /// Bytes that are read at once at most, but for single rows.
@@ -102,6 +104,7 @@ impl Npz {
 
     fn read_array(&mut self, name: &str, rank: usize) -> Result<Array, String> {
         let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(no_array)?;
+        method(entry.compression())?;
         let size = entry.size();
         let header = Header::read(&mut entry, size, rank)?;
         let mut bytes = vec![0; header.count() * header.number.bytes];
@@ -130,11 +133,11 @@ impl Npz {
     fn prepare_rows(&mut self, name: &str) -> Result<Rows, String> {
         let entry_name = format!("{name}.npy");
         let mut entry = self.archive.by_name(&entry_name).map_err(no_array)?;
-        let (size, crc) = (entry.size(), entry.crc32());
+        let (size, crc, method) = (entry.size(), entry.crc32(), method(entry.compression())?);
         let header = Header::read(&mut entry, size, 3)?;
         let rest = header.bytes();
         let damaged = |e: io::Error| format!("damaged: {e}");
-        let (file, start) = if entry.compression() == CompressionMethod::Stored {
+        let (file, start) = if method == CompressionMethod::Stored {
             let start = entry.data_start().ok_or("its place in the file is not known")?;
             io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
             (
@@ -164,6 +167,17 @@ impl Npz {
     }
 }
 
+/// How an array is compressed, if it can be read.
+fn method(of: CompressionMethod) -> Result<CompressionMethod, String> {
+    match of {
+        CompressionMethod::Stored | CompressionMethod::Deflated => Ok(of),
+        other => Err(format!(
+            "expected an array that is stored or deflated, found compression by {other}; write it with numpy.savez or \
+             numpy.savez_compressed"
+        )),
+    }
+}
+
 fn no_array(error: zip::result::ZipError) -> String {
     format!("the array cannot be read: {error}")
 }
@@ -175,9 +189,10 @@ fn cut_short(error: io::Error) -> String {
 impl Header {
     /// Reads the header of an array of `size` bytes, and no further.
     fn read(from: &mut impl Read, size: u64, rank: usize) -> Result<Header, String> {
-        let mut counted = Counted { from, count: 0 };
-        let npy = NpyHeader::from_reader(&mut counted).map_err(|e| format!("no npy array: {e}"))?;
-        let start = counted.count;
+        let bytes = header_bytes(from)?;
+        let start = bytes.len() as u64;
+        let npy =
+            NpyHeader::from_reader(&bytes[..]).map_err(|e| format!("no npy array: {}", shortened(&e.to_string())))?;
         let shape: Vec<usize> = npy.shape().iter().map(|&length| length as usize).collect();
         if shape.len() != rank {
             return Err(format!("expected {rank} dimensions, found shape {shape:?}"));
@@ -205,18 +220,40 @@ impl Header {
     }
 }
 
-/// Counts what is read.
-struct Counted<'a, R> {
-    from: &'a mut R,
-    count: u64,
+/// The bytes of a header, up to the first number. Refused is what the npy parser would choke on: a header without end, extents
+/// whose product no 64 bits hold.
+fn header_bytes(from: &mut impl Read) -> Result<Vec<u8>, String> {
+    let cut_short = |e: io::Error| format!("no npy array: {e}");
+    let mut bytes = vec![0; 10];
+    from.read_exact(&mut bytes).map_err(cut_short)?;
+    let mut length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    if bytes.starts_with(b"\x93NUMPY") && bytes[6] > 1 {
+        let mut more = [0; 2];
+        from.read_exact(&mut more).map_err(cut_short)?;
+        bytes.extend(more);
+        length |= usize::from(u16::from_le_bytes(more)) << 16;
+    }
+    if length > LONGEST_HEADER {
+        return Err(format!("no npy array: expected a header of at most {LONGEST_HEADER} bytes, found {length}"));
+    }
+    let text = bytes.len();
+    bytes.resize(text + length, 0);
+    from.read_exact(&mut bytes[text..]).map_err(cut_short)?;
+    let text = String::from_utf8_lossy(&bytes[text..]);
+    let shape = text.split_once("'shape'").and_then(|(_, rest)| rest.split_once('(')?.1.split_once(')'));
+    let shape = shape.map_or("", |(shape, _)| shape);
+    let mut extents = shape.split(',').map(str::trim).filter(|extent| !extent.is_empty());
+    let product =
+        extents.try_fold(1u64, |product, extent| product.checked_mul(extent.parse().unwrap_or(u64::MAX).max(1)));
+    match product {
+        Some(_) => Ok(bytes),
+        None => Err(format!("shape ({}) is none that an array can have", shortened(shape))),
+    }
 }
 
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.from.read(buffer)?;
-        self.count += count as u64;
-        Ok(count)
-    }
+/// The start of a text.
+fn shortened(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 impl Number {
