@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use golden_folder::golden_folder;
 use pollster::FutureExt;
 use recurve::dynamics::goldens::{Golden, TOLERANCE_F64};
+use recurve::dynamics::gpu::{ValuesStream, Weights, aligned};
 use recurve::dynamics::values::{Datum, Values, Wants};
 use recurve::dynamics::{Dynamics, gpu};
-use recurve::gpu::{Gpu, Options};
+use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
 use recurve::trajectory::npz::Extraction;
+use recurve::trajectory::streaming::{Activity, ActivityBatch, image_innermost};
 
 fn open() -> Gpu {
     Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
@@ -185,6 +187,31 @@ fn only_what_is_wanted_is_there() {
         }
         assert_eq!(found.class, exact(&wants).class);
     }
+    let wants = Wants { data: vec![], later: true };
+    let [found, _] = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
+    assert!(!found.later(0).images.is_empty() && found.later(0).images == exact(&wants).later(0).images);
+    assert!(apart(&found.later(0).cosines, &exact(&wants).later(0).cosines, 1.0) < 2e-6);
+}
+
+/// Rule `planned`.
+#[test]
+fn batches_make_no_buffer() {
+    let gpu = open();
+    let of = network([3, 8, 6, 5], 1.0, 4);
+    let (logits, representations) = image_innermost(&of, 0..8, 8);
+    let activity = Activity { logits: &logits, representations: &representations };
+    let labels: Vec<u32> = of.labels.iter().map(|&label| label as u32).collect();
+    let (weights, layout) = (Weights::of(&of), aligned(6, 5, 3, 8));
+    let mut stream =
+        ValuesStream::new(&gpu, weights, 80, layout, &Wants::all(), &mut Store::default()).block_on().unwrap();
+    let batch = ActivityBatch { width: 8, images: 8, labels: &labels, trained: activity, untrained: activity };
+    stream.add(&batch).block_on().unwrap();
+    let (before, allocated) = (gpu.passing(), gpu.allocated());
+    (8..80).step_by(8).for_each(|first| stream.run(first, 8).block_on().unwrap());
+    assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0));
+    let [found, _] = stream.finish().block_on().unwrap();
+    assert_eq!(found.row(Datum::Margin, 1)[..8], found.row(Datum::Margin, 1)[72..], "the same images ten times");
+    assert_eq!(found.later(0).images.len(), 10 * Values::exact(&of, &Wants::all()).unwrap().later(0).images.len());
 }
 
 #[test]
