@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use golden_folder::golden_folder;
 use pollster::FutureExt;
 use recurve::dynamics::goldens::{Golden, TOLERANCE_F64};
+use recurve::dynamics::gpu::{ValuesStream, Weights, aligned};
+use recurve::dynamics::parameters::{Parameters, bootstrap_counts};
 use recurve::dynamics::values::{Datum, Values, Wants};
-use recurve::dynamics::{Dynamics, gpu};
-use recurve::gpu::{Gpu, Options};
+use recurve::dynamics::{Dynamics, Subject, gpu};
+use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
 use recurve::trajectory::npz::Extraction;
+use recurve::trajectory::streaming::{Activity, ActivityBatch, image_innermost};
 
 fn open() -> Gpu {
     Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
@@ -186,6 +189,109 @@ fn only_what_is_wanted_is_there() {
         }
         assert_eq!(found.class, exact(&wants).class);
     }
+    let wants = Wants { data: vec![], later: true };
+    let [found, _] = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
+    assert!(!found.later(0).images.is_empty() && found.later(0).images == exact(&wants).later(0).images);
+    assert!(apart(&found.later(0).cosines, &exact(&wants).later(0).cosines, 1.0) < 2e-6);
+}
+
+#[test]
+fn the_smallest_networks_have_measures() {
+    let gpu = open();
+    for extents in [[1, 1, 1, 1], [2, 1, 2, 1], [3, 2, 1, 1], [3, 2, 2, 3], [5, 3, 2, 2]] {
+        for replicates in [0, 1, 3] {
+            let [_, samples, classes, features] = extents;
+            let of = network(extents, 1.0, 2);
+            let told = Parameters::standard(&of.labels, classes);
+            told.check(samples, classes).unwrap();
+            let counts = bootstrap_counts(1, replicates, samples);
+            let train = vec![true; samples];
+            let (trained, untrained) = (&of, None);
+            let subject = Subject { trained, untrained, train: &train, replicates: &counts, parameters: &told };
+            let exact = Dynamics::exact(&subject).unwrap();
+            let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+            let found = Dynamics::from_values(&found, None, features, &told, &counts);
+            assert_eq!((&found.visits, &found.solution), (&exact.visits, &exact.solution), "{extents:?}");
+            assert_eq!(found.contrasts.cos_final.boot.window.replicates.len(), replicates);
+            let json = serde_json::to_value(&exact).unwrap();
+            assert!(json["consistency"].get("kappa_init").is_none(), "no untrained network was given");
+        }
+    }
+}
+
+/// Every image three times changes no mean, kappa or interval: those of the sample, not of how many there are.
+#[test]
+fn repeated_images_leave_what_is_a_mean() {
+    let of = network([4, 30, 4, 6], 1.0, 7);
+    let thrice = |numbers: &[f64], row: usize| -> Vec<f64> {
+        let rows = numbers.chunks_exact(row).flat_map(|row| [row; 3]);
+        rows.flatten().copied().collect()
+    };
+    let repeated = Extraction {
+        samples: 90,
+        outputs: thrice(&of.outputs, 4),
+        labels: of.labels.iter().flat_map(|&label| [label; 3]).collect(),
+        representations: thrice(&of.representations, 6),
+        ..of.clone()
+    };
+    let counts = bootstrap_counts(3, 25, 30);
+    let counts_of_all: Vec<Vec<u8>> =
+        counts.iter().map(|counts| counts.iter().flat_map(|&count| [count; 3]).collect()).collect();
+    let told = Parameters { tables: false, ..Parameters::standard(&of.labels, 4) };
+    let measure = |of: &Extraction, counts: &[Vec<u8>]| {
+        let values = Values::exact(of, &Wants::all()).unwrap();
+        serde_json::to_value(Dynamics::from_values(&values, Some(&values), 6, &told, counts)).unwrap()
+    };
+    let (one, three) = (measure(&of, &counts), measure(&repeated, &counts_of_all));
+    let close = |place: &str| {
+        let numbers = |value: &serde_json::Value| -> Vec<f64> {
+            let found = value.pointer(place).unwrap_or_else(|| panic!("{place}"));
+            let rows = found.as_array().unwrap().iter();
+            rows.flat_map(|row| row.as_array().cloned().unwrap_or(vec![row.clone()]))
+                .map(|number| number.as_f64().unwrap_or(f64::NAN))
+                .collect()
+        };
+        let error = apart(&numbers(&three), &numbers(&one), 1e-3);
+        assert!(error < 1e-12, "{place}: {error:e}");
+    };
+    for place in ["margin/all", "margin/later", "entropy/correct", "calibration/ece", "reaction/mean", "path/all/speed"]
+    {
+        close(&format!("/{place}"));
+    }
+    for place in ["consistency/kappa_init", "consistency/error_consistency", "accuracy/boot_ci", "accuracy/mean"] {
+        close(&format!("/{place}"));
+    }
+    for contrast in ["norm", "cos_current", "margin", "cos_final"] {
+        for key in ["mean", "diff", "boot_se", "boot_ci", "window/replicates"] {
+            close(&format!("/contrasts/{contrast}/{key}"));
+        }
+    }
+    let count = |of: &serde_json::Value| of["contrasts"]["cos_final"]["n"][0].clone();
+    let (one, three) = (count(&one), count(&three));
+    assert!(one[1].as_u64() > Some(0), "the example is to have pairs");
+    assert_eq!(three[0], 3 * one[0].as_u64().unwrap());
+    assert_eq!(three[1], 9 * one[1].as_u64().unwrap(), "pairs are nine times as many");
+}
+
+/// Rule `planned`.
+#[test]
+fn batches_make_no_buffer() {
+    let gpu = open();
+    let of = network([3, 8, 6, 5], 1.0, 4);
+    let (logits, representations) = image_innermost(&of, 0..8, 8);
+    let activity = Activity { logits: &logits, representations: &representations };
+    let labels: Vec<u32> = of.labels.iter().map(|&label| label as u32).collect();
+    let (weights, layout) = (Weights::of(&of), aligned(6, 5, 3, 8));
+    let mut stream =
+        ValuesStream::new(&gpu, weights, 80, layout, &Wants::all(), &mut Store::default()).block_on().unwrap();
+    let batch = ActivityBatch { width: 8, images: 8, labels: &labels, trained: activity, untrained: activity };
+    stream.add(&batch).block_on().unwrap();
+    let (before, allocated) = (gpu.passing(), gpu.allocated());
+    (8..80).step_by(8).for_each(|first| stream.run(first, 8).block_on().unwrap());
+    assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0));
+    let [found, _] = stream.finish().block_on().unwrap();
+    assert_eq!(found.row(Datum::Margin, 1)[..8], found.row(Datum::Margin, 1)[72..], "the same images ten times");
+    assert_eq!(found.later(0).images.len(), 10 * Values::exact(&of, &Wants::all()).unwrap().later(0).images.len());
 }
 
 #[test]

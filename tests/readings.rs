@@ -6,6 +6,8 @@ use own::{batch, network, open};
 use pollster::FutureExt;
 use recurve::Result;
 use recurve::dataset::{Batch, Dataset, Loader, Normaliser, Pictures};
+use recurve::dynamics::gpu::{ValuesStream, Weights};
+use recurve::dynamics::values::{self, Datum, Wants};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::Request;
@@ -228,7 +230,7 @@ fn in_order(collected: &[Values], images: usize, timesteps: usize, first_step: u
 }
 
 #[test]
-fn two_sinks_see_every_picture_once_and_agree() {
+fn sinks_see_every_picture_once_and_agree() {
     let gpu = open();
     for (unroll, timesteps, first_step) in [("engineering", 4, 0), ("biological", 6, 2)] {
         // Not divisible by the batch; one picture; fewer than a batch; exactly one batch and exactly two.
@@ -249,6 +251,15 @@ fn two_sinks_see_every_picture_once_and_agree() {
             let layout = GpuStream::share(&mut store, &engines);
             let mut statistics =
                 GpuStream::new(&gpu, readout.clone(), images, layout, &mut store).block_on().expect("fits");
+            let weights = Weights {
+                classes: network.classes,
+                features: network.features(),
+                weight: parameters[0].values("readout.weight").expect("there").iter().map(|&w| f64::from(w)).collect(),
+                bias: None,
+            };
+            let wants = Wants::all();
+            let mut dynamics =
+                ValuesStream::new(&gpu, weights, images, layout, &wants, &mut store).block_on().expect("fits");
             let data: Arc<dyn Dataset> = Arc::new(MadeUp { classes: vec!["k".into(); 5], images });
             let mut found: [Vec<Values>; 4] = Default::default();
             let mut passers = Passers(Vec::new());
@@ -274,6 +285,7 @@ fn two_sinks_see_every_picture_once_and_agree() {
                 let sinks: &mut [&mut dyn Sink] = &mut [
                     &mut logits,
                     &mut statistics,
+                    &mut dynamics,
                     &mut representations,
                     &mut passers,
                     &mut logits_init,
@@ -309,6 +321,33 @@ fn two_sinks_see_every_picture_once_and_agree() {
             let agreement =
                 compare(&statistics.finish().block_on().expect("complete"), &expected, TOLERANCE_F32).expect("keys");
             assert!(agreement.offence.is_none(), "{what}: {agreement:?}");
+
+            let [dynamics, dynamics_init] = dynamics.finish().block_on().expect("complete");
+            assert_same_values(&dynamics, &values::Values::exact(&trained, &wants).expect("directions"), &what);
+            let expected = values::Values::exact(&untrained, &Wants::classes()).expect("directions");
+            assert_eq!(dynamics_init, expected, "{what}");
+        }
+    }
+}
+
+/// Values by kernels and exact ones, to rounding; angles to a thousandth of a degree.
+fn assert_same_values(found: &values::Values, expected: &values::Values, what: &str) {
+    assert_eq!((&found.labels, &found.class), (&expected.labels, &expected.class), "{what}");
+    for of in Datum::ALL {
+        for t in 0..of.rows(expected.timesteps) {
+            for (&a, &b) in found.row(of, t).iter().zip(expected.row(of, t)) {
+                let allowed = if of == Datum::Turning { 1e-3 } else { 1e-5 * b.abs().max(1.0) };
+                assert!(
+                    a.is_nan() && b.is_nan() || (a - b).abs() < allowed,
+                    "{what}: {of:?} at {t}: {a}, expected {b}"
+                );
+            }
+        }
+    }
+    for t in 0..expected.timesteps {
+        assert_eq!(found.later(t).images, expected.later(t).images, "{what}");
+        for (&a, &b) in found.later(t).cosines.iter().zip(&expected.later(t).cosines) {
+            assert!(a.is_nan() && b.is_nan() || (a - b).abs() < 1e-5, "{what}: later at {t}: {a}, expected {b}");
         }
     }
 }
