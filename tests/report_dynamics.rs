@@ -305,7 +305,7 @@ fn numbers_are_on_the_page_and_in_the_tables() {
     d["visits"]["transitions"] = json!([[9, 4, 0], [1, 9, 17], [0, 2, 9]]);
     let page = check(&r);
     assert!(page.contains("all images, t = 1: 0.1250</title>"), "the value of a point");
-    assert!(page.contains("timestep 0, timestep 2: 0.4375</title>"), "the value of a cell");
+    assert!(page.contains("t = 0, t = 2: 0.4375</title>"), "the value of a cell");
     assert!(page.contains("there are 24 switches in all") && page.contains("from class 1 to class 2 (17 times)"));
     assert!(page.contains("rises from \u{2212}0.5000 at the first timestep to 0.7500 at the last"));
     let tables: BTreeMap<_, _> = r.tables().unwrap().into_iter().collect();

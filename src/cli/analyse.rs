@@ -17,7 +17,7 @@ pub struct Arguments {
     /// The split to analyse.
     #[arg(long, default_value = "test")]
     split: String,
-    /// Folder for report.json and report.html [default: RUN/report].
+    /// Folder for the report: page, JSON, figures, tables, matrices [default: RUN/report].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The checkpoint after so many steps [default: the newest].

@@ -240,7 +240,7 @@ pub(super) fn pca(context: &Context) -> Option<Figure> {
         y_label: axis(1),
         paths: paths.collect(),
     };
-    let drawn = plane.draw(WIDTH + 140.0);
+    let drawn = plane.draw(WIDTH + 100.0);
     let bars = p.explained.iter().enumerate().map(|(i, share)| {
         let value = share.filter(|v| v.is_finite()).unwrap_or(0.0);
         ((i + 1).to_string(), 100.0 * value, format!("component {}: {}", i + 1, percent(*share)))
