@@ -356,12 +356,15 @@ fn hostile_class_names_do_no_harm() {
 
 #[test]
 fn large_reports_stay_small() {
-    let s = statistics(10, 100);
-    let n = s["samples"].as_u64().unwrap() as usize;
-    let p = Parameters { rdm_images: (0..n.min(110)).collect(), ..parameters(n, 100, 0) };
-    let r = Report::new(meta(), None, &s).unwrap().with_dynamics(&dynamics(10, n, 100, &p), &p).unwrap();
-    let page = check(&r);
-    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    // As many cells as are drawn one by one, and so many that they become pictures.
+    for (k, images) in [(16, 16), (100, 110)] {
+        let s = statistics(10, k);
+        let n = s["samples"].as_u64().unwrap() as usize;
+        let p = parameters(n, k, images);
+        let r = Report::new(meta(), None, &s).unwrap().with_dynamics(&dynamics(10, n, k, &p), &p).unwrap();
+        let page = check(&r);
+        assert!(page.len() < 3_000_000, "{k} classes: {} bytes", page.len());
+    }
 }
 
 fn example(kind: Kind, image: usize) -> Example {

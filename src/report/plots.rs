@@ -13,11 +13,14 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 const HEADING: Text = Text::new(14.5, Anchor::Start).bold();
 
+/// Points (x, y) in order; undefined ones are `None`.
+pub(super) type Points = Vec<Option<(f64, f64)>>;
+
 /// A curve and what is said of it.
 pub(super) struct Series {
     pub name: String,
     /// Points in order; the line breaks where one is undefined.
-    pub points: Vec<Option<(f64, f64)>>,
+    pub points: Points,
     /// What is said of each point where the pointer rests on it.
     pub texts: Vec<String>,
     pub color: String,
@@ -384,7 +387,7 @@ pub(super) struct Plane {
     pub x_label: String,
     pub y_label: String,
     /// Name, and (x, y) at each timestep.
-    pub paths: Vec<(String, Vec<Option<(f64, f64)>>)>,
+    pub paths: Vec<(String, Points)>,
 }
 
 /// Most paths that are named where they end.
