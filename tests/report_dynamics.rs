@@ -305,7 +305,7 @@ fn numbers_are_on_the_page_and_in_the_tables() {
     d["visits"]["transitions"] = json!([[9, 4, 0], [1, 9, 17], [0, 2, 9]]);
     let page = check(&r);
     assert!(page.contains("all images, t = 1: 0.1250</title>"), "the value of a point");
-    assert!(page.contains("timestep 0, timestep 2: 0.4375</title>"), "the value of a cell");
+    assert!(page.contains("t = 0, t = 2: 0.4375</title>"), "the value of a cell");
     assert!(page.contains("there are 24 switches in all") && page.contains("from class 1 to class 2 (17 times)"));
     assert!(page.contains("rises from \u{2212}0.5000 at the first timestep to 0.7500 at the last"));
     let tables: BTreeMap<_, _> = r.tables().unwrap().into_iter().collect();
@@ -356,12 +356,15 @@ fn hostile_class_names_do_no_harm() {
 
 #[test]
 fn large_reports_stay_small() {
-    let s = statistics(10, 100);
-    let n = s["samples"].as_u64().unwrap() as usize;
-    let p = Parameters { rdm_images: (0..n.min(110)).collect(), ..parameters(n, 100, 0) };
-    let r = Report::new(meta(), None, &s).unwrap().with_dynamics(&dynamics(10, n, 100, &p), &p).unwrap();
-    let page = check(&r);
-    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    // As many cells as are drawn one by one, and so many that they become pictures.
+    for (k, images) in [(16, 16), (100, 110)] {
+        let s = statistics(10, k);
+        let n = s["samples"].as_u64().unwrap() as usize;
+        let p = parameters(n, k, images);
+        let r = Report::new(meta(), None, &s).unwrap().with_dynamics(&dynamics(10, n, k, &p), &p).unwrap();
+        let page = check(&r);
+        assert!(page.len() < 3_000_000, "{k} classes: {} bytes", page.len());
+    }
 }
 
 fn example(kind: Kind, image: usize) -> Example {

@@ -23,7 +23,7 @@ pub struct Arguments {
     /// The split to analyse [default: test].
     #[arg(long)]
     split: Option<String>,
-    /// Folder for report.json and report.html [default: RUN/report; beside FILE.npz: FILE-report].
+    /// Folder for the report: page, JSON, figures, tables, matrices [default: RUN/report; beside FILE.npz: FILE-report].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The checkpoint after so many steps [default: the newest].

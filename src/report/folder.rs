@@ -10,7 +10,7 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg;
 
 use super::dynamics::{Dynamics, Grid};
-use super::figures::Figure;
+use super::figures::{Drawing, Figure};
 use super::svg::standalone;
 use super::tables::Table;
 use super::{Report, figures, html, tables};
@@ -82,11 +82,25 @@ fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
     FONTS.into_iter().for_each(|font| fonts.load_font_data(font.into()));
     // Whatever family a document names, there is this one.
     fonts.set_sans_serif_family("DejaVu Sans");
-    let mut files = Vec::new();
-    for drawing in figures.iter().flat_map(Figure::drawings) {
+    let draw = |drawing: &Drawing| -> Result<[(String, Vec<u8>); 2]> {
         let svg = standalone(&drawing.svg);
-        files.push((format!("{}.png", drawing.stem), png(&drawing.stem, &svg, &options)?));
-        files.push((format!("{}.svg", drawing.stem), svg.into_bytes()));
+        let png = png(&drawing.stem, &svg, &options)?;
+        Ok([(format!("{}.png", drawing.stem), png), (format!("{}.svg", drawing.stem), svg.into_bytes())])
+    };
+    // Drawings do not depend on each other: each processor core takes a share, and their order stays.
+    let drawings: Vec<&Drawing> = figures.iter().flat_map(Figure::drawings).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shares = drawings.chunks(drawings.len().div_ceil(cores).max(1));
+    let drawn: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
+        let draw = &draw;
+        let work = |share: &[&Drawing]| share.iter().map(|drawing| draw(drawing)).collect::<Result<Vec<_>>>();
+        let threads: Vec<_> = shares.map(|share| scope.spawn(move || work(share))).collect();
+        let lost = || Err(Error::Data("figures: a thread that draws them failed".into()));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost())).collect()
+    });
+    let mut files = Vec::new();
+    for share in drawn {
+        files.extend(share?.into_iter().flatten());
     }
     Ok(files)
 }

@@ -32,10 +32,10 @@ impl Scale {
         Scale::Sequential(0.0, if most > 0.0 { most } else { 1.0 })
     }
 
-    /// From the smallest value to 1, for similarities that reach 1; diverging if some are negative.
+    /// From the smallest value to 1, for similarities that reach 1; diverging if some are clearly negative.
     pub fn similarity(grids: &[&Grid]) -> Scale {
         let least = grids.iter().flat_map(|grid| values(grid)).fold(1.0, f64::min);
-        if least < 0.0 { Scale::Diverging(1.0) } else { Scale::Sequential((least * 10.0).floor() / 10.0, 1.0) }
+        if least < -0.3 { Scale::Diverging(1.0) } else { Scale::Sequential((least * 10.0).floor() / 10.0, 1.0) }
     }
 
     fn at(self, v: f64) -> f64 {
@@ -160,29 +160,37 @@ impl Heat<'_> {
             1
         };
         let font = 11.0;
-        let hover_names = |names: &[String]| names.iter().map(|name| shorten(name, 40)).collect::<Vec<_>>();
-        let (rows, columns) = (hover_names(self.rows), hover_names(self.columns));
+        let names = |label: &str, names: &[String]| names.iter().map(|n| spoken(label, n)).collect::<Vec<_>>();
+        let (rows, columns) = (names(self.row_label, self.rows), names(self.column_label, self.columns));
         let fits = texts(decimals).all(|text| text_width(&text, font) <= cell - 3.0) && cell >= 18.0;
-        for (i, row) in self.grid.iter().enumerate() {
-            for (j, value) in row.iter().enumerate() {
-                let at = (left + cell * j as f64, top + cell * i as f64);
-                let value = value.filter(|v| v.is_finite());
-                let none = self.diagonal.filter(|_| i == j);
+        let defined = |i: usize, j: usize| self.grid[i][j].filter(|v| v.is_finite());
+        let places = || (0..self.grid.len()).flat_map(|i| (0..self.columns.len()).map(move |j| (i, j)));
+        let place = format!("transform=\"translate({} {}) scale({})\"", px(left), px(top), px(cell));
+        svg.group(&format!("{place} shape-rendering=\"crispEdges\""), |svg| {
+            for (i, j) in places() {
+                let (value, none) = (defined(i, j), self.diagonal.filter(|_| i == j));
                 let text = value.map_or(none.unwrap_or("undefined").into(), short);
-                let hover = format!("{} {}, {} {}: {text}", self.row_label, rows[i], self.column_label, columns[j]);
-                svg.titled(&hover, |svg| match value {
-                    Some(v) => {
-                        svg.rect(at, (cell, cell), &self.scale.color(v), "none");
-                        if fits {
-                            let middle = (at.0 + cell / 2.0, at.1 + cell / 2.0 + 4.0);
-                            let style = Text::new(font, Anchor::Middle).color(self.scale.ink(v));
-                            svg.text(middle, &number(v, decimals), style);
-                        }
-                    }
-                    None if none.is_some() => svg.rect(at, (cell, cell), DIAGONAL, "none"),
-                    None => undefined_cell(svg, at, cell),
-                });
+                let color = match (value, none) {
+                    (Some(v), _) => self.scale.color(v),
+                    (None, Some(_)) => DIAGONAL.into(),
+                    (None, None) => PANEL.into(),
+                };
+                svg.cell((j, i), &color, &format!("{}, {}: {text}", rows[i], columns[j]));
             }
+        });
+        for (i, j) in places().filter(|&(i, j)| defined(i, j).is_none() && !(i == j && self.diagonal.is_some())) {
+            cross_out(svg, (left + cell * j as f64, top + cell * i as f64), cell);
+        }
+        if fits {
+            // The numbers leave the pointer to the cells below them.
+            let style = format!("font-size=\"{}\" text-anchor=\"middle\" pointer-events=\"none\"", px(font));
+            svg.group(&style, |svg| {
+                for (i, j) in places() {
+                    let Some(v) = defined(i, j) else { continue };
+                    let at = (left + cell * (j as f64 + 0.5), top + cell * (i as f64 + 0.5) + 4.0);
+                    svg.plain(at, &number(v, decimals), self.scale.ink(v));
+                }
+            });
         }
     }
 
@@ -229,7 +237,8 @@ impl Heat<'_> {
         let undefined =
             |i: usize, j: usize| self.grid[i][j].is_none_or(|v| !v.is_finite()) && !(i == j && self.diagonal.is_some());
         if (0..self.grid.len()).any(|i| (0..self.grid[i].len()).any(|j| undefined(i, j))) {
-            undefined_cell(svg, (x, y + 112.0), 14.0);
+            svg.rect((x, y + 112.0), (14.0, 14.0), PANEL, "none");
+            cross_out(svg, (x, y + 112.0), 14.0);
             let small = Text::new(11.0, Anchor::Start).color(GREY);
             svg.text((x + 17.0, y + 123.0), "undef.", small);
         }
@@ -245,11 +254,20 @@ fn compact(v: f64) -> String {
     }
 }
 
-/// A cell without a value: crossed out.
-fn undefined_cell(svg: &mut Svg, (x, y): (f64, f64), cell: f64) {
-    svg.rect((x, y), (cell, cell), PANEL, "none");
-    let d = format!("M{} {}l{} {}", px(x), px(y), px(cell), px(cell));
-    svg.path(&d, &format!("fill=\"none\" stroke=\"{GREY}\" stroke-width=\"1\""));
+/// The name of a row or column as hover texts say it.
+fn spoken(label: &str, name: &str) -> String {
+    let name = shorten(name, 40);
+    match label {
+        _ if label.contains("untrained") => format!("untrained t = {name}"),
+        _ if label.contains("timestep") || label.ends_with(" t") => format!("t = {name}"),
+        "image" => format!("image {name}"),
+        _ => name,
+    }
+}
+
+/// The line through a cell without a value.
+fn cross_out(svg: &mut Svg, (x, y): (f64, f64), cell: f64) {
+    svg.line((x, y), (x + cell, y + cell), GREY, 1.0, None);
 }
 
 /// Pixels (red, green, blue; row by row) as a PNG in a data URI.

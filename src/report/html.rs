@@ -251,12 +251,13 @@ fn provenance(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
         .as_ref()
         .and_then(Value::as_object)
         .map(|limits| limits.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
-    let list = |numbers: &[f64]| numbers.iter().map(|v| short(*v)).collect::<Vec<_>>().join(", ");
+    let list = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
     let p = meta.dynamics_parameters.as_ref();
     let hash = |text: &String| format!("fnv1a:{:016x}", fnv1a(text.as_bytes()));
     known([
         ("Data", hashed(meta.dataset.as_deref(), meta.dataset_hash.as_deref())),
-        ("Split, images", Some(format!("{} {}", meta.split.as_deref().unwrap_or("?"), thousands(view.samples)))),
+        ("Split", meta.split.clone()),
+        ("Images", Some(thousands(view.samples))),
         ("Checkpoint", hashed(meta.checkpoint.as_deref(), meta.checkpoint_hash.as_deref())),
         ("Step", meta.step.map(thousands)),
         ("Untrained network", meta.init_checkpoint.clone()),
@@ -271,8 +272,8 @@ fn provenance(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
         ("Thresholds of entropy (nats)", p.map(|p| list(&p.thresholds))),
         ("Images compared pair by pair", p.map(|p| p.rdm_images.len().to_string())),
         ("Classes whose means are shown", p.map(|p| p.shown_classes.len().to_string())),
-        ("Ridge of the decoders", p.map(|p| short(p.ridge))),
-        ("Coverage of intervals", p.map(|p| percent(Some(p.level)))),
+        ("Ridge of the decoders", p.map(|p| p.ridge.to_string())),
+        ("Coverage of intervals", p.map(|p| format!("{}\u{a0}%", 100.0 * p.level))),
     ])
 }
 

@@ -61,6 +61,9 @@ struct OfStatistics {
     t_stable: Vec<i64>,
 }
 
+/// A column: its name, and its cell of an image.
+type Column<'a> = (String, Box<dyn Fn(usize) -> String + 'a>);
+
 /// Names of the groups, in the order of their numbers.
 const GROUPS: [&str; 4] = ["stable-correct", "stable-incorrect", "unstable-correct", "unstable-incorrect"];
 
@@ -77,8 +80,7 @@ pub(super) fn table(report: &Report, view: &View, dynamics: Option<&Dynamics>) -
         OfStatistics::deserialize(&report.statistics).unwrap_or(OfStatistics { group: vec![], t_stable: vec![] });
     let n = view.samples as usize;
     let mut table = Table::new("images", &[]);
-    // Each column: its name, and its cell of image i.
-    let mut columns: Vec<(String, Box<dyn Fn(usize) -> String + '_>)> = vec![
+    let mut columns: Vec<Column> = vec![
         ("image".into(), Box::new(|i| i.to_string())),
         ("id".into(), Box::new(|i| images.ids.get(i).cloned().unwrap_or_else(|| i.to_string()))),
     ];

@@ -3,19 +3,24 @@
 
 use std::fmt::Write;
 
-use super::svg::{Anchor, Axes, BLUE, GREY, INK, Marker, Svg, Text, number, px, short, text_width, ticks, whole_ticks};
+use super::svg::{
+    Anchor, Axes, BLUE, GREY, INK, Marker, PAPER, Svg, Text, number, px, short, text_width, ticks, whole_ticks,
+};
 
 /// Width of a panel, pixels.
 pub(super) const WIDTH: f64 = 470.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 const HEADING: Text = Text::new(14.5, Anchor::Start).bold();
+
+/// Points (x, y) in order; undefined ones are `None`.
+pub(super) type Points = Vec<Option<(f64, f64)>>;
 
 /// A curve and what is said of it.
 pub(super) struct Series {
     pub name: String,
     /// Points in order; the line breaks where one is undefined.
-    pub points: Vec<Option<(f64, f64)>>,
+    pub points: Points,
     /// What is said of each point where the pointer rests on it.
     pub texts: Vec<String>,
     pub color: String,
@@ -361,7 +366,7 @@ impl Bars {
             let color = if self.apart.is_some_and(|from| i >= from) { GREY } else { BLUE };
             svg.titled(text, |svg| {
                 svg.rect((x - wide / 2.0, y), (wide, axes.bottom() - y), color, "none");
-                let label = if whole { number(*value, 0) } else { short(*value) };
+                let label = number(*value, if whole { 0 } else { 1 });
                 if pitch >= text_width(&label, 12.0) {
                     svg.text((x, y - 5.0), &label, Text::new(12.0, Anchor::Middle));
                 }
@@ -382,7 +387,7 @@ pub(super) struct Plane {
     pub x_label: String,
     pub y_label: String,
     /// Name, and (x, y) at each timestep.
-    pub paths: Vec<(String, Vec<Option<(f64, f64)>>)>,
+    pub paths: Vec<(String, Points)>,
 }
 
 /// Most paths that are named where they end.
@@ -439,20 +444,24 @@ impl Plane {
             svg.text((x, y), "undefined", Text::new(14.0, Anchor::Middle).color(GREY));
         }
         if labels.len() <= NAMED {
+            let halo =
+                format!("paint-order=\"stroke\" stroke=\"{PAPER}\" stroke-width=\"3\" stroke-linejoin=\"round\"");
             // From top to bottom, each moved down until it covers none of those before.
             labels.sort_by(|a, b| a.0.1.total_cmp(&b.0.1).then(a.0.0.total_cmp(&b.0.0)));
             let mut taken: Vec<(f64, f64, f64)> = Vec::new(); // left, right, baseline
-            for ((x, y), name) in labels {
-                let (left, right) = (x + 8.0, x + 8.0 + text_width(&name, 12.0));
-                let mut baseline = y + 4.0;
-                while let Some(hit) =
-                    taken.iter().find(|(l, r, b)| left < *r && right > *l && (baseline - b).abs() < 13.0)
-                {
-                    baseline = hit.2 + 13.5;
+            svg.group(&halo, |svg| {
+                for ((x, y), name) in labels {
+                    let (left, right) = (x + 8.0, x + 8.0 + text_width(&name, 12.0));
+                    let mut baseline = y + 4.0;
+                    while let Some(hit) =
+                        taken.iter().find(|(l, r, b)| left < *r && right > *l && (baseline - b).abs() < 13.0)
+                    {
+                        baseline = hit.2 + 13.5;
+                    }
+                    taken.push((left, right, baseline));
+                    svg.text((left, baseline), &name, Text::new(12.0, Anchor::Start));
                 }
-                taken.push((left, right, baseline));
-                svg.text((left, baseline), &name, Text::new(12.0, Anchor::Start));
-            }
+            });
         }
         svg.finish()
     }
@@ -462,11 +471,44 @@ impl Plane {
 const COLORS: [&str; 7] =
     [BLUE, super::svg::VERMILLION, super::svg::GREEN, super::svg::ORANGE, super::svg::PURPLE, super::svg::SKY, INK];
 
-/// The first characters of a long name, on one line.
+/// The first characters of a long name, on one line and in one direction.
 pub(super) fn shorten(name: &str, most: usize) -> String {
-    let name = name.replace(char::is_whitespace, " ");
+    let plain = |c: char| match c {
+        c if c.is_whitespace() => ' ',
+        c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => '\u{fffd}',
+        c => c,
+    };
+    let name: String = name.trim().chars().map(plain).collect();
+    if name.is_empty() {
+        return "(no name)".into();
+    }
     if name.chars().count() <= most {
         return name;
     }
     name.chars().take(most - 1).chain(['\u{2026}']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_on_one_line() {
+        assert_eq!(shorten("a\r\nb\tc\u{0}\u{202e}d", 9), "a  b c\u{fffd}\u{fffd}d");
+        assert_eq!(shorten("abcdef", 4), "abc\u{2026}");
+        assert_eq!(shorten(" \n", 4), "(no name)");
+    }
+
+    #[test]
+    fn bands_and_curves_break_where_nothing_is_defined() {
+        let values = [Some(1.0), Some(2.0), None, Some(f64::NAN), Some(3.0)];
+        let series = Series::over_time("s", &values, 0, BLUE, Marker::Disc);
+        assert_eq!(series.points, [Some((0.0, 1.0)), Some((1.0, 2.0)), None, None, Some((4.0, 3.0))]);
+        assert_eq!(series.texts[2], "s, t = 2: undefined");
+        let band = [[Some(0.5), Some(1.5)], [Some(1.0), Some(3.0)], [None, None], [None, None], [Some(2.0), None]];
+        let plot = Plot::over_time("", "", "", 5, vec![series.with_band(&band)]);
+        let svg = plot.draw();
+        assert_eq!(svg.matches("fill-opacity").count(), 1, "one stretch has a band");
+        assert!(svg.contains("s, t = 1: 2.000 (interval 1.000 to 3.000)"), "{svg}");
+    }
 }

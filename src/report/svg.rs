@@ -200,6 +200,24 @@ impl Svg {
         self.raw("</g>");
     }
 
+    /// What `draw` draws, with attributes in common.
+    pub fn group(&mut self, attributes: &str, draw: impl FnOnce(&mut Svg)) {
+        self.raw(&format!("<g {attributes}>"));
+        draw(self);
+        self.raw("</g>");
+    }
+
+    /// A square of side 1, with hover text: a cell of a matrix, in a group that scales it.
+    pub fn cell(&mut self, (column, row): (usize, usize), fill: &str, title: &str) {
+        let title = escape(title);
+        self.raw(&format!("<path d=\"M{column} {row}h1v1h-1z\" fill=\"{fill}\"><title>{title}</title></path>"));
+    }
+
+    /// Text that looks as its group says.
+    pub fn plain(&mut self, (x, y): (f64, f64), text: &str, color: &str) {
+        self.raw(&format!("<text x=\"{}\" y=\"{}\" fill=\"{color}\">{}</text>", px(x), px(y), escape(text)));
+    }
+
     /// Pixels of a PNG file stretched over a rectangle, without smoothing.
     pub fn image(&mut self, at: (f64, f64), size: (f64, f64), uri: &str) {
         self.raw(&format!(

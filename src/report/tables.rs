@@ -1,7 +1,7 @@
 //! Every number of a report as tidy tables: one row an observation, one header row, units in the names of columns, an
 //! empty cell where a number is undefined. Each is a CSV file that `pandas.read_csv` reads as it is.
 
-use super::dynamics::{Dynamics, Grid, square};
+use super::dynamics::{Accuracy, Dynamics, Grid, square};
 use super::view::View;
 use super::{Report, images};
 use crate::{Error, Result};
@@ -51,7 +51,7 @@ fn text(text: &str) -> String {
 
 /// All tables of a report, in a fixed order.
 pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> Vec<Table> {
-    let mut tables = published(report, view);
+    let mut tables = published(report, view, dynamics);
     if let Some(d) = dynamics {
         certainty(d, &mut tables);
         zones(d, view, &mut tables);
@@ -63,14 +63,12 @@ pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> 
 }
 
 /// The published statistics, the readout and the training.
-fn published(report: &Report, view: &View) -> Vec<Table> {
+fn published(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> Vec<Table> {
     let mut classes = Table::new("classes", &["class", "name"]);
     for (i, name) in view.classes.iter().enumerate() {
         classes.row([whole(i), text(name)]);
     }
-    let dynamics_accuracy = report.dynamics.as_ref().and_then(|d| d.get("accuracy"));
-    let extra = |key: &str, t: usize| dynamics_accuracy.and_then(|a| a.get(key)?.get(t)?.as_f64());
-    let end = |t: usize, i: usize| dynamics_accuracy.and_then(|a| a.get("boot_ci")?.get(t)?.get(i)?.as_f64());
+    let errors = dynamics.and_then(|d| d.accuracy.as_ref());
     let mut accuracy = Table::new(
         "accuracy",
         &[
@@ -84,8 +82,9 @@ fn published(report: &Report, view: &View) -> Vec<Table> {
         ],
     );
     for (t, a) in view.accuracy.iter().enumerate() {
-        let errors = [extra("se", t), extra("boot_se", t), end(t, 0), end(t, 1)].map(float);
-        let [se, boot_se, low, high] = errors;
+        let of = |pick: fn(&Accuracy, usize) -> Option<f64>| float(errors.and_then(|errors| pick(errors, t)));
+        let (se, boot_se) = (of(|e, t| e.se[t]), of(|e, t| e.boot_se[t]));
+        let (low, high) = (of(|e, t| e.boot_ci[t][0]), of(|e, t| e.boot_ci[t][1]));
         accuracy.row([text("trained"), whole(t), float(*a), se, boot_se, low, high]);
     }
     for (t, a) in view.accuracy_init.iter().flatten().enumerate() {

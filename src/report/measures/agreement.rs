@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::geometry::over_time;
-use crate::report::claims::{UNDEFINED, percent, significant};
+use crate::report::claims::{UNDEFINED, significant};
 use crate::report::dynamics::{Contrast, Decoder, Grid};
 use crate::report::figures::{Chapter, Figure, Table};
 use crate::report::heat::Scale;
@@ -75,12 +75,12 @@ pub(super) fn contrasts(context: &Context) -> Option<Figure> {
         rows: rows.collect(),
     };
     let caption = format!(
-        "How far apart the two groups of each contrast are, and how sure that is. The band is the {} interval of {} bootstrap \
+        "How far apart the two groups of each contrast are, and how sure that is. The band is the {} % interval of {} bootstrap \
          replicates over images; where it does not touch 0 the sign of the difference does not hang on which images were drawn. \
          The shaded timesteps are those of the published window. Effect sizes divide the difference by the spread of single \
          images (Hedges\u{2019} g; for final classes the paired form), so that contrasts can be compared: 0.2 is small, 0.8 \
          large. Intervals are over images of one network; they say nothing about other seeds.",
-        percent(Some(level)),
+        100.0 * level,
         c.norm.window.replicates.len()
     );
     let title = "Contrasts with intervals and effect sizes";

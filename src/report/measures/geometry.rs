@@ -84,6 +84,7 @@ const HOW_TO_READ_RDM: &str = "Each cell says how different the representations 
 
 /// Dissimilarity matrices, switched by timestep.
 fn dissimilarities(context: &Context, figure: Figure, rdm: &Metrics<Grid>, names: &[String], of: &str) -> Figure {
+    let members = if of == "class" { "classes" } else { "images" };
     // One scale for all timesteps.
     let scales = rdm.named().map(|(_, grid)| Scale::from_zero(grid));
     context.switched(figure, |t| {
@@ -92,7 +93,7 @@ fn dissimilarities(context: &Context, figure: Figure, rdm: &Metrics<Grid>, names
             .map(|(((_, grid), (part, heading)), scale)| {
                 let grid = square(&grid[t]);
                 let heat = Heat {
-                    title: format!("{heading} between {of} at timestep {t}"),
+                    title: format!("{heading} between {members} at timestep {t}"),
                     heading,
                     row_label: of,
                     column_label: of,
@@ -120,7 +121,7 @@ pub(super) fn rdm(context: &Context) -> Option<Figure> {
         block_note(images.len())
     );
     let figure = Figure::new("rdm", Chapter::Geometry, "Dissimilarity of images", caption, vec![]);
-    Some(dissimilarities(context, figure.files("rdms/rdm_*.npy"), rdm, &images, "image"))
+    Some(dissimilarities(context, figure.files("rdms/rdm_*.npy").tables(&["rdm_images"]), rdm, &images, "image"))
 }
 
 /// Between class means.
@@ -135,7 +136,13 @@ pub(super) fn class_rdm(context: &Context) -> Option<Figure> {
         block_note(names.len())
     );
     let figure = Figure::new("class_rdm", Chapter::Geometry, "Dissimilarity of classes", caption, vec![]);
-    Some(dissimilarities(context, figure.files("rdms/class_rdm_*.npy"), rdm, &names, "class"))
+    Some(dissimilarities(
+        context,
+        figure.files("rdms/class_rdm_*.npy").tables(&["class_rdm", "class_rdm_classes"]),
+        rdm,
+        &names,
+        "class",
+    ))
 }
 
 /// A matrix over two timesteps.
@@ -240,7 +247,7 @@ pub(super) fn pca(context: &Context) -> Option<Figure> {
         y_label: axis(1),
         paths: paths.collect(),
     };
-    let drawn = plane.draw(WIDTH + 140.0);
+    let drawn = plane.draw(WIDTH + 100.0);
     let bars = p.explained.iter().enumerate().map(|(i, share)| {
         let value = share.filter(|v| v.is_finite()).unwrap_or(0.0);
         ((i + 1).to_string(), 100.0 * value, format!("component {}: {}", i + 1, percent(*share)))

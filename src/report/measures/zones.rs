@@ -4,7 +4,7 @@ use super::Context;
 use crate::report::claims::significant;
 use crate::report::figures::{Chapter, Figure};
 use crate::report::heat::{Heat, Scale};
-use crate::report::plots::{Bars, Plot, Series, Span};
+use crate::report::plots::{Bars, Plot, Series, Span, shorten};
 use crate::report::svg::{BLUE, Marker, VERMILLION};
 
 /// From which zone to which images switch.
@@ -40,7 +40,8 @@ pub(super) fn transitions(context: &Context) -> Option<Figure> {
         .max_by(|a, b| v.transitions[a.0][a.1].cmp(&v.transitions[b.0][b.1]).then(b.cmp(a)))
         .filter(|&(i, j)| v.transitions[i][j] > 0);
     let most = most.map_or(String::new(), |(i, j)| {
-        let (from, to, n) = (&context.classes[i], &context.classes[j], v.transitions[i][j]);
+        let [from, to] = [i, j].map(|class| shorten(&context.classes[class], 60));
+        let n = v.transitions[i][j];
         format!(" The most frequent is from {from} to {to} ({n} times).")
     });
     let sorted = if ordered { " Classes stand in the order of the tree of readout vectors." } else { "" };
@@ -146,13 +147,13 @@ pub(super) fn label_zone(context: &Context) -> Option<Figure> {
     let bars = Bars {
         title: "Images by what they do with the zone of their label".into(),
         heading: "Visits of the label\u{2019}s zone".into(),
-        x_label: "images that \u{2026} the zone of their label".into(),
+        x_label: "images that start in, visit, leave, return to or lose it".into(),
         y_label: "images".into(),
         bars: vec![
             bar("start in", z.started, "start in the zone of their label"),
             bar("visit", z.visited, "visit it at some timestep"),
             bar("leave", z.left_ever, "leave it at least once"),
-            bar("return to", z.regained, "enter it again after leaving"),
+            bar("return", z.regained, "enter it again after leaving"),
             bar("lose", z.lost, "visit it and are outside at the end"),
         ],
         apart: None,
