@@ -266,8 +266,10 @@ impl<'g> SpaceStream<'g> {
         let of_blocks = tile(stride, PANEL_IMAGES, features);
         let r = of_blocks.r;
         let per_image = 4 * timesteps * stride.max(features.next_multiple_of(r));
-        let most = PANEL_IMAGES.min(gpu.target.max_binding as usize / per_image.max(1)).max(1);
-        let room = room(width, [training, images - training], most + width / 16);
+        // Rows are filled up to a multiple of 16, so that timesteps begin where bindings may.
+        let bound = (gpu.target.max_binding as usize).saturating_sub(4 * MARGIN) / per_image;
+        let most = (PANEL_IMAGES + width / 16).min(bound.saturating_sub(15)).max(1);
+        let room = room(width, [training, images - training], most);
         let rows = room.next_multiple_of(16);
 
         let area = format!("dynamics.{}", space.name);
@@ -275,7 +277,7 @@ impl<'g> SpaceStream<'g> {
         let batch = b.buffer("batch", 5, Role::Input);
         let labels = b.shared(&space.labels, width);
         let squares = networks * timesteps;
-        // |y|^2, 1, classes; a multiple of 16 so that timesteps begin where bindings may.
+        // |y|^2, 1, classes; a multiple of 16 for the same reason.
         let cout_of_extras = squares + 1 + classes;
         let extras = cout_of_extras.next_multiple_of(16);
         let panels_of = |count: usize| count.div_ceil(r);
