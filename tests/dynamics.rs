@@ -190,7 +190,7 @@ fn only_what_is_wanted_is_there() {
         assert_eq!(found.class, exact(&wants).class);
     }
     let wants = Wants { data: vec![], later: true };
-    let [found, _] = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
+    let (found, _) = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
     assert!(!found.later(0).images.is_empty() && found.later(0).images == exact(&wants).later(0).images);
     assert!(apart(&found.later(0).cosines, &exact(&wants).later(0).cosines, 1.0) < 2e-6);
 }
@@ -209,8 +209,8 @@ fn the_smallest_networks_have_measures() {
             let (trained, untrained) = (&of, None);
             let subject = Subject { trained, untrained, train: &train, replicates: &counts, parameters: &told };
             let exact = Dynamics::exact(&subject).unwrap();
-            let [found, _] = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
-            let found = Dynamics::from_values(&found, None, features, &told, &counts);
+            let (found, _) = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+            let found = Dynamics::new(&found, None, None, features, &told, &counts);
             assert_eq!((&found.visits, &found.solution), (&exact.visits, &exact.solution), "{extents:?}");
             assert_eq!(found.contrasts.cos_final.boot.window.replicates.len(), replicates);
             let json = serde_json::to_value(&exact).unwrap();
@@ -240,7 +240,7 @@ fn repeated_images_leave_what_is_a_mean() {
     let told = Parameters { tables: false, ..Parameters::standard(&of.labels, 4) };
     let measure = |of: &Extraction, counts: &[Vec<u8>]| {
         let values = Values::exact(of, &Wants::all()).unwrap();
-        serde_json::to_value(Dynamics::from_values(&values, Some(&values), 6, &told, counts)).unwrap()
+        serde_json::to_value(Dynamics::new(&values, Some(&values), None, 6, &told, counts)).unwrap()
     };
     let (one, three) = (measure(&of, &counts), measure(&repeated, &counts_of_all));
     let close = |place: &str| {
@@ -284,12 +284,12 @@ fn batches_make_no_buffer() {
     let (weights, layout) = (Weights::of(&of), aligned(6, 5, 3, 8));
     let mut stream =
         ValuesStream::new(&gpu, weights, 80, layout, &Wants::all(), &mut Store::default()).block_on().unwrap();
-    let batch = ActivityBatch { width: 8, images: 8, labels: &labels, trained: activity, untrained: activity };
+    let batch = ActivityBatch { width: 8, images: 8, labels: &labels, trained: activity, untrained: Some(activity) };
     stream.add(&batch).block_on().unwrap();
     let (before, allocated) = (gpu.passing(), gpu.allocated());
     (8..80).step_by(8).for_each(|first| stream.run(first, 8).block_on().unwrap());
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0));
-    let [found, _] = stream.finish().block_on().unwrap();
+    let (found, _) = stream.finish().block_on().unwrap();
     assert_eq!(found.row(Datum::Margin, 1)[..8], found.row(Datum::Margin, 1)[72..], "the same images ten times");
     assert_eq!(found.later(0).images.len(), 10 * Values::exact(&of, &Wants::all()).unwrap().later(0).images.len());
 }

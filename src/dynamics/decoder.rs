@@ -258,13 +258,13 @@ mod tests {
     fn by_hand() {
         let step = Step {
             mean: vec![2.0],
-            scatter: DMatrix::from_element(1, 1, 7.5),
+            scatter: DMatrix::from_element(1, 1, 15.5),
             // Classes 0 and 1 at 1 and 3, two images each; class 2 has none.
             apart: DMatrix::from_row_slice(1, 3, &[-2.0, 2.0, 0.0]),
         };
         let training = Training { images: 4, counts: vec![2, 2, 0], steps: vec![step] };
         let fitted = &fit(&training, 0.5).unwrap()[0];
-        assert_eq!(fitted.weight.as_slice(), [-0.25, 0.25, 0.0]);
+        assert_eq!(fitted.weight.as_slice(), [-0.125, 0.125, 0.0]);
         assert_eq!(fitted.class_mean, [Some(vec![1.0]), Some(vec![3.0]), None]);
         assert_eq!((fitted.share[0], fitted.size()), (0.5, 9.0));
         assert!(fit(&Training { images: 0, ..training }, 0.5).is_err());

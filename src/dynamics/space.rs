@@ -98,6 +98,8 @@ struct Network {
     columns: View,
     panels: View,
     extent: View,
+    /// \[T\] See `dynamics_extent`.
+    varies: View,
     /// Sums of the extra rows \[T\]\[extras\]\[stride\].
     extras: [View; 2],
     /// \[T\]\[D\] Sums of y, made at the end.
@@ -158,6 +160,10 @@ pub struct SpaceStream<'g> {
     filled: usize,
     fitted: Option<Vec<Fitted>>,
     counts: Vec<u64>,
+    /// \[T\]\[D\] The shift of each network, once it is known to the host.
+    shifts: Vec<Vec<f32>>,
+    /// What was summed over pairs of extra rows after so many images, once it was read.
+    summed: Option<(usize, Vec<[f32; 2]>)>,
     /// Bytes that came back to the host.
     copied: u64,
     /// Seconds by kind of work, if they are asked for; each submission is then waited for.
@@ -261,8 +267,10 @@ impl<'g> SpaceStream<'g> {
         let of_blocks = tile(stride, PANEL_IMAGES, features);
         let r = of_blocks.r;
         let per_image = 4 * timesteps * stride.max(features.next_multiple_of(r));
-        let most = PANEL_IMAGES.min(gpu.target.max_binding as usize / per_image.max(1)).max(1);
-        let room = room(width, [training, images - training], most + width / 16);
+        // Rows are filled up to a multiple of 16, so that timesteps begin where bindings may.
+        let bound = (gpu.target.max_binding as usize).saturating_sub(4 * MARGIN) / per_image;
+        let most = (PANEL_IMAGES + width / 16).min(bound.saturating_sub(15)).max(1);
+        let room = room(width, [training, images - training], most);
         let rows = room.next_multiple_of(16);
 
         let area = format!("dynamics.{}", space.name);
@@ -270,7 +278,7 @@ impl<'g> SpaceStream<'g> {
         let batch = b.buffer("batch", 5, Role::Input);
         let labels = b.shared(&space.labels, width);
         let squares = networks * timesteps;
-        // |y|^2, 1, classes; a multiple of 16 so that timesteps begin where bindings may.
+        // |y|^2, 1, classes; a multiple of 16 for the same reason.
         let cout_of_extras = squares + 1 + classes;
         let extras = cout_of_extras.next_multiple_of(16);
         let panels_of = |count: usize| count.div_ceil(r);
@@ -291,6 +299,7 @@ impl<'g> SpaceStream<'g> {
                 panels: b.kept(&format!("panels {name}"), panels),
                 extent: b.kept(&format!("extent {name}"), 2 * timesteps * features),
                 extras: ["high", "low"].map(|part| b.kept(&format!("sums {name} {part}"), totals)),
+                varies: b.buffer(&format!("varies {name}"), timesteps, Role::Output),
                 sums: b.kept(&format!("sums of y {name}"), timesteps * features),
                 dots: b.buffer(&format!("dots {name}"), timesteps * squares, Role::Output),
                 kept: b.kept(&format!("kept {name}"), timesteps * wanted.rdm_images.len() * features),
@@ -484,9 +493,9 @@ impl<'g> SpaceStream<'g> {
             let params = block_params(chunk, features, stride, chunk.first[0]);
             b.launch("dynamics_half", &operands, &params, [features, features, chunk.blocks])?;
         }
-        let all_rows = b.buffer("1 and all classes", 1 + classes, Role::Input);
-        let training_sums = b.buffer("sums of training images", timesteps * (1 + classes) * features, Role::Output);
-        fold(&mut b, &all[0], all_rows, 1 + classes, training_sums)?;
+        let all_rows = b.buffer("all classes", classes, Role::Input);
+        let training_sums = b.buffer("sums of training images", timesteps * classes * features, Role::Output);
+        fold(&mut b, &all[0], all_rows, classes, training_sums)?;
         ranges.half = b.range(first);
 
         let first = b.next();
@@ -532,6 +541,9 @@ impl<'g> SpaceStream<'g> {
                 ("images", (images as f32).into()),
             ];
             b.launch("dynamics_dots", &operands, &params, [timesteps * squares, 1, 1])?;
+            let params = [("timesteps", timesteps.into()), ("features", features.into())];
+            let operands = [("extent", of.extent), ("varies", of.varies)];
+            b.launch("dynamics_extent", &operands, &params, [timesteps, 1, 1])?;
         }
         ranges.reduce = b.range(first);
         let first = b.next();
@@ -563,7 +575,7 @@ impl<'g> SpaceStream<'g> {
         }
         let word = |values: &[usize]| values.iter().map(|&value| value as u32).collect::<Vec<u32>>();
         let row = |class: usize| squares + 1 + class;
-        recording.write(gpu, all_rows, &word(&[vec![squares], (0..classes).map(row).collect()].concat()));
+        recording.write(gpu, all_rows, &word(&(0..classes).map(row).collect::<Vec<_>>()));
         recording.write(gpu, row_of_ones, &[squares as u32]);
         if shown > 0 {
             recording.write(gpu, shown_rows, &word(&wanted.shown_classes.iter().map(|&k| row(k)).collect::<Vec<_>>()));
@@ -600,6 +612,8 @@ impl<'g> SpaceStream<'g> {
             filled: 0,
             fitted: None,
             counts: Vec::new(),
+            shifts: Vec::new(),
+            summed: None,
             copied: 0,
             clock: None,
         })
@@ -706,18 +720,24 @@ impl<'g> SpaceStream<'g> {
         let begun = Instant::now();
         let gram: Vec<f32> = self.read(self.gram).await?;
         let sums: Vec<f32> = self.read(self.training_sums).await?;
-        let shift: Vec<f32> = self.read(self.networks[0].shift).await?;
+        for network in self.networks.clone() {
+            let shift = self.read(network.shift).await?;
+            self.shifts.push(shift);
+        }
+        let shift = self.shifts[0].clone();
         let counts = self.class_counts().await?;
         self.finite(gram.iter().chain(&sums))?;
         let half = features * (features + 1) / 2;
         let n = images.max(1) as f64;
         let step = |t: usize| {
-            let sum = |row: usize| &sums[(t * (1 + classes) + row) * features..][..features];
-            let mean: Vec<f64> = sum(0).iter().map(|&s| f64::from(s) / n).collect();
+            let sum = |d: usize, k: usize| f64::from(sums[(t * classes + k) * features + d]);
+            // Each image has a class, so the sum over all is that over classes.
+            let total = |d: usize| (0..classes).map(|k| sum(d, k)).sum::<f64>();
+            let mean: Vec<f64> = (0..features).map(|d| total(d) / n).collect();
             let mut scatter = symmetric(&gram[t * half..(t + 1) * half], features);
             let apart = nalgebra::DVector::from_column_slice(&mean);
             scatter.ger(-n, &apart, &apart, 1.0);
-            let class_sum = |d: usize, k: usize| f64::from(sum(1 + k)[d]) - counts[k] as f64 * mean[d];
+            let class_sum = |d: usize, k: usize| sum(d, k) - counts[k] as f64 * mean[d];
             let shift = &shift[t * features..(t + 1) * features];
             Step {
                 scatter,
@@ -775,10 +795,19 @@ impl<'g> SpaceStream<'g> {
         Ok(())
     }
 
+    /// The sums over pairs of extra rows, of all images so far.
+    async fn pairs(&mut self) -> Result<Vec<[f32; 2]>> {
+        if self.summed.as_ref().is_none_or(|(images, _)| *images != self.done) {
+            let pairs = self.read(self.pairs).await?;
+            self.summed = Some((self.done, pairs));
+        }
+        Ok(self.summed.as_ref().expect("just read").1.clone())
+    }
+
     /// \[K\] How many images of each class there were so far.
     async fn class_counts(&mut self) -> Result<Vec<u64>> {
         let second = self.squares + 1 + self.wanted.classes;
-        let pairs: Vec<[f32; 2]> = self.read(self.pairs).await?;
+        let pairs = self.pairs().await?;
         let count = |class: usize| total(pairs[self.squares * second + self.squares + 1 + class]).round() as u64;
         Ok((0..self.wanted.classes).map(count).collect())
     }
@@ -806,15 +835,14 @@ impl<'g> SpaceStream<'g> {
         self.submit(self.ranges.sums.clone(), "reduce").await?;
         self.submit(self.ranges.reduce.clone(), "reduce").await?;
         let lines: Vec<[f32; 2]> = self.read(self.lines).await?;
-        let pairs: Vec<[f32; 2]> = self.read(self.pairs).await?;
+        let pairs = self.pairs().await?;
         self.finite(lines.iter().chain(&pairs).flatten())?;
         let mut of_networks = Vec::new();
-        for network in self.networks.clone() {
+        for (network, shift) in self.networks.clone().into_iter().zip(self.shifts.clone()) {
             let sums: Vec<f32> = self.read(network.sums).await?;
-            let shift: Vec<f32> = self.read(network.shift).await?;
             let dots: Vec<f32> = self.read(network.dots).await?;
-            let extent: Vec<[f32; 2]> = self.read(network.extent).await?;
-            of_networks.push((sums, shift, dots, extent));
+            let varies: Vec<u32> = self.read(network.varies).await?;
+            of_networks.push((sums, shift, dots, varies));
         }
         let second = self.squares + 1 + self.wanted.classes;
         let pair = |a: usize, b: usize| total(pairs[a * second + b]);
@@ -833,9 +861,7 @@ impl<'g> SpaceStream<'g> {
             sums.iter().map(|&s| (f64::from(s) / n).powi(2)).sum()
         };
         let dot = |row: usize, (network, u): (usize, usize)| f64::from(of_networks[network].2[u * self.squares + row]);
-        let varies = |network: usize, t: usize| {
-            of_networks[network].3[t * features..(t + 1) * features].iter().any(|[least, largest]| least != largest)
-        };
+        let varies = |network: usize, t: usize| of_networks[network].3[t] & 1 != 0;
         // Of rows (a, t) and columns (b, u): |Mc|^2, q, tr Mc; exactly 0 where one does not vary.
         let of = |(a, t): (usize, usize), (b, u): (usize, usize)| -> [f64; 3] {
             if !varies(a, t) || !varies(b, u) {
@@ -876,9 +902,6 @@ impl<'g> SpaceStream<'g> {
             };
             Cross { squared: table(0), fourth: table(1) }
         };
-        let extent = &of_networks[0].3;
-        let moves =
-            |d: usize| extent[d][0] != extent[d][1] || steps.clone().any(|t| extent[t * features + d] != extent[d]);
         Ok(Moments {
             images: self.wanted.images,
             features,
@@ -886,7 +909,7 @@ impl<'g> SpaceStream<'g> {
             within: cross(0),
             untrained: (self.networks.len() > 1).then(|| (marginals(1), cross(1))),
             scatter: Vec::new(),
-            varies: (0..features).any(moves),
+            varies: of_networks[0].3.iter().any(|flags| *flags != 0),
         })
     }
 
@@ -895,7 +918,7 @@ impl<'g> SpaceStream<'g> {
         let Space { timesteps, features, .. } = self.space;
         self.submit(self.ranges.scatter.clone(), "reduce").await?;
         let scatter: Vec<f32> = self.read(self.scatter).await?;
-        let shift: Vec<f32> = self.read(self.networks[0].shift).await?;
+        let shift = self.shifts[0].clone();
         let counts = self.class_counts().await?;
         let shown = self.wanted.shown_classes.clone();
         let sums: Vec<f32> = if shown.is_empty() { Vec::new() } else { self.read(self.shown_sums).await? };

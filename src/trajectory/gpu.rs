@@ -1,7 +1,8 @@
 //! The statistics accumulated on the device: the kernels `shaders/trajectory_*.wgsl` as a program that runs once per batch.
 //! Sums and small tables stay on the device from batch to batch and are copied back once, at the end.
 
-use super::accumulator::{Accumulator, Tally, Untrained};
+use super::accumulator::{Accumulator, NO_STEP, Tally, Untrained};
+use super::definitions::Group;
 use super::feed::Feed;
 use super::goldens::{Agreement, Golden};
 use super::readout::Readout;
@@ -20,6 +21,9 @@ const LANES: usize = 64;
 pub(super) const NETWORKS: [&str; 2] = ["trained", "untrained"];
 /// Classes that a thread of `trajectory_cosine` serves.
 const CLASSES_PER_THREAD: usize = 4;
+/// Timesteps and classes for which `trajectory_compact` has room.
+const MOST_STEPS: usize = (1 << 13) - 1;
+const MOST_CLASSES: usize = (1 << 16) - 1;
 
 /// What a batch brings of one network.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +85,8 @@ impl Arrivals {
 #[derive(Clone, Copy, Debug)]
 struct Tables {
     records: View,
+    /// The records in one word each, made at the end, unless steps or classes have no room in it.
+    compact: Option<View>,
     counts: View,
     counts_init: Option<View>,
     values: [View; 2],
@@ -217,6 +223,7 @@ impl<'g> GpuStream<'g> {
         let cells = timesteps * classes * classes;
         let tables = Tables {
             records: kept("records", 4 * samples),
+            compact: (timesteps < MOST_STEPS && classes < MOST_CLASSES).then(|| kept("compact", samples)),
             counts: kept("counts", 4 * timesteps * classes),
             counts_init: with_untrained.then(|| kept("counts_init", 4 * timesteps * classes)),
             values,
@@ -271,6 +278,12 @@ impl<'g> GpuStream<'g> {
             ("pairs", tables.pair_counts),
         ];
         b.launch_once("trajectory_pair_sums", &operands, [timesteps * classes, 1], "trained")?;
+        if let Some(compact) = tables.compact {
+            // As many rows of threads as it takes to stay within an adapter's grid.
+            let rows = samples.div_ceil(LANES).div_ceil(gpu.target.max_grid as usize);
+            let operands = [("records", records), ("compact", compact)];
+            b.launch_once("trajectory_compact", &operands, [samples.div_ceil(rows), rows], "trained")?;
+        }
 
         let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
@@ -317,9 +330,10 @@ impl<'g> GpuStream<'g> {
 
     /// Bytes that [`GpuStream::accumulator`] copies back.
     pub fn copied_back_bytes(&self) -> u64 {
-        let Tables { records, counts, counts_init, values, values_init, picked, pair_sums, pair_counts } = self.tables;
+        let Tables { records, compact, counts, counts_init, values, values_init, picked, pair_sums, pair_counts } =
+            self.tables;
         let tallies = [Some(values), values_init, Some(picked)].into_iter().flatten().flatten();
-        let tables = [records, counts, pair_sums, pair_counts].into_iter().chain(counts_init);
+        let tables = [compact.unwrap_or(records), counts, pair_sums, pair_counts].into_iter().chain(counts_init);
         tables.chain(tallies).map(|view| view.bytes).sum()
     }
 
@@ -337,7 +351,10 @@ impl<'g> GpuStream<'g> {
         let (timesteps, classes) = (self.layout.timesteps, self.readout.classes());
         let mut accumulator = Accumulator::new(self.samples, timesteps, classes, self.layout.untrained);
         let of = &self.tables;
-        accumulator.records = read(of.records).await?;
+        accumulator.records = match of.compact {
+            Some(compact) => unpacked(&read(compact).await?),
+            None => read(of.records).await?,
+        };
         accumulator.counts = read(of.counts).await?;
         accumulator.values = tally(of.values).await?;
         if let (Some(counts), Some(values)) = (of.counts_init, of.values_init) {
@@ -370,6 +387,18 @@ impl Sink for GpuStream<'_> {
     fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
         Box::pin(self.run(portion.first, portion.images))
     }
+}
+
+/// The records \[4\]\[samples\] from those in one word each: see `shaders/trajectory_compact.wgsl`.
+fn unpacked(compact: &[u32]) -> Vec<u32> {
+    let group = |word: u32| word & 7;
+    let step = |word: u32| (word >> 3 & 0x1fff).checked_sub(1).unwrap_or(NO_STEP);
+    let correct_once = |word: u32| group(word) == Group::UnstableCorrect as u32;
+    let class = |word: u32| if word >> 16 == 0xffff { u32::MAX } else { word >> 16 };
+    let stable = |word: u32| if correct_once(word) { NO_STEP } else { step(word) };
+    let unstable = |word: u32| if correct_once(word) { step(word) } else { NO_STEP };
+    let fields: [&dyn Fn(u32) -> u32; 4] = [&group, &stable, &unstable, &class];
+    fields.iter().flat_map(|field| compact.iter().map(move |&word| field(word))).collect()
 }
 
 /// The tables that the kernels leave of a golden analysis, in batches of `width`.
