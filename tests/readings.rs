@@ -322,10 +322,10 @@ fn sinks_see_every_picture_once_and_agree() {
                 compare(&statistics.finish().block_on().expect("complete"), &expected, TOLERANCE_F32).expect("keys");
             assert!(agreement.offence.is_none(), "{what}: {agreement:?}");
 
-            let [dynamics, dynamics_init] = dynamics.finish().block_on().expect("complete");
+            let (dynamics, dynamics_init) = dynamics.finish().block_on().expect("complete");
             assert_same_values(&dynamics, &values::Values::exact(&trained, &wants).expect("directions"), &what);
             let expected = values::Values::exact(&untrained, &Wants::classes()).expect("directions");
-            assert_eq!(dynamics_init, expected, "{what}");
+            assert_eq!(dynamics_init, Some(expected), "{what}");
         }
     }
 }
