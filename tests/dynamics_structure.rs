@@ -100,7 +100,7 @@ fn made_up(seed: u64, size: [usize; 4]) -> Golden {
             thresholds: vec![1.0],
             image_threshold: 0,
             bins: 15,
-            rdm_images: (0..samples).filter(|i| i % 3 != 1).take(9).collect(),
+            rdm_images: (0..samples).filter(|i| i % 3 != 1).take(if samples == 310 { 210 } else { 9 }).collect(),
             shown_classes: (0..classes).filter(|k| k % 2 == 0).take(5).collect(),
             ridge: 0.5,
             level: 0.95,
@@ -145,6 +145,7 @@ fn the_device_gives_the_exact_results_in_all_sizes_and_repeats_to_the_bit() {
         [4, 130, 33, 7, 32],
         [5, 90, 8, 4, 100],
         [2, 4000, 6, 3, 64],
+        [2, 310, 7, 3, 64], // dissimilarities on the device
         [4, 90, 65, 7, 8],
     ]
     .into_iter()

@@ -6,7 +6,7 @@
 
 use super::Subject;
 use super::moments::Moments;
-use super::rdm::class_means;
+use super::rdm::{Vectors, class_means};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub struct Pca {
 }
 
 /// From moments, and the mean representations \[T\]\[shown\]\[D\] of the shown classes.
-pub fn of(moments: &Moments, class_means: &[Vec<Option<Vec<f64>>>]) -> Pca {
+pub fn of(moments: &Moments, class_means: &[Vectors]) -> Pca {
     let (means, features) = (&moments.trained.mean, moments.features);
     let (timesteps, images) = (means.len(), moments.images as f64);
     let grand = DVector::from_fn(features, |d, _| means.iter().map(|m| m[d]).sum::<f64>() / timesteps as f64);

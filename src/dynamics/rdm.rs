@@ -38,36 +38,48 @@ pub type Rdm = ByMetric<Vec<Condensed>>;
 /// Dissimilarities below this are rounding.
 const SMALLEST: f64 = 1e-12;
 
-/// Between vectors \[T\]\[n\]\[D\]; those of a class without images are none.
-pub fn of(vectors: &[Vec<Option<Vec<f64>>>]) -> Rdm {
-    let by = |prepare: fn(&[f64]) -> Option<Vec<f64>>, divisor: Option<f64>| {
-        parallel::each(vectors, |_, vectors| {
-            let prepared: Vec<_> = vectors.iter().map(|v| v.as_deref().and_then(prepare)).collect();
-            condensed(&prepared, divisor)
-        })
+/// Vectors \[n\]\[D\] of a timestep; those that do not exist, or have no dissimilarities to others, are none.
+pub type Vectors = Vec<Option<Vec<f64>>>;
+
+/// Between the vectors of each timestep.
+pub fn of(vectors: &[Vectors]) -> Rdm {
+    finished(
+        &prepared(vectors).map(|prepared| parallel::each(prepared, |_, vectors| squared_distances(vectors))),
+        vectors,
+    )
+}
+
+/// The vectors whose squared distances are the dissimilarities, but for a factor.
+pub(super) fn prepared(vectors: &[Vectors]) -> ByMetric<Vec<Vectors>> {
+    let by = |prepare: fn(&[f64]) -> Option<Vec<f64>>| {
+        vectors.iter().map(|step| step.iter().map(|v| v.as_deref().and_then(prepare)).collect()).collect()
     };
     ByMetric {
-        euclidean: by(|v| Some(v.to_vec()), None),
-        correlation: by(|v| centred(v).and_then(|v| unit(&v)), Some(2.0)),
-        cosine: by(unit, Some(2.0)),
+        euclidean: by(|v| Some(v.to_vec())),
+        correlation: by(|v| centred(v).and_then(|v| unit(&v))),
+        cosine: by(unit),
     }
 }
 
-/// Squared distances / divisor; without one, / D, whatever their size.
-fn condensed(vectors: &[Option<Vec<f64>>], divisor: Option<f64>) -> Condensed {
+/// Dissimilarities of `vectors` from squared distances of what [`prepared`] makes of them.
+pub(super) fn finished(squared: &ByMetric<Vec<Condensed>>, vectors: &[Vectors]) -> Rdm {
+    let features = vectors.iter().flatten().flatten().next().map_or(1, Vec::len) as f64;
+    let scaled = |steps: &Vec<Condensed>, scale: &dyn Fn(f64) -> f64| {
+        steps.iter().map(|step| step.iter().map(|d| d.map(scale)).collect()).collect()
+    };
+    let half = |squared: f64| if squared / 2.0 < SMALLEST { 0.0 } else { squared / 2.0 };
+    ByMetric {
+        euclidean: scaled(&squared.euclidean, &|squared| squared / features),
+        correlation: scaled(&squared.correlation, &half),
+        cosine: scaled(&squared.cosine, &half),
+    }
+}
+
+fn squared_distances(vectors: &[Option<Vec<f64>>]) -> Condensed {
     let mut all = Vec::with_capacity(vectors.len() * vectors.len().saturating_sub(1) / 2);
     for (i, a) in vectors.iter().enumerate() {
-        for b in &vectors[i + 1..] {
-            let pair = a.as_ref().zip(b.as_ref());
-            all.push(pair.map(|(a, b)| {
-                let squared: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-                match divisor {
-                    None => squared / a.len() as f64,
-                    Some(divisor) if squared / divisor >= SMALLEST => squared / divisor,
-                    Some(_) => 0.0,
-                }
-            }));
-        }
+        let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+        all.extend(vectors[i + 1..].iter().map(|b| a.as_ref().zip(b.as_ref()).map(|(a, b)| distance(a, b))));
     }
     all
 }
@@ -101,7 +113,7 @@ pub fn images(of_network: &Extraction, images: &[usize]) -> Rdm {
 }
 
 /// \[T\]\[classes\] Mean representations of the images of each label; none without images.
-pub fn class_means(of_network: &Extraction, classes: &[usize]) -> Vec<Vec<Option<Vec<f64>>>> {
+pub fn class_means(of_network: &Extraction, classes: &[usize]) -> Vec<Vectors> {
     let mean = |t: usize, class: usize| {
         let mut sum = vec![0.0; of_network.features];
         let mut count = 0;

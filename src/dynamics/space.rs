@@ -37,6 +37,8 @@ const PANEL_IMAGES: usize = 1024;
 const MARGIN: usize = 64;
 /// Most bytes of the blocks that one launch computes.
 const CHUNK: u64 = 64 << 20;
+/// Most images whose dissimilarities are computed on the host.
+const MOST_ON_THE_HOST: usize = 200;
 /// Most images whose dissimilarities are computed.
 pub const MOST_RDM_IMAGES: usize = 1000;
 
@@ -914,7 +916,7 @@ impl<'g> SpaceStream<'g> {
     }
 
     /// sum_t Mc_tt, and the mean representations \[T\]\[shown\]\[D\] of the shown classes, after [`SpaceStream::moments`].
-    async fn components(&mut self) -> Result<(Vec<f64>, Vec<Vec<Option<Vec<f64>>>>)> {
+    async fn components(&mut self) -> Result<(Vec<f64>, Vec<rdm::Vectors>)> {
         let Space { timesteps, features, .. } = self.space;
         self.submit(self.ranges.scatter.clone(), "reduce").await?;
         let scatter: Vec<f32> = self.read(self.scatter).await?;
@@ -976,7 +978,56 @@ impl<'g> SpaceStream<'g> {
         let kept: Vec<f32> = self.read(self.networks[network].kept).await?;
         let vector = |values: &[f32]| Some(values.iter().map(|&x| f64::from(x)).collect());
         let step = |values: &[f32]| values.chunks_exact(features).map(vector).collect();
-        Ok(rdm::of(&kept.chunks_exact(count * features).map(step).collect::<Vec<_>>()))
+        let vectors: Vec<rdm::Vectors> = kept.chunks_exact(count * features).map(step).collect();
+        if count <= MOST_ON_THE_HOST {
+            return Ok(rdm::of(&vectors));
+        }
+        let rdm::ByMetric { euclidean, correlation, cosine } = rdm::prepared(&vectors);
+        let squared = rdm::ByMetric {
+            euclidean: self.squared_distances(&euclidean, count).await?,
+            correlation: self.squared_distances(&correlation, count).await?,
+            cosine: self.squared_distances(&cosine, count).await?,
+        };
+        Ok(rdm::finished(&squared, &vectors))
+    }
+
+    /// Squared distances between the vectors of each timestep, on the device.
+    async fn squared_distances(&mut self, vectors: &[rdm::Vectors], count: usize) -> Result<Vec<rdm::Condensed>> {
+        let Space { timesteps, features, .. } = self.space;
+        let pairs = count * (count - 1) / 2;
+        let area = format!("dynamics.{} distances", self.space.name);
+        let mut program = Program::default();
+        let mut buffer = |name: &str, words: usize, role: Role| {
+            let (name, bytes) = (format!("{area}.{name}"), 4 * words as u64);
+            let spec = BufferSpec { name, bytes: align(bytes), role, area: area.clone(), timestep: None };
+            View { buffer: program.buffer(spec), offset: 0, bytes }
+        };
+        let x = buffer("vectors", timesteps * count * features, Role::Input);
+        let y = buffer("pairs", timesteps * pairs, Role::Output);
+        let params = [("count", count.into()), ("features", features.into())];
+        let (operands, grid) = ([("x", x), ("y", y)], [count.div_ceil(LANES), count, timesteps]);
+        let kernel = ("dynamics_distances", Settings::new());
+        let target = &self.gpu.target;
+        program.add(target, kernel, &operands, &params, grid, Site::of("dynamics_distances", &area))?;
+        let plan = Plan::new(&program, true);
+        plan.fits(&program, target)?;
+        let recording = Recording::new(self.gpu, &program, &plan, &mut Store::default()).await?;
+        let absent = vec![0.0; features];
+        let of = |vector: &Option<Vec<f64>>| vector.as_ref().unwrap_or(&absent).iter().map(|&x| x as f32).collect();
+        recording.write(self.gpu, x, &vectors.iter().flatten().flat_map::<Vec<f32>, _>(of).collect::<Vec<f32>>());
+        recording.run(self.gpu);
+        let found: Vec<f32> = recording.read(self.gpu, y).await?;
+        self.copied += y.bytes;
+        let step = |(vectors, found): (&Vec<Option<Vec<f64>>>, &[f32])| {
+            let mut found = found.iter();
+            let mut all = Vec::with_capacity(pairs);
+            for (i, a) in vectors.iter().enumerate() {
+                let pair = |(b, d): (&Option<Vec<f64>>, &f32)| (a.is_some() && b.is_some()).then_some(f64::from(*d));
+                all.extend(vectors[i + 1..].iter().zip(found.by_ref()).map(pair));
+            }
+            all
+        };
+        Ok(vectors.iter().zip(found.chunks_exact(pairs)).map(step).collect())
     }
 
     /// Ends the stream: everything.
