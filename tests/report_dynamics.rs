@@ -343,6 +343,10 @@ fn hostile_class_names_do_no_harm() {
         let names = hostile(k);
         let r = report(3, k, Meta { classes: names.clone(), name: Some(names[0].clone()), ..meta() });
         let page = check(&r);
+        // For eyes and browsers, too.
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report/hostile_{k}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("report.html"), &page).unwrap();
         assert!(!page.contains("<img src=x") && page.len() < 3_000_000, "{} bytes", page.len());
         for (name, text) in r.tables().unwrap() {
             let (head, rows) = read_csv(&text);

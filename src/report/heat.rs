@@ -100,19 +100,22 @@ impl Heat<'_> {
         let widest = |names: &[String]| names.iter().map(|s| text_width(s, 12.0)).fold(0.0, f64::max);
         let bar = 78.0;
         let longest = widest(&rows);
-        // Names are shown if their cells are high enough; without them there is more room.
-        let side = |left: f64| (WIDTH - left - bar) / m.max(n).max(1) as f64;
-        let named = side(longest + 34.0) >= NAMED;
+        // Names are shown if their cells are high enough; without them there is more room. Rows that are not the columns
+        // again may make the picture higher than wide.
+        let least = if n != m && n <= 60 { NAMED + 1.0 } else { 0.0 };
+        let size = |left: f64, count: usize| ((WIDTH - left - bar) / count.max(1) as f64).min(64.0);
+        let named = size(longest + 34.0, n).max(least) >= NAMED;
         let left = if named { longest + 34.0 } else { 34.0 };
-        let cell = side(left).min(64.0);
-        let turned = widest(&columns) > cell - 4.0;
-        let below = match (named, turned) {
+        let cell = (size(left, m), size(left, n).max(least));
+        let columns_named = cell.0 >= NAMED;
+        let turned = widest(&columns) > cell.0 - 4.0;
+        let below = match (columns_named, turned) {
             (false, _) => 8.0,
             (true, false) => 20.0,
             (true, true) => widest(&columns) + 12.0,
         };
         let top = 36.0;
-        let (width, height) = (cell * m as f64, cell * n as f64);
+        let (width, height) = (cell.0 * m as f64, cell.1 * n as f64);
         let mut svg = Svg::new(WIDTH, (top + height + below + 26.0).max(top + 170.0), &self.title);
         svg.label((8.0, 20.0), self.heading, Text::new(14.5, Anchor::Start).bold());
         if n * m <= CELLS {
@@ -120,20 +123,18 @@ impl Heat<'_> {
         } else {
             svg.image((left, top), (width, height), &self.picture());
         }
-        if named {
-            let font = (cell * 0.85).clamp(8.5, 12.0);
-            for (i, name) in rows.iter().enumerate() {
-                let y = top + cell * (i as f64 + 0.5) + font * 0.36;
-                svg.text((left - 6.0, y), name, Text::new(font, Anchor::End));
-            }
-            for (i, name) in columns.iter().enumerate() {
-                let x = left + cell * (i as f64 + 0.5);
-                if turned {
-                    let at = (x + font * 0.36, top + height + 7.0);
-                    svg.text(at, name, Text::new(font, Anchor::End).turned(-90.0));
-                } else {
-                    svg.text((x, top + height + 15.0), name, Text::new(font, Anchor::Middle));
-                }
+        let font = |cell: f64| (cell * 0.85).clamp(8.5, 12.0);
+        for (i, name) in rows.iter().enumerate().filter(|_| named) {
+            let (font, middle) = (font(cell.1), top + cell.1 * (i as f64 + 0.5));
+            svg.text((left - 6.0, middle + font * 0.36), name, Text::new(font, Anchor::End));
+        }
+        for (i, name) in columns.iter().enumerate().filter(|_| columns_named) {
+            let (font, middle) = (font(cell.0), left + cell.0 * (i as f64 + 0.5));
+            if turned {
+                let at = (middle + font * 0.36, top + height + 7.0);
+                svg.text(at, name, Text::new(font, Anchor::End).turned(-90.0));
+            } else {
+                svg.text((middle, top + height + 15.0), name, Text::new(font, Anchor::Middle));
             }
         }
         svg.label(
@@ -147,7 +148,7 @@ impl Heat<'_> {
     }
 
     /// One rectangle a cell.
-    fn cells(&self, svg: &mut Svg, (left, top): (f64, f64), cell: f64) {
+    fn cells(&self, svg: &mut Svg, (left, top): (f64, f64), (wide, high): (f64, f64)) {
         // All numbers have as many decimals, so that they can be compared.
         let texts = |decimals: usize| values(self.grid).map(move |v| number(v, decimals));
         let most = values(self.grid).map(f64::abs).fold(0.0, f64::max);
@@ -162,10 +163,10 @@ impl Heat<'_> {
         let font = 11.0;
         let names = |label: &str, names: &[String]| names.iter().map(|n| spoken(label, n)).collect::<Vec<_>>();
         let (rows, columns) = (names(self.row_label, self.rows), names(self.column_label, self.columns));
-        let fits = texts(decimals).all(|text| text_width(&text, font) <= cell - 3.0) && cell >= 18.0;
+        let fits = texts(decimals).all(|text| text_width(&text, font) <= wide - 3.0) && high >= 15.0;
         let defined = |i: usize, j: usize| self.grid[i][j].filter(|v| v.is_finite());
         let places = || (0..self.grid.len()).flat_map(|i| (0..self.columns.len()).map(move |j| (i, j)));
-        let place = format!("transform=\"translate({} {}) scale({})\"", px(left), px(top), px(cell));
+        let place = format!("transform=\"translate({} {}) scale({} {})\"", px(left), px(top), px(wide), px(high));
         svg.group(&format!("{place} shape-rendering=\"crispEdges\""), |svg| {
             for (i, j) in places() {
                 let (value, none) = (defined(i, j), self.diagonal.filter(|_| i == j));
@@ -179,7 +180,7 @@ impl Heat<'_> {
             }
         });
         for (i, j) in places().filter(|&(i, j)| defined(i, j).is_none() && !(i == j && self.diagonal.is_some())) {
-            cross_out(svg, (left + cell * j as f64, top + cell * i as f64), cell);
+            cross_out(svg, (left + wide * j as f64, top + high * i as f64), (wide, high));
         }
         if fits {
             // The numbers leave the pointer to the cells below them.
@@ -187,7 +188,7 @@ impl Heat<'_> {
             svg.group(&style, |svg| {
                 for (i, j) in places() {
                     let Some(v) = defined(i, j) else { continue };
-                    let at = (left + cell * (j as f64 + 0.5), top + cell * (i as f64 + 0.5) + 4.0);
+                    let at = (left + wide * (j as f64 + 0.5), top + high * (i as f64 + 0.5) + 4.0);
                     svg.plain(at, &number(v, decimals), self.scale.ink(v));
                 }
             });
@@ -238,7 +239,7 @@ impl Heat<'_> {
             |i: usize, j: usize| self.grid[i][j].is_none_or(|v| !v.is_finite()) && !(i == j && self.diagonal.is_some());
         if (0..self.grid.len()).any(|i| (0..self.grid[i].len()).any(|j| undefined(i, j))) {
             svg.rect((x, y + 112.0), (14.0, 14.0), PANEL, "none");
-            cross_out(svg, (x, y + 112.0), 14.0);
+            cross_out(svg, (x, y + 112.0), (14.0, 14.0));
             let small = Text::new(11.0, Anchor::Start).color(GREY);
             svg.text((x + 17.0, y + 123.0), "undef.", small);
         }
@@ -266,8 +267,8 @@ fn spoken(label: &str, name: &str) -> String {
 }
 
 /// The line through a cell without a value.
-fn cross_out(svg: &mut Svg, (x, y): (f64, f64), cell: f64) {
-    svg.line((x, y), (x + cell, y + cell), GREY, 1.0, None);
+fn cross_out(svg: &mut Svg, (x, y): (f64, f64), (wide, high): (f64, f64)) {
+    svg.line((x, y), (x + wide, y + high), GREY, 1.0, None);
 }
 
 /// Pixels (red, green, blue; row by row) as a PNG in a data URI.

@@ -390,8 +390,8 @@ pub(super) struct Plane {
     pub paths: Vec<(String, Points)>,
 }
 
-/// Most paths that are named where they end.
-const NAMED: usize = 16;
+/// Most paths that can be told apart, each named where it ends.
+pub(super) const PATHS: usize = 20;
 
 impl Plane {
     /// The document.
@@ -443,7 +443,7 @@ impl Plane {
             let (x, y) = axes.centre();
             svg.text((x, y), "undefined", Text::new(14.0, Anchor::Middle).color(GREY));
         }
-        if labels.len() <= NAMED {
+        if labels.len() <= PATHS {
             let halo =
                 format!("paint-order=\"stroke\" stroke=\"{PAPER}\" stroke-width=\"3\" stroke-linejoin=\"round\"");
             // From top to bottom, each moved down until it covers none of those before.

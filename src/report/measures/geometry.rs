@@ -6,7 +6,7 @@ use crate::report::claims::{fixed, percent, significant};
 use crate::report::dynamics::{Grid, Metrics, Path, Similarities, square};
 use crate::report::figures::{Chapter, Figure, Pane, Table};
 use crate::report::heat::{Heat, Scale};
-use crate::report::plots::{Bars, Plane, Plot, Series, Span, WIDTH};
+use crate::report::plots::{Bars, PATHS, Plane, Plot, Points, Series, Span, WIDTH};
 use crate::report::svg::{BLUE, Marker, short};
 
 /// How far, how straight and how fast the groups move.
@@ -236,6 +236,26 @@ pub(super) fn pca(context: &Context) -> Option<Figure> {
         let points: Vec<_> = steps.iter().map(point).collect();
         points.iter().any(Option::is_some).then_some((name, points))
     });
+    let mut paths: Vec<(String, Points)> = paths.collect();
+    let classes = paths.len();
+    if classes > PATHS {
+        // Those that move farthest in the plane, in the order of classes.
+        let ends = |points: &Points| {
+            let mut defined = points.iter().flatten();
+            let first = defined.next().copied().unwrap_or_default();
+            let last = defined.next_back().copied().unwrap_or(first);
+            (last.0 - first.0).hypot(last.1 - first.1)
+        };
+        let mut order: Vec<usize> = (0..classes).collect();
+        order.sort_by(|&a, &b| ends(&paths[b].1).total_cmp(&ends(&paths[a].1)).then(a.cmp(&b)));
+        order.truncate(PATHS);
+        order.sort_unstable();
+        paths = order.into_iter().map(|i| paths[i].clone()).collect();
+    }
+    let chosen = match classes > PATHS {
+        true => format!(" Of {classes} classes the {PATHS} that move farthest in this plane are drawn."),
+        false => String::new(),
+    };
     let axis = |i: usize| {
         let share = p.explained.get(i).copied().flatten();
         format!("component {} ({} of the variance)", i + 1, percent(share))
@@ -245,7 +265,7 @@ pub(super) fn pca(context: &Context) -> Option<Figure> {
         heading: "Class means".into(),
         x_label: axis(0),
         y_label: axis(1),
-        paths: paths.collect(),
+        paths,
     };
     let drawn = plane.draw(WIDTH + 100.0);
     let bars = p.explained.iter().enumerate().map(|(i, share)| {
@@ -264,7 +284,7 @@ pub(super) fn pca(context: &Context) -> Option<Figure> {
     let caption = format!(
         "The mean representation of the images of each class, projected on the two directions in which all representations of all \
          timesteps vary most. A ring is t = 0, a disc the last timestep. Lines that fan out are classes that recurrence pulls \
-         apart. The plane holds {} of the variance; what happens in other directions is not seen here.",
+         apart. The plane holds {} of the variance; what happens in other directions is not seen here.{chosen}",
         percent(Some(two))
     );
     let drawings = vec![("", drawn), ("variance", scree.draw())];
