@@ -57,7 +57,6 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         (None, Some(count)) => Pictures::First(count),
         (None, None) => Pictures::All,
     };
-    let command: Vec<String> = std::env::args().collect();
     let gpu = adapter.open(false).await?;
     let asked = Extract {
         selection: Selection {
@@ -72,7 +71,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         timesteps: arguments.timesteps.as_deref(),
         pictures: &pictures,
         half: arguments.half,
-        command: &command.join(" "),
+        command: &super::command_line(),
     };
     let extracted = extract(&gpu, &asked).await?;
     extracted.arrays.iter().for_each(|array| println!("{array}"));

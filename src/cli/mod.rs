@@ -41,7 +41,7 @@ enum Command {
     Extract(extract::Arguments),
     /// Make a run of a network trained elsewhere: a state dict of PyTorch or safetensors.
     Import(import::Arguments),
-    /// Write a run's weights for PyTorch or as safetensors.
+    /// Write a run's weights for PyTorch or as safetensors, or its activity in the published layout.
     Export(export::Arguments),
     /// Train a small network on the built-in stimuli and write its report: everything once, in minutes.
     Demo(demo::Arguments),
@@ -76,7 +76,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
         Command::Extract(a) => extract::run(&a, &adapter).await,
         Command::Import(a) => import::run(&a),
-        Command::Export(a) => export::run(&a),
+        Command::Export(a) => export::run(&a, &adapter).await,
         Command::Demo(a) => demo::run(&a, &adapter).await,
         Command::Data(a) => data::run(&a),
         Command::Devices(a) => devices::run(&a, &adapter).await,
