@@ -197,14 +197,21 @@ impl Heat<'_> {
 
     /// One pixel a cell, or a block of cells, as a data URI.
     fn picture(&self) -> String {
+        let (pixels, wide, high) = self.pixels();
+        png_uri(&pixels, wide, high)
+    }
+
+    /// Its pixels (red, green, blue; row by row), width and height. Rows and columns have blocks of their own, so that few
+    /// timesteps are never mixed because classes are many.
+    fn pixels(&self) -> (Vec<u8>, usize, usize) {
         let (n, m) = (self.grid.len(), self.columns.len());
-        let block = n.max(m).div_ceil(PIXELS);
-        let (high, wide) = (n.div_ceil(block), m.div_ceil(block));
+        let [rows, columns] = [n, m].map(|cells| cells.div_ceil(PIXELS).max(1));
+        let (high, wide) = (n.div_ceil(rows), m.div_ceil(columns));
         let mut pixels = Vec::with_capacity(high * wide * 3);
         for i in 0..high {
             for j in 0..wide {
-                let rows = &self.grid[i * block..n.min((i + 1) * block)];
-                let cells = rows.iter().flat_map(|row| row[j * block..m.min((j + 1) * block)].iter().flatten());
+                let block = &self.grid[i * rows..n.min((i + 1) * rows)];
+                let cells = block.iter().flat_map(|row| row[j * columns..m.min((j + 1) * columns)].iter().flatten());
                 let (sum, count) =
                     cells.filter(|v| v.is_finite()).fold((0.0, 0u32), |(sum, count), v| (sum + v, count + 1));
                 // 64 shades: more cannot be told apart, and fewer compress better.
@@ -217,7 +224,7 @@ impl Heat<'_> {
                 pixels.extend([channel(1), channel(3), channel(5)]);
             }
         }
-        png_uri(&pixels, wide, high)
+        (pixels, wide, high)
     }
 
     /// How many cells a side one pixel stands for, if more than one.
@@ -329,6 +336,10 @@ mod tests {
             diagonal: None,
         };
         assert!(heat.picture().len() < 4000, "a chessboard of {PIXELS} fields a side compresses well");
+        let columns = names[..3].to_vec();
+        let grid: Grid = grid.iter().map(|row| row[..3].to_vec()).collect();
+        let (pixels, wide, high) = Heat { columns: &columns, grid: &grid, ..heat }.pixels();
+        assert_eq!((wide, high, pixels.len()), (3, PIXELS, 3 * 3 * PIXELS), "few columns stay apart");
         assert_eq!((Heat::block(16), Heat::block(150), Heat::block(151)), (1, 1, 2));
     }
 }

@@ -459,6 +459,10 @@ impl Plane {
                         baseline = hit.2 + 13.5;
                     }
                     taken.push((left, right, baseline));
+                    // Where there is no room left, hover texts have the name.
+                    if baseline > axes.bottom() - 3.0 {
+                        continue;
+                    }
                     svg.text((left, baseline), &name, Text::new(12.0, Anchor::Start));
                 }
             });

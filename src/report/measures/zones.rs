@@ -47,9 +47,8 @@ pub(super) fn transitions(context: &Context) -> Option<Figure> {
     let sorted = if ordered { " Classes stand in the order of the tree of readout vectors." } else { "" };
     let caption = format!(
         "How often images switch from the zone of one class (row) to that of another (column) from one timestep to the next; \
-         there are {switches} switches in all. Steps at which an image stays where it is are left out.{most}{sorted} Bright \
-         cells away from the diagonal\u{2019}s mirror image show a direction: images leave one zone for the other and do not come \
-         back.{}",
+         there are {switches} switches in all. Steps at which an image stays where it is are left out.{most}{sorted} A cell that is much brighter \
+         than its mirror image across the diagonal shows a direction: images leave one zone for the other and do not come back.{}",
         block_note(k)
     );
     let drawings = vec![("", heat.draw())];
@@ -64,6 +63,14 @@ pub(super) fn block_note(cells: usize) -> String {
     match Heat::block(cells) {
         1 => String::new(),
         b => format!(" Each pixel is the mean of {b} \u{d7} {b} cells, as there are {cells} rows."),
+    }
+}
+
+/// Says that pixels stand for several rows, where they do.
+fn row_note(rows: usize) -> String {
+    match Heat::block(rows) {
+        1 => String::new(),
+        b => format!(" Each line of pixels is the mean of {b} classes."),
     }
 }
 
@@ -88,7 +95,8 @@ pub(super) fn occupancy(context: &Context) -> Option<Figure> {
     let caption = format!(
         "How many images are in the zone of each class at each timestep. A row that grows brighter to the right is a class \
          that the network moves towards; with a balanced set of images and a perfect network all rows would be alike. At \
-         the last timestep {empty} of {k} zones hold no image."
+         the last timestep {empty} of {k} zones hold no image.{}",
+        row_note(k)
     );
     Some(
         Figure::new("occupancy", Chapter::Zones, "Occupancy of zones", caption, vec![("", heat.draw())])
