@@ -89,7 +89,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
         cosine = product * readout[inverse_norm + zones.x];
     }
-    margins[at] = select(UNDEFINED, nearest.x, known);
+    // A norm that is not finite, or too long, shows in the margin of the class.
+    margins[at] = select(-UNDEFINED, select(UNDEFINED, nearest.x, known), norm < UNDEFINED);
     margins[table + at] = select(UNDEFINED, nearest.y, known);
     margins[2u * table + at] = select(UNDEFINED, cosine, known);
 }

@@ -3,8 +3,11 @@
 
 use super::ceilings::Ceilings;
 use crate::dynamics::decoder::Generalisation;
+use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::sets::Sets;
 use crate::dynamics::space::{self, Space, SpaceStream, Wanted};
-use crate::dynamics::{Parameters, Structure, Subject, cka};
+use crate::dynamics::values::Datum;
+use crate::dynamics::{Parameters, Structure, Subject, Wants, cka, entropy, margin};
 use crate::gpu::{Gpu, Store, driver};
 use crate::reference::random::{normal, uniform};
 use crate::trajectory::feed::Feed;
@@ -98,6 +101,10 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
         labels: "trajectory.labels".into(),
     };
     let wanted = Wanted { images, training, classes, rdm_images: Vec::new(), shown_classes: Vec::new(), ridge: 1.0 };
+    let weights = Weights { classes, features, weight: published.readout().weight().to_vec(), bias: None };
+    let wants = Wants { data: vec![Datum::Margin, Datum::Entropy], later: false };
+    let trained_only = Layout { untrained: false, ..layout };
+    let mut values = ValuesStream::new(gpu, weights, images, trained_only, &wants, &mut store).await?;
     let mut stream = SpaceStream::new(gpu, space, wanted, &mut store).await?.with_clock();
     let numbers = |seed: u64, count: usize| uniform(seed, count, 0.0, 1.0);
     let (r, r0) = (numbers(2, timesteps * features * width), numbers(3, timesteps * features * width));
@@ -109,7 +116,7 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
     gpu.wait().await?;
 
     let begun = Instant::now();
-    let (mut first, mut published_seconds) = (0, 0.0);
+    let (mut first, mut published_seconds, mut values_seconds) = (0, 0.0, 0.0);
     for (half, count) in halves.into_iter().enumerate() {
         let end = first + count;
         while first < end {
@@ -118,7 +125,10 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
             published.run(first, now).await?;
             gpu.wait().await?;
             published_seconds += begun.elapsed().as_secs_f64();
-            // Margins and entropy of the same batch come here.
+            let begun = Instant::now();
+            values.run(first, now).await?;
+            gpu.wait().await?;
+            values_seconds += begun.elapsed().as_secs_f64();
             stream.run(first, now).await?;
             first += now;
         }
@@ -129,6 +139,12 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
     let ended = Instant::now();
     published.accumulator().await?;
     published_seconds += ended.elapsed().as_secs_f64();
+    let (copied_of_values, ended) = (values.copied_back_bytes(), Instant::now());
+    let (found, _) = values.finish().await?;
+    let sets = Sets::new(&found);
+    margin::margin(&found, &sets);
+    entropy::entropy(&found);
+    values_seconds += ended.elapsed().as_secs_f64();
     stream.decoder().await?;
     cka::of(&stream.moments().await?);
     let seconds = begun.elapsed().as_secs_f64();
@@ -147,13 +163,14 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
     let tests = halves[1] as f64;
     let rows = vec![
         part("published statistics", published_seconds, 2.0 * n * t * d * (k + 8.0), 2.0 * (pass + 4.0 * n * t * k)),
+        part("margins and entropy", values_seconds, 2.0 * n * t * d * (k + 2.0), pass + 4.0 * n * t * k),
         part("shift and pack", clock("pack"), 4.0 * n * t * d, 8.0 * pass),
         part("moments within the network", clock("within"), n * d * d * t * (t + 1.0) + 2.0 * n * t * d * k, pass),
         part("moments with the untrained network", clock("across"), 2.0 * n * d * d * (t * t + t), 2.0 * pass),
         part("decoders", clock("decoders"), 4.0 * tests * t * t * k * d, 4.0 * tests * t * d),
         part("reduction to CKA", clock("reduce"), 4.0 * d * d * 1.65 * t * t, 8.0 * d * d * (1.5 * t * (t + 1.0))),
     ];
-    let copied_back_bytes = stream.copied_back_bytes() + published.copied_back_bytes();
+    let copied_back_bytes = stream.copied_back_bytes() + published.copied_back_bytes() + copied_of_values;
     Ok(Figures { seconds, copied_back_bytes, rows, adapter: gpu.info.name.clone(), driver: driver(&gpu.info) })
 }
 

@@ -24,6 +24,8 @@ use std::collections::VecDeque;
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
+/// Classes that a byte tells apart, beside none.
+const MOST_IN_A_BYTE: usize = 255;
 /// Views of buffers start at multiples of so many words.
 const WORDS: usize = ALIGNMENT as usize / 4;
 /// Readout vectors whose difference is shorter than so small a part of both together count as nearly identical: the products
@@ -100,6 +102,8 @@ struct Network {
     representations: View,
     /// \[T + 1\]\[N\] Classes, then labels.
     classes: View,
+    /// The same in a byte each, made at the end, where a byte has room for all classes.
+    compact: Option<View>,
     /// \[2\]\[T\]\[N\] Entropy, confidence.
     certain: View,
     /// \[4\]\[T\]\[N\] Norm, step, to_final, turning; if wanted.
@@ -133,6 +137,8 @@ pub struct ValuesStream<'g> {
     labels: View,
     /// The network and, if it is streamed, the same before training.
     networks: Vec<Network>,
+    /// Launches that each batch takes: the first.
+    each_batch: usize,
     arriving: VecDeque<Arriving>,
     /// \[T\] What has arrived: products, which become cosines in the end.
     later: Vec<Later>,
@@ -189,6 +195,8 @@ impl<'g> ValuesStream<'g> {
                 logits: make("trajectory.logits", timesteps * logits_step, kept),
                 representations: make("trajectory.representations", timesteps * features_step, kept),
                 classes: make("dynamics.classes", values + samples, kept),
+                compact: (classes <= MOST_IN_A_BYTE)
+                    .then(|| make("dynamics.compact", (values + samples).div_ceil(4), kept)),
                 certain: make("dynamics.certain", 2 * values, kept),
                 path: path.then(|| make("dynamics.path", 4 * values, kept)),
                 margins: margins.then(|| make("dynamics.margins", 3 * values, kept)),
@@ -255,6 +263,16 @@ impl<'g> ValuesStream<'g> {
             ];
             launch(p, "dynamics_margin", &operands, name)?;
         }
+        let each_batch = p.launches.len();
+        for (of, name) in networks.iter().zip(["trained", "untrained"]) {
+            let Some(compact) = of.compact else { continue };
+            let words = (values + samples).div_ceil(4);
+            let rows = words.div_ceil(LANES * gpu.target.max_grid as usize);
+            let grid = [words.div_ceil(LANES * rows), rows, 1];
+            let site = Site { label: &format!("dynamics_compact {name}"), ..Site::of("dynamics_compact", "dynamics") };
+            let operands = [("classes", of.classes), ("compact", compact)];
+            p.launch(&Kernel::new("dynamics_compact", &Settings::new())?, &operands, &params, grid, site);
+        }
 
         let read = networks[0].products.filter(|_| wants.later).map(|view| view.bytes);
         let readings = read.into_iter().flat_map(|bytes| [bytes, networks[0].class_at.bytes]);
@@ -267,7 +285,20 @@ impl<'g> ValuesStream<'g> {
         }
         recording.write(gpu, readout, &weights.table());
         let (first, arriving, later) = (0, VecDeque::new(), vec![Later::default(); timesteps]);
-        Ok(ValuesStream { gpu, recording, weights, samples, layout, first, batch, labels, networks, arriving, later })
+        Ok(ValuesStream {
+            gpu,
+            recording,
+            weights,
+            samples,
+            layout,
+            first,
+            batch,
+            labels,
+            networks,
+            each_batch,
+            arriving,
+            later,
+        })
     }
 
     /// Takes a batch whose arrays lie on the host, without gaps.
@@ -297,7 +328,7 @@ impl<'g> ValuesStream<'g> {
     pub async fn run(&mut self, first: usize, images: usize) -> Result<()> {
         assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
         self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
-        self.recording.run(self.gpu);
+        self.recording.run_range(self.gpu, 0..self.each_batch);
         self.first = first + images;
         let of = &self.networks[0];
         let Some(products) = of.products.filter(|_| of.wants.later) else { return Ok(()) };
@@ -328,6 +359,13 @@ impl<'g> ValuesStream<'g> {
         Ok(())
     }
 
+    /// Bytes that [`ValuesStream::finish`] copies back, but for products, which come while batches pass.
+    pub fn copied_back_bytes(&self) -> u64 {
+        let numbers = |of: &Network| of.wants.data.iter().map(|datum| datum.rows(self.layout.timesteps)).sum::<usize>();
+        let of = |of: &Network| of.compact.unwrap_or(of.classes).bytes + 4 * (numbers(of) * self.samples) as u64;
+        self.networks.iter().map(of).sum()
+    }
+
     /// The values of the network and, if it was streamed, of the untrained one, once all samples have passed.
     ///
     /// # Errors
@@ -338,6 +376,7 @@ impl<'g> ValuesStream<'g> {
             return Err(Error::Data(format!("dynamics: expected {expected} samples, found {found}")));
         }
         self.take_arrived(0).await?;
+        self.recording.run_from(self.gpu, self.each_batch, 1);
         let mut trained = self.values(&self.networks[0], "trained").await?;
         let untrained = match self.networks.get(1) {
             Some(network) => Some(self.values(network, "untrained").await?),
@@ -368,7 +407,10 @@ impl<'g> ValuesStream<'g> {
 
     async fn values(&self, of: &Network, name: &str) -> Result<Values> {
         let (timesteps, samples) = (self.layout.timesteps, self.samples);
-        let mut class: Vec<u32> = self.recording.read(self.gpu, of.classes).await?;
+        let mut class: Vec<u32> = match of.compact {
+            Some(compact) => unpacked(&self.recording.read::<u32>(self.gpu, compact).await?, (timesteps + 1) * samples),
+            None => self.recording.read(self.gpu, of.classes).await?,
+        };
         let labels: Vec<usize> = class.split_off(timesteps * samples).into_iter().map(|label| label as usize).collect();
         let classes = self.weights.classes;
         let refuse = |what: String| Error::Data(format!("dynamics of the {name} network: {what}"));
@@ -384,12 +426,11 @@ impl<'g> ValuesStream<'g> {
             )))
         };
         broken("logits", (0..class.len()).filter(|&at| class[at] as usize >= classes).collect())?;
-        if of.path.is_some() {
+        // Margins show it too: see `dynamics_margin`.
+        if of.path.is_some() && !of.wants.data.contains(&Datum::Margin) {
             let norms = self.norms(of).await?;
-            broken(
-                "representations",
-                (0..norms.len()).filter(|&at| norms[at].is_nan() || norms[at] >= UNDEFINED).collect(),
-            )?;
+            let finite = |norm: f32| norm < UNDEFINED; // false of NaN
+            broken("representations", (0..norms.len()).filter(|&at| !finite(norms[at])).collect())?;
         }
         let tables = Default::default();
         let mut values = Values { timesteps, samples, classes, labels, class, tables, later: Vec::new() };
@@ -414,6 +455,10 @@ impl<'g> ValuesStream<'g> {
             let skipped = first % WORDS;
             let view = view.expect("wanted").part(first - skipped, Some(skipped + rows * samples));
             let numbers: Vec<f32> = self.recording.read(self.gpu, view).await?;
+            if datum == Datum::Margin {
+                let numbers = &numbers[skipped..];
+                broken("representations", (0..numbers.len()).filter(|&at| numbers[at] == -UNDEFINED).collect())?;
+            }
             let exact = |x: f32| match (x, datum) {
                 (UNDEFINED, _) => f64::NAN,
                 (x, Datum::Turning) => 2.0 * f64::from(x).atan().to_degrees(),
@@ -423,6 +468,12 @@ impl<'g> ValuesStream<'g> {
         }
         Ok(values)
     }
+}
+
+/// The first numbers of bytes in words, 255 as all ones: see `shaders/dynamics_compact.wgsl`.
+fn unpacked(words: &[u32], count: usize) -> Vec<u32> {
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes()).take(count);
+    bytes.map(|byte| if byte == 255 { u32::MAX } else { u32::from(byte) }).collect()
 }
 
 /// The values of stored networks, in batches of `width`.

@@ -42,6 +42,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "conv_transpose2d",
     "dynamics_add",
     "dynamics_clear",
+    "dynamics_compact",
     "dynamics_distances",
     "dynamics_dots",
     "dynamics_extent",

@@ -328,6 +328,11 @@ impl<'g> GpuStream<'g> {
         Ok(())
     }
 
+    /// The analysed network's readout.
+    pub fn readout(&self) -> &Readout {
+        &self.readout
+    }
+
     /// Bytes that [`GpuStream::accumulator`] copies back.
     pub fn copied_back_bytes(&self) -> u64 {
         let Tables { records, compact, counts, counts_init, values, values_init, picked, pair_sums, pair_counts } =
