@@ -60,7 +60,7 @@ fi
 
 tint=${TINT_MODULES:-$root/node_modules}
 if command -v node >/dev/null && [ -d "$tint/webgpu" ]; then
-  "$recurve" shaders --standard --dump "$work/wgsl" >/dev/null
+  "$recurve" shaders --dump "$work/wgsl" >/dev/null
   if NODE_PATH="$tint" node "$root/scripts/tint_check.mjs" "$work/wgsl" >"$work/log" 2>/dev/null; then
     echo "ok   Tint: $(tail -n 1 "$work/log")"
     passed=$((passed + 1))

@@ -11,8 +11,6 @@
 //   K       kernel size
 //   STRIDE  stride
 //   R       output channels of a lane
-//   B       channels that are started and stored per turn of a loop
-//   TURNS   such turns: R / B
 //   NV      rows of y of a lane
 //   ROWS    rows of x that a lane holds at a time
 //   STEP    how far apart rows of x for neighbouring rows of y are among those: STRIDE, or K if that is less
@@ -21,7 +19,7 @@
 //   WV      packed weights that are loaded as one vector
 //   LOADS   loads of a lane that bring the weights of one turn
 //   LONG    flag: more input channels than one loop may take
-// Loops: long(cin), K, R / B, CT * K * K * R / L.
+// Loops: long(cin), K, R, CT * K * K * R / L.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
 }
@@ -82,7 +80,7 @@ fn main(
     let half = ci / CT % 2u * CT * K * TAPS;
     if (ci % CT == 0u) {
       let count = min(CT, p.cin - ci) * K * TAPS;
-      for (var e = lane; e < count; e += L) { tile[half + e] = as_weights(w[weights + ci * K * TAPS + e]); }
+      for (var e = lane; e < count; e += L) { tile[half + e] = w[weights + ci * K * TAPS + e]; }
       workgroupBarrier();
     }
 //#endif
@@ -92,7 +90,7 @@ fn main(
       let column = ci * p.in_h * pitch + xi * p.n;
 //#for j in 0..ROWS
       let ok$j = exists && has[$j];
-      let v$j = select(Images(0.0), as_images(x[select(0u, column + row[$j], ok$j)]), ok$j);
+      let v$j = select(Images(0.0), x[select(0u, column + row[$j], ok$j)], ok$j);
 //#end
 //#if SHARED
       let first = half + (ci % CT * K + kx) * TAPS;
@@ -101,7 +99,7 @@ fn main(
 //#endif
 //#if SUBGROUP
       var a: array<Weights, LOADS>;
-      for (var i = 0u; i < LOADS; i++) { a[i] = as_weights(w[first / WV + sub + i * S]); }
+      for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
 //#endif
 //#for r in 0..R
 //#for k in 0..K
@@ -112,7 +110,7 @@ fn main(
 //#if SHARED
         let f = Images(tile[first + $($k * R + $r)]);
 //#else
-        let f = Images(as_weights(w[first + $($k * R + $r)]));
+        let f = Images(w[first + $($k * R + $r)]);
 //#endif
 //#endif
 //#for j in 0..NV

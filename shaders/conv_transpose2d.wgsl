@@ -11,14 +11,12 @@
 //   K       kernel size
 //   STRIDE  stride
 //   R       output channels of a lane
-//   B       channels that are started and stored per turn of a loop
-//   TURNS   such turns: R / B
 //   NV      rows of x of a lane
 //   S       subgroup size (SUBGROUP, as are the next two)
 //   WV      packed weights that are loaded as one vector
 //   LOADS   loads of a lane that bring the weights of one tap
 //   LONG    flag: more input channels than one loop may take
-// Loops: long(cin), K, R / B.
+// Loops: long(cin), K, R.
 struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 //#include tile_bindings
@@ -68,20 +66,20 @@ fn main(
         {
           let yi = y0 + $ju + shift;
           let ok = inside && xi < p.in_w && yi < p.in_h;
-          v[$j] = select(Images(0.0), as_images(x[select(0u, in_plane + yi * pitch + column, ok)]), ok);
+          v[$j] = select(Images(0.0), x[select(0u, in_plane + yi * pitch + column, ok)], ok);
         }
 //#end
         let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;
 //#if SUBGROUP
         var a: array<Weights, LOADS>;
-        for (var i = 0u; i < LOADS; i++) { a[i] = as_weights(w[first / WV + sub + i * S]); }
+        for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
 //#endif
 //#for r in 0..R
         {
 //#if SUBGROUP
           let f = Images(subgroupBroadcast(weight_of(a[$($r / (S * WV))], $($r % WV)), $($r / WV % S)u));
 //#else
-          let f = Images(as_weights(w[first + $r]));
+          let f = Images(w[first + $r]);
 //#endif
 //#for j in 0..NV
           acc[$($r * NV + $j)] = fma(f, v[$j], acc[$($r * NV + $j)]);

@@ -5,11 +5,11 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> stats: array<StoredImages>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<StoredImages>;
+@group(0) @binding(5) var<storage, read_write> y: array<Images>;
 //#include positive
 //#include rows
 //#include fold
@@ -19,8 +19,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
-  let mean = as_images(stats[group.z * p.n + at.image]);
-  let rstd = as_images(stats[(p.groups + group.z) * p.n + at.image]);
+  let mean = stats[group.z * p.n + at.image];
+  let rstd = stats[(p.groups + group.z) * p.n + at.image];
   let end = min((group.y + 1u) * p.chunk, p.rows);
   for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
     let e = group.z * p.rows + row;
@@ -29,11 +29,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    let value = fma((as_images(x[e * p.n + at.image]) - mean) * rstd, Images(gamma[a]), Images(beta[a]));
+    let value = fma((x[e * p.n + at.image] - mean) * rstd, Images(gamma[a]), Images(beta[a]));
 //#if RELU
-    y[e * p.n + at.image] = as_stored(select(Images(0.0), value, positive(value)));
+    y[e * p.n + at.image] = select(Images(0.0), value, positive(value));
 //#else
-    y[e * p.n + at.image] = as_stored(value);
+    y[e * p.n + at.image] = value;
 //#endif
   }
 }

@@ -7,11 +7,11 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> stats: array<StoredImages>;
-@group(0) @binding(3) var<storage, read> dy: array<StoredImages>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
+@group(0) @binding(3) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(4) var<storage, read> y: array<StoredImages>;
+@group(0) @binding(4) var<storage, read> y: array<Images>;
 //#endif
 @group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
@@ -30,13 +30,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     for (var first = 0u; first < p.n; first += BLOCK) {
     for (var image = first; image < min(first + BLOCK, p.n); image++) {
       let i = e * p.n + image;
-      var g = as_images(dy[t * p.dy_step + i]);
+      var g = dy[t * p.dy_step + i];
 //#if RELU
-      g = select(Images(0.0), g, positive(as_images(y[t * p.y_step + i])));
+      g = select(Images(0.0), g, positive(y[t * p.y_step + i]));
 //#endif
       let s = t * p.stats_step + cell + image;
       sum += g;
-      sum_h = fma(g, (as_images(x[t * p.x_step + i]) - as_images(stats[s])) * as_images(stats[s + p.groups * p.n]), sum_h);
+      sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
     }
     }
   }

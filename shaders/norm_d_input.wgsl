@@ -5,15 +5,15 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> stats: array<StoredImages>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<StoredImages>;
+@group(0) @binding(4) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<StoredImages>;
+@group(0) @binding(5) var<storage, read> y: array<Images>;
 //#endif
-@group(0) @binding(6) var<storage, read> sums: array<StoredImages>;
-@group(0) @binding(7) var<storage, read_write> dx: array<StoredImages>;
+@group(0) @binding(6) var<storage, read> sums: array<Images>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Images>;
 //#include positive
 //#include rows
 //#include fold
@@ -24,10 +24,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
   let cell = group.z * p.n + at.image;
-  let mean = as_images(stats[cell]);
-  let rstd = as_images(stats[p.groups * p.n + cell]);
-  let mean_g = as_images(sums[cell]) / f32(p.rows);
-  let mean_gh = as_images(sums[p.groups * p.n + cell]) / f32(p.rows);
+  let mean = stats[cell];
+  let rstd = stats[p.groups * p.n + cell];
+  let mean_g = sums[cell] / f32(p.rows);
+  let mean_gh = sums[p.groups * p.n + cell] / f32(p.rows);
   let end = min((group.y + 1u) * p.chunk, p.rows);
   for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
     let e = group.z * p.rows + row;
@@ -37,11 +37,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    var g = as_images(dy[i]) * gamma[a];
+    var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(Images(0.0), g, positive(as_images(y[i])));
+    g = select(Images(0.0), g, positive(y[i]));
 //#endif
-    let h = (as_images(x[i]) - mean) * rstd;
-    dx[i] = as_stored(rstd * (g - mean_g - h * mean_gh));
+    let h = (x[i] - mean) * rstd;
+    dx[i] = rstd * (g - mean_g - h * mean_gh);
   }
 }

@@ -5,14 +5,14 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> stats: array<StoredImages>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
+@group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<StoredImages>;
+@group(0) @binding(4) var<storage, read> dy: array<Images>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<StoredImages>;
+@group(0) @binding(5) var<storage, read> y: array<Images>;
 //#endif
-@group(0) @binding(6) var<storage, read_write> partial: array<StoredImages>;
+@group(0) @binding(6) var<storage, read_write> partial: array<Images>;
 //#include positive
 //#include rows
 //#include fold
@@ -22,8 +22,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let group = unfolded(id);
   let at = place(group.x, lane, p.n, p.lanes_n, p.slots);
   if (!at.on) { return; }
-  let mean = as_images(stats[group.z * p.n + at.image]);
-  let rstd = as_images(stats[(p.groups + group.z) * p.n + at.image]);
+  let mean = stats[group.z * p.n + at.image];
+  let rstd = stats[(p.groups + group.z) * p.n + at.image];
   let end = min((group.y + 1u) * p.chunk, p.rows);
   var sum = Images(0.0);
   var sum_h = Images(0.0);
@@ -35,14 +35,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    var g = as_images(dy[i]) * gamma[a];
+    var g = dy[i] * gamma[a];
 //#if RELU
-    g = select(Images(0.0), g, positive(as_images(y[i])));
+    g = select(Images(0.0), g, positive(y[i]));
 //#endif
     sum += g;
-    sum_h = fma(g, (as_images(x[i]) - mean) * rstd, sum_h);
+    sum_h = fma(g, (x[i] - mean) * rstd, sum_h);
   }
   let cell = (2u * (group.y * p.slots + at.slot) * p.groups + group.z) * p.n + at.image;
-  partial[cell] = as_stored(sum);
-  partial[cell + p.groups * p.n] = as_stored(sum_h);
+  partial[cell] = sum;
+  partial[cell + p.groups * p.n] = sum_h;
 }

@@ -9,17 +9,14 @@
 // Constants:
 //   L      invocations of a workgroup, along q
 //   R      output channels of a lane
-//   B      channels that are started and stored per turn of a loop
-//   TURNS  such turns: R / B
 //   NV     columns q of a lane, L apart
 //   CU     terms of the sum per turn of the loop
 //   CT     terms whose weights are staged at a time (SHARED)
 //   S      subgroup size (SUBGROUP, as are the next two)
 //   WV     packed weights that are loaded as one vector
 //   LOADS  loads of a lane that bring the weights of one term
-//   REST   flag: CU does not divide the number of terms
 //   LONG   flag: more terms than one loop may take
-// Loops: long(cin / CU), R / B, CT * R / L.
+// Loops: long(cin / CU), R, CT * R / L.
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
 //#include tile_bindings
@@ -67,23 +64,16 @@ fn main(
     let half = first_ci / CT % 2u * CT * R;
     if (first_ci % CT == 0u) {
       let count = min(CT, p.cin - first_ci) * R;
-      for (var e = lane; e < count; e += L) { tile[half + e] = as_weights(w[weights + first_ci * R + e]); }
+      for (var e = lane; e < count; e += L) { tile[half + e] = w[weights + first_ci * R + e]; }
       workgroupBarrier();
     }
 //#endif
 //#for u in 0..CU
-//#if REST
     let real$u = first_ci + $u < p.cin;
     let ci$u = min(first_ci + $u, p.cin - 1u);
 //#for j in 0..NV
-    let v$u_$j = select(Images(0.0), as_images(x[ci$u * p.columns + column$j]), real$u);
+    let v$u_$j = select(Images(0.0), x[ci$u * p.columns + column$j], real$u);
 //#end
-//#else
-    let ci$u = first_ci + $u;
-//#for j in 0..NV
-    let v$u_$j = as_images(x[ci$u * p.columns + column$j]);
-//#end
-//#endif
 //#if SHARED
     let first$u = half + ci$u % CT * R;
 //#else
@@ -91,7 +81,7 @@ fn main(
 //#endif
 //#if SUBGROUP
 //#for i in 0..LOADS
-    let a$u_$i = as_weights(w[first$u / WV + sub + $($i * S)]);
+    let a$u_$i = w[first$u / WV + sub + $($i * S)];
 //#end
 //#endif
 //#end
@@ -104,7 +94,7 @@ fn main(
 //#if SHARED
       let f$u = Images(tile[first$u + $r]);
 //#else
-      let f$u = Images(as_weights(w[first$u + $r]));
+      let f$u = Images(w[first$u + $r]);
 //#endif
 //#endif
 //#end

@@ -19,11 +19,11 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
+@group(0) @binding(1) var<storage, read> x: array<Images>;
 //#if PANELS
 @group(0) @binding(2) var<storage, read_write> v: array<f32>;
 //#else
-@group(0) @binding(2) var<storage, read_write> v: array<StoredImages>;
+@group(0) @binding(2) var<storage, read_write> v: array<Images>;
 //#endif
 //#include each
 
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       {
 //#for c in 0..N
         let ok$c = y0 + $r < p.h && x0 + $c < p.w;
-        let d$c = select(Images(0.0), as_images(x[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)]), ok$c);
+        let d$c = select(Images(0.0), x[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)], ok$c);
 //#end
 //#for c in 0..N
         t[$($r * N + $c)] = $sum{l: BT[$c] d$l};
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         v[at + $($r * N + $c) * stride + $e * p.width] = image_of(value, $e);
 //#end
 //#else
-        v[at + $($r * N + $c) * stride] = as_stored(value);
+        v[at + $($r * N + $c) * stride] = value;
 //#endif
       }
 //#end

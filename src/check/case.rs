@@ -7,7 +7,6 @@ use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::passes::drop_unused;
 use crate::graph::{Graph, Origin, ValueId};
-use crate::kernels::Target;
 use crate::kernels::choose::{Choices, Variant};
 use crate::ops::Op;
 use crate::reference::golden::{Comparison, Results};
@@ -132,17 +131,13 @@ impl Case {
         self
     }
 
-    /// The values of the inputs, in their order.
-    pub fn values(&self) -> Vec<Vec<f32>> {
-        self.inputs.iter().map(|(_, values)| values.clone()).collect()
-    }
-
     /// Results on the device, by name.
     ///
     /// # Errors
     /// What the device says.
     pub async fn run(&self, gpu: &Gpu) -> Result<Results> {
-        self.run_with(gpu, &self.values()).await
+        let values: Vec<Vec<f32>> = self.inputs.iter().map(|(_, values)| values.clone()).collect();
+        self.run_with(gpu, &values).await
     }
 
     /// The same with other values of the inputs.
@@ -150,18 +145,10 @@ impl Case {
     /// # Errors
     /// What the device says.
     pub async fn run_with(&self, gpu: &Gpu, values: &[Vec<f32>]) -> Result<Results> {
-        self.run_as(gpu, &gpu.target, values).await
-    }
-
-    /// The same by the kernels for `target`: what the adapter is, or less than that.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub async fn run_as(&self, gpu: &Gpu, target: &Target, values: &[Vec<f32>]) -> Result<Results> {
         let words = values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect());
         let inputs: Vec<(ValueId, Vec<u32>)> = self.inputs.iter().map(|(value, _)| *value).zip(words).collect();
         let wanted: Vec<ValueId> = self.wanted.iter().map(|(_, value)| *value).collect();
-        let read = run_graph(gpu, target, &self.graph, &self.choices, &inputs, &wanted).await?;
+        let read = run_graph(gpu, &self.graph, &self.choices, &inputs, &wanted).await?;
         Ok(self.wanted.iter().map(|(name, _)| name.clone()).zip(read).collect())
     }
 

@@ -14,8 +14,7 @@ use crate::kernels::Target;
 use crate::ops::{Add, ChannelSum, Conv2dDWeight, ConvTranspose2dDWeight, Modulate, Norm, NormDAffine, Relu};
 use crate::reference::random::normal;
 
-/// Runs every case and hands its report over. With `repeat` above 1 each runs that often, and must give equal bits; where vectors
-/// are loaded as whole numbers of 64 bits, the standard kernels must give the same bits too.
+/// Runs every case and hands its report over. With `repeat` above 1 each runs that often, and must give equal bits.
 ///
 /// # Errors
 /// A lost device. A case that cannot run has failed.
@@ -24,11 +23,7 @@ pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport
         let verdict = match repeated(repeat, async || case.run(gpu).await.map(Bits)).await {
             Ok((found, equal_bits)) => {
                 let (passed, error, detail) = judge(&case.compare(&found.0), "");
-                match standard_gives(gpu, &case, &found).await {
-                    Ok(true) => report(passed, error, detail, equal_bits),
-                    Ok(false) => report(false, error, format!("{DIFFERS}; {detail}"), equal_bits),
-                    Err(error) => report(false, f64::INFINITY, error.to_string(), None),
-                }
+                report(passed, error, detail, equal_bits)
             }
             Err(error) => report(false, f64::INFINITY, error.to_string(), None),
         };
@@ -44,17 +39,6 @@ pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport
         gpu.check()?;
     }
     Ok(())
-}
-
-const DIFFERS: &str = "bits differ between kernels that load vectors and those that load whole numbers of 64 bits";
-
-/// Whether kernels in standard WGSL give the same bits; true where these are the only ones.
-async fn standard_gives(gpu: &Gpu, case: &Case, found: &Bits) -> Result<bool> {
-    if !gpu.target.wide_loads {
-        return Ok(true);
-    }
-    let standard = Target { wide_loads: false, ..gpu.target.clone() };
-    Ok(Bits(case.run_as(gpu, &standard, &case.values()).await?) == *found)
 }
 
 /// All cases for an adapter.

@@ -57,13 +57,7 @@ const SUM: &str = "SUM";
 const SCALE: &str = "";
 const TRIAD: &str = "TRIAD";
 
-fn load_probe(
-    target: &Target,
-    (kind, vector): (&'static str, bool),
-    lanes: usize,
-    unroll: usize,
-    working_set: u64,
-) -> Result<Probe> {
+fn load_probe(kind: &'static str, vector: bool, lanes: usize, unroll: usize, working_set: u64) -> Result<Probe> {
     let arrays = match kind {
         SUM => 1,
         SCALE => 2,
@@ -73,10 +67,11 @@ fn load_probe(
     let per_group = lanes * unroll * width;
     let groups = (working_set as usize / (4 * arrays * per_group)).max(1);
     let count = groups * per_group;
-    let mut settings = Settings::new().set("L", lanes as u32).set("UNROLL", unroll as u32).images(width);
+    let mut settings = Settings::new().set("L", lanes as u32).set("UNROLL", unroll as u32).flag("VECTOR", vector);
     if !kind.is_empty() {
         settings = settings.flag(kind, true);
     }
+    let kernel = Kernel::new("bench_load", &settings)?;
     let mut program = Program::default();
     let x = array(&mut program, "x", count, Role::Input);
     let mut inputs = vec![x];
@@ -88,8 +83,7 @@ fn load_probe(
         inputs.push(z);
         operands.push(("z", z));
     }
-    let (params, grid): (&[(&str, Param)], _) = (&[("scale", 3.0.into())], [groups, 1, 1]);
-    program.add(target, ("bench_load", settings), &operands, params, grid, Site::of("stream", ""))?;
+    program.launch(&kernel, &operands, &[("scale", 3.0.into())], [groups, 1, 1], Site::of("stream", ""));
     let expected = move |i: usize| match kind {
         SUM => {
             let (group, lane, component) = (i / (lanes * width), i / width % lanes, i % width);
@@ -119,7 +113,7 @@ pub fn fma_probes(target: &Target) -> Result<Vec<Probe>> {
 /// A variant that naga refuses.
 pub fn load_probes(target: &Target, working_set: u64) -> Result<Vec<Probe>> {
     let streams = [(SUM, false), (SUM, true), (SCALE, true), (TRIAD, false), (TRIAD, true)];
-    let all = streams.into_iter().map(|stream| load_probe(target, stream, 64, 8, working_set));
+    let all = streams.into_iter().map(|(kind, vector)| load_probe(kind, vector, 64, 8, working_set));
     let fits = |probe: &Probe| Plan::new(&probe.program, true).fits(&probe.program, target).is_ok();
     all.filter(|probe| probe.as_ref().map_or(true, fits)).collect()
 }

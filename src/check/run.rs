@@ -10,8 +10,8 @@ use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Origin, ValueId};
+use crate::kernels::Program;
 use crate::kernels::choose::Choices;
-use crate::kernels::{Program, Target};
 use crate::ops::Op;
 use crate::reference::Tensor;
 use crate::reference::golden::{OpCase, Results};
@@ -29,23 +29,22 @@ pub fn image_first(values: &[f32], n: usize) -> Vec<f32> {
     (0..values.len()).map(|i| values[i % rest * n + i / rest]).collect()
 }
 
-/// Runs a graph once, lowered for `target`: what the adapter is, or less than that. Temporaries start and end as NaN, so that a launch that reads what nobody wrote, or what lies in a
+/// Runs a graph once. Temporaries start and end as NaN, so that a launch that reads what nobody wrote, or what lies in a
 /// slot shared too early, shows.
 ///
 /// # Errors
 /// What the device says.
 pub async fn run_graph(
     gpu: &Gpu,
-    target: &Target,
     graph: &Graph,
     choices: &Choices,
     inputs: &[(ValueId, Vec<u32>)],
     outputs: &[ValueId],
 ) -> Result<Vec<Vec<f32>>> {
-    let lowered = lower(graph, target, choices, Program::default(), &HashMap::new())?;
+    let lowered = lower(graph, &gpu.target, choices, Program::default(), &HashMap::new())?;
     let plan = Plan::new(&lowered.program, true);
     checker::check(&lowered.program, &plan)?;
-    plan.fits(&lowered.program, target)?;
+    plan.fits(&lowered.program, &gpu.target)?;
     let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default()).await?;
     recording.poison(gpu, &lowered.program);
     for (value, words) in inputs {
@@ -161,7 +160,7 @@ pub async fn run_case(gpu: &Gpu, case: &OpCase, choices: &Choices) -> Result<Res
     let wanted: Vec<ValueId> = g.results.iter().map(|r| r.value).collect();
     g.graph.outputs = wanted.clone();
     drop_unused(&mut g.graph);
-    let read = run_graph(gpu, &gpu.target, &g.graph, choices, &g.inputs, &wanted).await?;
+    let read = run_graph(gpu, &g.graph, choices, &g.inputs, &wanted).await?;
     let mut results = Results::new();
     for (OpResult { name, map, .. }, values) in g.results.into_iter().zip(read) {
         let values = match name.as_str() {

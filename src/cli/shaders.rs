@@ -18,9 +18,6 @@ pub struct Arguments {
     /// The language of the files.
     #[arg(long, value_enum, default_value = "wgsl", requires = "dump")]
     to: To,
-    /// The kernels in standard WGSL alone, also where the adapter runs faster ones that load whole numbers of 64 bits.
-    #[arg(long)]
-    standard: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -38,7 +35,6 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         None if adapter.0.is_none() => Target { subgroup: 8, ..Target::minimum() },
         _ => adapter.open(false).await?.target.clone(),
     };
-    let target = Target { wide_loads: target.wide_loads && !arguments.standard, ..target };
     let kernels = all_kernels(&target)?;
     let language = match arguments.to {
         To::Wgsl => Language::Wgsl,

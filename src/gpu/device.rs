@@ -114,12 +114,6 @@ fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu:
     }
 }
 
-/// Whether loads as whole numbers of 64 bits pay where they are offered, by measurement (docs/performance.md): on lavapipe, which
-/// loads lane by lane.
-fn wide_loads(info: &wgpu::AdapterInfo) -> bool {
-    info.name.contains("llvmpipe")
-}
-
 /// Facts about an adapter, without opening it.
 pub fn target(adapter: &wgpu::Adapter) -> Target {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
@@ -128,7 +122,6 @@ pub fn target(adapter: &wgpu::Adapter) -> Target {
         name: info.name.clone(),
         driver: driver(&info),
         cpu: info.device_type == wgpu::DeviceType::Cpu,
-        wide_loads: wide_loads(&info) && features.contains(wgpu::Features::SHADER_INT64),
         subgroup: if fixed && (4..=64).contains(&info.subgroup_max_size) { info.subgroup_max_size } else { 0 },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
@@ -162,10 +155,7 @@ impl Gpu {
 
     async fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let target = target(&adapter);
-        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
-        wanted.set(wgpu::Features::SHADER_INT64, target.wide_loads);
-        let features = adapter.features() & wanted;
+        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
@@ -192,7 +182,7 @@ impl Gpu {
             let said = if message.is_empty() { format!("{reason:?}").to_lowercase() } else { message };
             seen.lock().expect("no panic while held").lost.get_or_insert(said);
         });
-        let allocated = AtomicU64::new(0);
+        let (target, allocated) = (target(&adapter), AtomicU64::new(0));
         Ok(Gpu {
             device,
             queue,

@@ -95,11 +95,9 @@ impl From<f32> for Param {
     }
 }
 
-/// What naga is asked to accept: the core language, subgroup operations, and the whole numbers of 64 bits of the variants for
-/// [`Target::wide_loads`](super::Target::wide_loads).
+/// What naga is asked to accept: the core language and subgroup operations.
 pub fn capabilities() -> naga::valid::Capabilities {
-    use naga::valid::Capabilities;
-    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64
+    naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
 }
 
 /// Parses and validates a text; the error holds the place in it.

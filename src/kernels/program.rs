@@ -135,7 +135,7 @@ impl Program {
         self.whole(id)
     }
 
-    /// Adds a launch of the kernel `name`, its grid folded and its vectors loaded as the adapter asks for. Panics as [`Program::launch`] does.
+    /// Adds a launch of the kernel `name`, its grid folded where the adapter asks for that. Panics as [`Program::launch`] does.
     ///
     /// # Errors
     /// When naga refuses the variant.
@@ -149,7 +149,7 @@ impl Program {
         site: Site,
     ) -> Result<&mut Launch> {
         let (grid, settings) = fold(grid, settings, target);
-        let kernel = Kernel::new(name, &settings.wide(target.wide_loads))?;
+        let kernel = Kernel::new(name, &settings)?;
         Ok(self.launch(&kernel, operands, params, grid, site))
     }
 

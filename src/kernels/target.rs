@@ -12,9 +12,6 @@ pub struct Target {
     pub cpu: bool,
     /// The subgroup size if subgroup operations are available and the size cannot vary; else 0.
     pub subgroup: u32,
-    /// Whether kernels load and store vectors of f32 as whole numbers of 64 bits, see `shaders/shared/packed.wgsl`: where the
-    /// adapter has them and loads lane by lane.
-    pub wide_loads: bool,
     /// Largest range of a buffer that one binding may cover, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -31,7 +28,6 @@ impl Target {
             driver: String::new(),
             cpu: false,
             subgroup: 0,
-            wide_loads: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_grid: 65_535,

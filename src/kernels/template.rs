@@ -53,12 +53,6 @@ impl Settings {
         self.flag("VEC2", vec == 2).flag("VEC4", vec == 4)
     }
 
-    /// Lets vectors, where there are any, be loaded and stored as whole numbers of 64 bits. See `shaders/shared/packed.wgsl`.
-    pub(super) fn wide(self, wide: bool) -> Self {
-        let vectors = ["VEC2", "VEC4", "WIDE2", "WIDE4"].iter().any(|flag| self.is_set(flag));
-        self.flag("U64", wide && vectors)
-    }
-
     /// The value of a constant.
     pub fn constant(&self, name: &str) -> Option<u32> {
         self.constants.get(name).copied()

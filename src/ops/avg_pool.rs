@@ -1,6 +1,6 @@
 //! The mean over the pixels of a map: what an area that is a vector sees of the map below it.
 
-use super::context::{Context, vector};
+use super::context::Context;
 use super::{Call, Operation, Tape, ValueId, count};
 use crate::Result;
 use crate::kernels::{Param, Settings, Site, View};
@@ -28,11 +28,9 @@ fn launch(
     map: &[usize],
     site: Site,
 ) -> Result<()> {
-    let vec = vector(map[3]);
-    let n = map[3] / vec;
-    let params: &[(&str, Param)] = &[("n", n.into()), ("pixels", (map[1] * map[2]).into())];
-    let settings = Settings::new().set("L", LANES as u32).images(vec);
-    c.launch(name, &settings, operands, params, [n.div_ceil(LANES), map[0], 1], site)
+    let params: &[(&str, Param)] = &[("n", map[3].into()), ("pixels", (map[1] * map[2]).into())];
+    let grid = [map[3].div_ceil(LANES), map[0], 1];
+    c.launch(name, &Settings::new().set("L", LANES as u32), operands, params, grid, site)
 }
 
 impl Operation for AvgPool {

@@ -73,13 +73,12 @@ pub(super) fn winograd(target: &Target, shape: &ConvShape, columns: Option<usize
     if !suits || shape.cin.min(shape.cout) < CHANNELS {
         return None;
     }
-    let (lanes, forward) = (target.subgroup as usize, columns.is_none());
     let tile = |outputs| {
         let tiles = Winograd::new(outputs, shape)?.tiles();
         let columns = columns.unwrap_or(tiles);
         let vec = [4, 2].into_iter().find(|v| columns.is_multiple_of(*v) && columns >= 8 * v).unwrap_or(1);
-        let nv = if forward && vec == 4 && columns >= 2 * vec * lanes { 2 } else { 1 };
-        let tile = Tile { source: Source::Subgroup, lanes, r: 32, nv, vec, winograd: Some(outputs) };
+        let lanes = target.subgroup as usize;
+        let tile = Tile { source: Source::Subgroup, lanes, r: 32, nv: 1, vec, winograd: Some(outputs) };
         (tiles >= TILES && Winograd::of(&tile, shape, target).is_some()).then_some(tile)
     };
     // Tiles wider than the map are work for nothing.

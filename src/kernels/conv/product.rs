@@ -13,14 +13,10 @@ pub(super) fn vector(vec: usize, n: usize) -> usize {
 
 /// `together` weights are needed at a time and lie one after the other.
 pub(super) fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> Settings {
-    // SwiftShader compiles long texts slowly.
-    let stored = if target.slow_compiler() { 1 } else { tile.r.min(8) };
     let settings = Settings::new()
         .set("L", tile.lanes as u32)
         .set("NV", tile.nv as u32)
         .set("R", tile.r as u32)
-        .set("B", stored as u32)
-        .set("TURNS", (tile.r / stored) as u32)
         .images(vec)
         .flag("SUBGROUP", tile.source == Source::Subgroup)
         .flag("SHARED", tile.source == Source::Shared);
@@ -77,9 +73,7 @@ pub fn product(
     if tile.source == Source::Shared {
         settings = settings.set("CT", 16);
     }
-    let settings = settings
-        .flag("REST", !of.cin.is_multiple_of(together as usize))
-        .flag("LONG", of.cin > BLOCK * together as usize);
+    let settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
     let columns = of.columns / vec;
     let mut params: Vec<(&str, Param)> =
         vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
