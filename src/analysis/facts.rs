@@ -4,7 +4,7 @@ use super::json;
 use super::run::Opened;
 use crate::gpu::{Gpu, driver};
 use crate::hash::fnv1a;
-use crate::network::Protocol;
+use crate::network::{Description, Protocol};
 use crate::report::{Epoch, Meta, Training};
 use crate::train::Event;
 use crate::train::run_folder::read_metrics;
@@ -17,10 +17,7 @@ use crate::{Error, Result};
 pub fn of_run(run: &Opened, init_checkpoint: Option<String>) -> Result<Meta> {
     Ok(Meta {
         name: run.root.file_name().map(|n| n.to_string_lossy().into_owned()),
-        network: match run.trained.state.network.sections() {
-            (Some(family), _) => serde_json::to_value(family).map_err(json)?,
-            (_, own) => serde_json::to_value(own).map_err(json)?,
-        },
+        network: description(&run.trained.state.network)?,
         protocol: run.protocol.as_ref().map(as_written).transpose().map_err(json)?,
         configuration: Some(run.config.to_toml()),
         parameters: Some(run.network.learned()),
@@ -37,6 +34,17 @@ pub fn of_run(run: &Opened, init_checkpoint: Option<String>) -> Result<Meta> {
         notes: run.notes.clone(),
         ..Meta::default()
     })
+}
+
+/// The `[network]` or `[architecture]` of a run as JSON.
+///
+/// # Errors
+/// None: every description has a JSON form.
+pub fn description(network: &Description) -> Result<serde_json::Value> {
+    match network.sections() {
+        (Some(family), _) => serde_json::to_value(family).map_err(json),
+        (_, own) => serde_json::to_value(own).map_err(json),
+    }
 }
 
 /// Hash of the checkpoint's file, with the name of its algorithm.

@@ -4,6 +4,7 @@
 mod analyse;
 mod bench;
 mod check;
+mod compare;
 mod data;
 mod demo;
 mod devices;
@@ -37,6 +38,8 @@ enum Command {
     Train(train::Arguments),
     /// Measure a trained network's trajectories and write the report.
     Analyse(analyse::Arguments),
+    /// Set trained networks side by side: contrasts over seeds with intervals and verdicts, agreement between runs.
+    Compare(compare::Arguments),
     /// Write a trained network's activity to disk: outputs and representations, or whole areas.
     Extract(extract::Arguments),
     /// Make a run of a network trained elsewhere: a state dict of PyTorch or safetensors.
@@ -74,6 +77,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
+        Command::Compare(a) => compare::run(&a, &adapter).await,
         Command::Extract(a) => extract::run(&a, &adapter).await,
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a, &adapter).await,

@@ -48,9 +48,21 @@ pub enum Verdict {
     /// The difference is smaller than its uncertainty.
     #[serde(rename = "undecided")]
     Undecided,
-    /// No run has both groups, or nothing is known of its uncertainty.
+    /// No run has both groups, or nothing is known of its uncertainty; [`Contrast::why`] says which.
     #[serde(rename = "undefined")]
     Undefined,
+}
+
+impl Verdict {
+    /// As words, as they stand in the JSON.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Holds => "holds",
+            Verdict::DoesNotHold => "does not hold",
+            Verdict::Undecided => "undecided",
+            Verdict::Undefined => "undefined",
+        }
+    }
 }
 
 /// One contrast of one network, over its runs.
@@ -70,8 +82,10 @@ pub struct Contrast {
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Runs in which the contrast is defined.
+    /// Runs of the network.
     pub seeds: usize,
+    /// Those of them in which the contrast is defined; all numbers are of these.
+    pub defined: usize,
     /// Standard error over images.
     pub se_images: Option<f64>,
     /// Standard error over seeds; `None` with a single run.
@@ -86,6 +100,9 @@ pub struct Contrast {
     pub published: Option<[f64; 2]>,
     /// Whether the first mean exceeds the second.
     pub verdict: Verdict,
+    /// Why there is no verdict, where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Run by run.
     pub runs: Vec<OneRun>,
 }
@@ -108,17 +125,17 @@ pub struct OneRun {
 pub fn combine(network: &str, contrast: &str, published: Option<[f64; 2]>, measured: &[Measured]) -> Contrast {
     let defined: Vec<&Measured> = measured.iter().filter(|one| one.difference.is_some()).collect();
     let differences: Vec<f64> = defined.iter().filter_map(|one| one.difference).collect();
-    let seeds = differences.len();
+    let runs = differences.len();
     let difference = mean(&differences);
     let column = |i: usize| mean(&defined.iter().filter_map(|one| one.means[i]).collect::<Vec<_>>());
 
     let replicates: Vec<f64> = (0..defined.iter().map(|one| one.replicates.len()).min().unwrap_or(0))
         .filter_map(|r| defined.iter().map(|one| one.replicates[r]).sum::<Option<f64>>())
-        .map(|sum| sum / seeds as f64)
+        .map(|sum| sum / runs as f64)
         .collect();
     let over_images = variance(&replicates);
-    let over_seeds = variance(&differences).map(|variance| variance / seeds as f64);
-    let parts: Vec<(f64, f64)> = [(over_images, replicates.len()), (over_seeds, seeds)]
+    let over_seeds = variance(&differences).map(|variance| variance / runs as f64);
+    let parts: Vec<(f64, f64)> = [(over_images, replicates.len()), (over_seeds, runs)]
         .into_iter()
         .filter_map(|(variance, n)| Some((variance?, n as f64 - 1.0)))
         .collect();
@@ -138,7 +155,8 @@ pub fn combine(network: &str, contrast: &str, published: Option<[f64; 2]>, measu
         difference,
         low: difference.zip(reach).map(|(difference, reach)| difference - reach),
         high: difference.zip(reach).map(|(difference, reach)| difference + reach),
-        seeds,
+        seeds: measured.len(),
+        defined: runs,
         se_images: over_images.map(f64::sqrt),
         se_seeds: over_seeds.map(f64::sqrt),
         df,
@@ -146,6 +164,7 @@ pub fn combine(network: &str, contrast: &str, published: Option<[f64; 2]>, measu
         p_holm: None,
         published,
         verdict: Verdict::Undefined,
+        why: None,
         runs: measured
             .iter()
             .map(|one| OneRun {
@@ -238,10 +257,10 @@ mod tests {
     fn undefined_runs_are_left_out_and_said() {
         let absent = Measured { difference: None, means: [None; 2], ..run(0.0, &[]) };
         let contrast = combine("n", "c", None, &[absent.clone(), run(1.0, &[0.9, 1.1])]);
-        assert_eq!((contrast.seeds, contrast.difference), (1, Some(1.0)));
+        assert_eq!((contrast.seeds, contrast.defined, contrast.difference), (2, 1, Some(1.0)));
         let mut nothing = [combine("n", "c", None, &[absent])];
         judge(&mut nothing);
-        assert_eq!((nothing[0].seeds, nothing[0].verdict, nothing[0].low), (0, Verdict::Undefined, None));
+        assert_eq!((nothing[0].defined, nothing[0].verdict, nothing[0].low), (0, Verdict::Undefined, None));
         let mut certain = [combine("n", "c", None, &[run(1.0, &[1.0, 1.0])])];
         judge(&mut certain);
         assert_eq!(certain[0].verdict, Verdict::Undefined, "no variance is no certainty");

@@ -46,6 +46,11 @@ pub fn of(trained: &Values, untrained: Option<&Values>) -> Consistency {
     Consistency { same_class, kappa, error_consistency, init }
 }
 
+/// Error consistency of two networks on the same images, the first at timestep `t`, the second at `u`.
+pub fn errors(a: &Values, t: usize, b: &Values, u: usize) -> Option<f64> {
+    agreement(a, t, b, u).error_consistency
+}
+
 struct Agreement {
     same_class: u64,
     kappa: Option<f64>,

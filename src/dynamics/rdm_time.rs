@@ -57,6 +57,12 @@ pub fn exact_init(subject: &Subject) -> Option<RdmTime> {
     Some(of(&rdm::exact(subject), &untrained))
 }
 
+/// Pearson and Spearman correlation of two matrices between the same images.
+pub fn correlations(a: &Condensed, b: &Condensed) -> [Option<f64>; 2] {
+    let [pearson, spearman, ..] = similarities(a, b);
+    [pearson, spearman]
+}
+
 /// Pearson, Spearman, cosine and tau.
 fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
     let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip();

@@ -120,6 +120,11 @@ impl Values {
         self.tables[datum as usize].chunks_exact(self.samples).map(<[f64]>::to_vec).collect()
     }
 
+    /// The classes alone, as [`Wants::classes`] asks for them.
+    pub fn only_classes(self) -> Values {
+        Values { tables: Default::default(), later: Vec::new(), ..self }
+    }
+
     /// The same with all images in data order, where they came in the order of a stream.
     pub fn in_data_order(self, order: &Order) -> Values {
         let rows = |values: &[f64]| values.chunks_exact(self.samples).flat_map(|row| order.restore(row)).collect();

@@ -68,36 +68,23 @@ pub(super) struct Contrast {
 
 /// The three contrasts in the order of the paper.
 pub(super) fn contrasts(view: &View) -> [Contrast; 3] {
-    let published = |pick: fn(&published::Network) -> [f64; 2]| published::NETWORKS.each_ref().map(pick);
-    [
+    let here = [
+        (view.mean_norm_now_later, &view.norm_now_later),
+        (view.mean_cos_current_now_later, &view.cos_current_now_later),
+        (view.mean_cos_final_own_other, &view.cos_final_own_other),
+    ];
+    std::array::from_fn(|i| {
+        let kind = &published::CONTRASTS[i];
         Contrast {
-            title: "L2 norm of the representation",
-            finding: "Representations in the correct readout zone have a higher L2 norm than those not yet there",
-            groups: ["in the correct zone", "not yet"],
-            published: published(|n| n.norm),
-            here: view.mean_norm_now_later,
-            by_timestep: view.norm_now_later.clone(),
-            decimals: 2,
-        },
-        Contrast {
-            title: "Cosine to the current readout vector",
-            finding: "Representations in the correct zone are closer to their current readout vector than those not yet there",
-            groups: ["in the correct zone", "not yet"],
-            published: published(|n| n.cos_current),
-            here: view.mean_cos_current_now_later,
-            by_timestep: view.cos_current_now_later.clone(),
-            decimals: 3,
-        },
-        Contrast {
-            title: "Cosine to final classes",
-            finding: "Representations not yet in the correct zone point more to their own final class than to others\u{2019}",
-            groups: ["own final class", "others\u{2019} final classes"],
-            published: published(|n| n.cos_final),
-            here: view.mean_cos_final_own_other,
-            by_timestep: view.cos_final_own_other.clone(),
-            decimals: 3,
-        },
-    ]
+            title: kind.title,
+            finding: kind.finding,
+            groups: kind.groups,
+            published: published::NETWORKS.each_ref().map(kind.of),
+            here: here[i].0,
+            by_timestep: here[i].1.clone(),
+            decimals: kind.decimals,
+        }
+    })
 }
 
 impl Contrast {
@@ -128,14 +115,18 @@ impl Contrast {
 
 /// Why the means of the contrasts do not exist.
 pub(super) fn undefined(view: &View) -> String {
-    let groups = &view.counts;
-    if view.timesteps < 2 {
+    why_undefined(view.timesteps, view.counts.stable_correct, view.timesteps_analyse)
+}
+
+/// The same, of a network with so many timesteps, stable-correct images and timesteps that are averaged.
+pub(crate) fn why_undefined(timesteps: usize, stable_correct: u64, window: Option<usize>) -> String {
+    if timesteps < 2 {
         return "Undefined: with a single timestep no image changes class, so none can be called stable.".into();
     }
-    if groups.stable_correct == 0 {
+    if stable_correct == 0 {
         return "Undefined: no image is stable-correct, and the contrasts are over stable-correct images.".into();
     }
-    match view.timesteps_analyse {
+    match window {
         None => {
             "Undefined: no stable-correct image is right from t\u{a0}=\u{a0}0 on, and the window of timesteps that is \
                  averaged is set by that number."
@@ -266,7 +257,7 @@ const READING: &str = "A reading of the published numbers, not a sentence of the
 pub(super) const UNDEFINED: &str = "undefined";
 
 /// A fraction as a percentage with one decimal.
-pub(super) fn percent(v: Option<f64>) -> String {
+pub(crate) fn percent(v: Option<f64>) -> String {
     v.map_or(UNDEFINED.into(), |v| format!("{}\u{a0}%", number(100.0 * v, 1)))
 }
 
@@ -282,12 +273,12 @@ pub(super) fn common_decimals(values: impl IntoIterator<Item = Option<f64>>) -> 
 }
 
 /// A number with a fixed number of decimals.
-pub(super) fn fixed(v: Option<f64>, decimals: usize) -> String {
+pub(crate) fn fixed(v: Option<f64>, decimals: usize) -> String {
     v.map_or(UNDEFINED.into(), |v| number(v, decimals))
 }
 
 /// `first / second`, with as many more decimals as it takes to tell unequal values apart (at most six more).
-pub(super) fn pair(values: Pair, decimals: usize) -> String {
+pub(crate) fn pair(values: Pair, decimals: usize) -> String {
     let [a, b] = values;
     if a.is_none() && b.is_none() {
         return UNDEFINED.into();

@@ -9,9 +9,9 @@ use crate::dynamics::Parameters;
 use crate::{Error, Result};
 
 /// A list of numbers, undefined ones `None`.
-pub(super) type Row = Vec<Option<f64>>;
+pub(crate) type Row = Vec<Option<f64>>;
 /// Rows of numbers.
-pub(super) type Grid = Vec<Row>;
+pub(crate) type Grid = Vec<Row>;
 
 /// All measures; those that a report does not have are `None` and have no figure. T timesteps, N images, K classes.
 #[derive(Debug, Deserialize)]

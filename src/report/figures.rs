@@ -17,7 +17,7 @@ use super::{Report, Training};
 
 /// The chapters of the page, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Chapter {
+pub(crate) enum Chapter {
     Accuracy,
     Contrasts,
     Certainty,
@@ -27,6 +27,8 @@ pub(super) enum Chapter {
     Agreement,
     Readout,
     Training,
+    /// Of a comparison of runs, which has no chapters.
+    Runs,
 }
 
 impl Chapter {
@@ -42,12 +44,13 @@ impl Chapter {
             Chapter::Agreement => ("What timesteps share", "chapter-agreement"),
             Chapter::Readout => ("The readout", "chapter-readout"),
             Chapter::Training => ("Training", "chapter-training"),
+            Chapter::Runs => ("Runs side by side", "chapter-runs"),
         }
     }
 }
 
 /// A figure: drawings with what is said of them.
-pub(super) struct Figure {
+pub(crate) struct Figure {
     /// Anchor, and beginning of the names of its files.
     pub name: &'static str,
     pub chapter: Chapter,
@@ -66,13 +69,13 @@ pub(super) struct Figure {
 }
 
 /// Drawings that are seen together.
-pub(super) struct Pane {
+pub(crate) struct Pane {
     pub label: String,
     pub drawings: Vec<Drawing>,
 }
 
 /// One SVG document.
-pub(super) struct Drawing {
+pub(crate) struct Drawing {
     /// Name of its file without extension.
     pub stem: String,
     pub svg: String,
@@ -80,7 +83,7 @@ pub(super) struct Drawing {
 
 /// A figure's numbers.
 #[derive(Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub caption: String,
     pub head: Vec<String>,
     pub rows: Vec<(String, Vec<String>)>,

@@ -53,7 +53,7 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
 }
 
 /// Makes a folder hold these files and no others of their kinds; without any it is not made.
-fn fill(folder: &Path, files: Vec<(String, Vec<u8>)>) -> Result<()> {
+pub(crate) fn fill(folder: &Path, files: Vec<(String, Vec<u8>)>) -> Result<()> {
     const KINDS: [&str; 5] = ["csv", "npy", "svg", "png", "txt"];
     if files.is_empty() && !folder.exists() {
         return Ok(());
@@ -76,7 +76,7 @@ fn fill(folder: &Path, files: Vec<(String, Vec<u8>)>) -> Result<()> {
 }
 
 /// Every drawing as SVG and PNG, on white.
-fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut options = usvg::Options { font_family: "DejaVu Sans".into(), ..usvg::Options::default() };
     let fonts = options.fontdb_mut();
     FONTS.into_iter().for_each(|font| fonts.load_font_data(font.into()));

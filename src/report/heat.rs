@@ -18,7 +18,7 @@ const NAMED: f64 = 10.0;
 
 /// What the colours mean.
 #[derive(Clone, Copy)]
-pub(super) enum Scale {
+pub(crate) enum Scale {
     /// From the first number, dark, to the second, light.
     Sequential(f64, f64),
     /// From minus the number, blue, through 0, white, to it, red.
@@ -74,7 +74,7 @@ fn values(grid: &Grid) -> impl Iterator<Item = f64> + '_ {
 }
 
 /// A matrix as a picture; row 0 is at the top.
-pub(super) struct Heat<'a> {
+pub(crate) struct Heat<'a> {
     /// What a screen reader says.
     pub title: String,
     pub heading: &'a str,
@@ -290,7 +290,7 @@ fn png_uri(pixels: &[u8], width: usize, height: usize) -> String {
 }
 
 /// The bytes of a PNG file as a data URI (base64, RFC 4648).
-pub(super) fn data_uri(png: &[u8]) -> String {
+pub(crate) fn data_uri(png: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(22 + png.len().div_ceil(3) * 4);
     text.push_str("data:image/png;base64,");

@@ -115,7 +115,6 @@ pub(super) fn render(report: &Report, view: &View, dynamics: Option<&Dynamics>, 
         }
     }
     let (verdict, verdict_class) = summary(&contrasts, &comparison, view);
-    let most = figures.iter().map(|figure| figure.panes.len()).max().unwrap_or(0);
     let page = Page {
         title: match &meta.name {
             Some(name) => format!("Readout-zone trajectories of {name}"),
@@ -143,11 +142,17 @@ pub(super) fn render(report: &Report, view: &View, dynamics: Option<&Dynamics>, 
         version: &meta.recurve_version,
         light: css_variables(false),
         dark: css_variables(true),
-        switches: (1..=most)
-            .map(|i| format!(".switch>input:nth-of-type({i}):checked~.panes>:nth-child({i}){{display:block}}\n"))
-            .collect(),
+        switches: switches(figures),
     };
     page.render().map_err(|e| Error::Data(format!("report.html cannot be rendered: {e}")))
+}
+
+/// The rules that show the pane which is chosen.
+pub(crate) fn switches(figures: &[Figure]) -> String {
+    let most = figures.iter().map(|figure| figure.panes.len()).max().unwrap_or(0);
+    (1..=most)
+        .map(|i| format!(".switch>input:nth-of-type({i}):checked~.panes>:nth-child({i}){{display:block}}\n"))
+        .collect()
 }
 
 /// The pictures by kind.
@@ -278,7 +283,7 @@ fn provenance(meta: &Meta, view: &View) -> Vec<(&'static str, String)> {
 }
 
 /// The facts that are known.
-fn known<const N: usize>(facts: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
+pub(crate) fn known<const N: usize>(facts: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
     let known = facts.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
     known.filter(|(_, value)| !value.is_empty()).collect()
 }
@@ -542,12 +547,12 @@ fn timesteps(view: &View) -> Vec<String> {
 }
 
 /// A number of a table; a dash where it is undefined.
-fn cell(v: Option<f64>, decimals: usize) -> String {
+pub(crate) fn cell(v: Option<f64>, decimals: usize) -> String {
     v.map_or("\u{2013}".into(), |v| fixed(Some(v), decimals))
 }
 
 /// A whole number with thin spaces between thousands.
-pub(super) fn thousands(n: u64) -> String {
+pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
@@ -568,7 +573,7 @@ fn rich(text: &str) -> String {
 }
 
 /// Filters of the template.
-mod filters {
+pub(crate) mod filters {
     /// [`super::rich`], to be followed by `|safe`.
     #[askama::filter_fn]
     pub fn rich(text: impl std::fmt::Display, _: &dyn askama::Values) -> askama::Result<String> {

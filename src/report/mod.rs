@@ -8,20 +8,20 @@
 //!                    \----> tables, images ------------------------------------------------------+--> folder
 //! ```
 
-mod claims;
-mod dynamics;
+pub(crate) mod claims;
+pub(crate) mod dynamics;
 mod examples;
-mod figures;
-mod folder;
-mod heat;
-mod html;
+pub(crate) mod figures;
+pub(crate) mod folder;
+pub(crate) mod heat;
+pub(crate) mod html;
 mod images;
 mod measures;
-mod plots;
-mod published;
+pub(crate) mod plots;
+pub(crate) mod published;
 mod summary;
 pub(crate) mod svg;
-mod tables;
+pub(crate) mod tables;
 mod view;
 
 use std::fs;

@@ -8,16 +8,16 @@ use super::svg::{
 };
 
 /// Width of a panel, pixels.
-pub(super) const WIDTH: f64 = 470.0;
+pub(crate) const WIDTH: f64 = 470.0;
 const LEFT: f64 = 70.0;
-const TOP: f64 = 40.0;
-const HEADING: Text = Text::new(14.5, Anchor::Start).bold();
+pub(crate) const TOP: f64 = 40.0;
+pub(crate) const HEADING: Text = Text::new(14.5, Anchor::Start).bold();
 
 /// Points (x, y) in order; undefined ones are `None`.
-pub(super) type Points = Vec<Option<(f64, f64)>>;
+pub(crate) type Points = Vec<Option<(f64, f64)>>;
 
 /// A curve and what is said of it.
-pub(super) struct Series {
+pub(crate) struct Series {
     pub name: String,
     /// Points in order; the line breaks where one is undefined.
     pub points: Points,
@@ -74,17 +74,19 @@ impl Series {
 
 /// Which values a vertical axis covers.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Span {
+pub(crate) enum Span {
     /// From 0 to the largest.
     FromZero,
     /// From the smallest to the largest; a line marks 0 if it is among them.
     Free,
     /// From 0 to 1.
     Unit,
+    /// From 0 to this, so that panels can be compared.
+    UpTo(f64),
 }
 
 /// A panel of curves.
-pub(super) struct Plot {
+pub(crate) struct Plot {
     /// What a screen reader says.
     pub title: String,
     /// What stands above the panel.
@@ -189,8 +191,10 @@ impl Plot {
     }
 
     fn y_range(&self) -> (f64, f64) {
-        if self.span == Span::Unit {
-            return (0.0, 1.0);
+        match self.span {
+            Span::Unit => return (0.0, 1.0),
+            Span::UpTo(most) => return (0.0, most),
+            Span::FromZero | Span::Free => {}
         }
         let points = self.series.iter().flat_map(|s| s.points.iter().flatten().map(|p| p.1));
         let bands = self.series.iter().flat_map(|s| s.finite_band().flat_map(|(_, low, high)| [low, high]));
@@ -268,14 +272,14 @@ fn curve(svg: &mut Svg, axes: &Axes, series: &Series) {
 }
 
 /// Names below a panel, as many in a line as fit.
-struct Keys {
+pub(crate) struct Keys {
     /// Name and place (x, line).
     placed: Vec<(String, f64, usize)>,
     lines: usize,
 }
 
 impl Keys {
-    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Keys {
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Keys {
         let (mut x, mut line, mut placed) = (LEFT - 50.0, 0, Vec::new());
         for name in names {
             let name = shorten(name, 40);
@@ -290,11 +294,11 @@ impl Keys {
         Keys { placed, lines }
     }
 
-    fn height(&self) -> f64 {
+    pub fn height(&self) -> f64 {
         if self.lines == 0 { 0.0 } else { 20.0 * self.lines as f64 + 6.0 }
     }
 
-    fn draw(&self, svg: &mut Svg, top: f64, sample: impl Fn(&mut Svg, usize, (f64, f64))) {
+    pub fn draw(&self, svg: &mut Svg, top: f64, sample: impl Fn(&mut Svg, usize, (f64, f64))) {
         for (i, (name, x, line)) in self.placed.iter().enumerate() {
             let y = top + 20.0 * *line as f64;
             sample(svg, i, (*x, y));
@@ -304,7 +308,7 @@ impl Keys {
 }
 
 /// A panel of bars: counts by something.
-pub(super) struct Bars {
+pub(crate) struct Bars {
     pub title: String,
     pub heading: String,
     pub x_label: String,
@@ -381,7 +385,7 @@ impl Bars {
 }
 
 /// Paths in a plane, with a ring where each begins and a disc where it ends.
-pub(super) struct Plane {
+pub(crate) struct Plane {
     pub title: String,
     pub heading: String,
     pub x_label: String,
@@ -472,11 +476,11 @@ impl Plane {
 }
 
 /// Colours of paths in turn; every path has its name or hover text besides.
-const COLORS: [&str; 7] =
+pub(crate) const COLORS: [&str; 7] =
     [BLUE, super::svg::VERMILLION, super::svg::GREEN, super::svg::ORANGE, super::svg::PURPLE, super::svg::SKY, INK];
 
 /// The first characters of a long name, on one line and in one direction.
-pub(super) fn shorten(name: &str, most: usize) -> String {
+pub(crate) fn shorten(name: &str, most: usize) -> String {
     let plain = |c: char| match c {
         c if c.is_whitespace() => ' ',
         c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => '\u{fffd}',

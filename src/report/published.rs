@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// The three contrasts of one published network, each (first group, second group).
-pub(super) struct Network {
+pub(crate) struct Network {
     pub name: &'static str,
     /// L2 norm: in the correct readout zone / not yet.
     pub norm: [f64; 2],
@@ -14,8 +14,51 @@ pub(super) struct Network {
     pub cos_final: [f64; 2],
 }
 
+/// One of the three contrasts: of which groups, under which names. The claim is that the first group's mean is higher.
+pub(crate) struct Kind {
+    /// Its name in JSON and tables.
+    pub key: &'static str,
+    pub title: &'static str,
+    /// The claim in words.
+    pub finding: &'static str,
+    /// The two groups, in the order of the values.
+    pub groups: [&'static str; 2],
+    /// The published values of a network.
+    pub of: fn(&Network) -> [f64; 2],
+    /// Decimals of its means.
+    pub decimals: usize,
+}
+
+/// The three contrasts in the order of the paper.
+pub(crate) const CONTRASTS: [Kind; 3] = [
+    Kind {
+        key: "norm",
+        title: "L2 norm of the representation",
+        finding: "Representations in the correct readout zone have a higher L2 norm than those not yet there",
+        groups: ["in the correct zone", "not yet"],
+        of: |network| network.norm,
+        decimals: 2,
+    },
+    Kind {
+        key: "cos_current",
+        title: "Cosine to the current readout vector",
+        finding: "Representations in the correct zone are closer to their current readout vector than those not yet there",
+        groups: ["in the correct zone", "not yet"],
+        of: |network| network.cos_current,
+        decimals: 3,
+    },
+    Kind {
+        key: "cos_final",
+        title: "Cosine to final classes",
+        finding: "Representations not yet in the correct zone point more to their own final class than to others\u{2019}",
+        groups: ["own final class", "others\u{2019} final classes"],
+        of: |network| network.cos_final,
+        decimals: 3,
+    },
+];
+
 /// The four published networks; the first is the one that all further figures below belong to.
-pub(super) const NETWORKS: [Network; 4] = [
+pub(crate) const NETWORKS: [Network; 4] = [
     Network { name: "L additive", norm: [8.04, 7.45], cos_current: [0.202, 0.121], cos_final: [0.100, -0.024] },
     Network { name: "T additive", norm: [22.99, 22.43], cos_current: [0.062, 0.014], cos_final: [0.003, -0.074] },
     Network { name: "L multiplicative", norm: [24.15, 23.58], cos_current: [0.136, 0.071], cos_final: [0.052, -0.032] },
@@ -23,16 +66,16 @@ pub(super) const NETWORKS: [Network; 4] = [
 ];
 
 /// Best accuracy of L additive (fraction) and the timestep it is reached at.
-pub(super) const BEST_ACCURACY: (f64, usize) = (0.53344, 6);
+pub(crate) const BEST_ACCURACY: (f64, usize) = (0.53344, 6);
 
 /// Share of the 25,000 images: stable-correct, stable-incorrect, unstable-correct, unstable-incorrect (L additive).
-pub(super) const GROUPS: [f64; 4] = [0.497, 0.394, 0.052, 0.057];
+pub(crate) const GROUPS: [f64; 4] = [0.497, 0.394, 0.052, 0.057];
 
 /// Stable-correct images by t_stable (L additive).
-pub(super) const HISTOGRAM: [u64; 10] = [9609, 917, 627, 411, 285, 219, 159, 103, 88, 0];
+pub(crate) const HISTOGRAM: [u64; 10] = [9609, 917, 627, 411, 285, 219, 159, 103, 88, 0];
 
 /// The published network to compare with.
-pub(super) struct Comparison {
+pub(crate) struct Comparison {
     pub index: usize,
     /// Why it is not the same network, if it is not.
     pub caveat: Option<String>,
@@ -52,7 +95,7 @@ impl Comparison {
 
 /// Finds the published network with the connections and the interaction of a `[network]` table; L additive, with
 /// the reason, where there is none, and for an `[architecture]`.
-pub(super) fn comparison(network: &Value) -> Comparison {
+pub(crate) fn comparison(network: &Value) -> Comparison {
     let flag = |key: &str| network.get(key).and_then(Value::as_bool);
     let text = |key: &str| network.get(key).and_then(Value::as_str);
     let fallback = |why: &str| Comparison {

@@ -7,7 +7,7 @@ use super::{Report, images};
 use crate::{Error, Result};
 
 /// A table.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Name of its file without extension.
     pub name: String,
     pub head: Vec<String>,
@@ -19,7 +19,7 @@ impl Table {
         Table { name: name.into(), head: head.iter().map(|h| h.to_string()).collect(), rows: Vec::new() }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
     }
 
@@ -36,16 +36,16 @@ impl Table {
 }
 
 /// A number with as many digits as it takes to read it back; empty if it is undefined.
-pub(super) fn float(v: Option<f64>) -> String {
+pub(crate) fn float(v: Option<f64>) -> String {
     v.filter(|v| v.is_finite()).map_or(String::new(), |v| format!("{v}"))
 }
 
 /// A count or index.
-pub(super) fn whole(n: impl TryInto<u64>) -> String {
+pub(crate) fn whole(n: impl TryInto<u64>) -> String {
     n.try_into().map_or(String::new(), |n| n.to_string())
 }
 
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     text.into()
 }
 
