@@ -4,6 +4,7 @@
 //! [`Between::exact`] computes the numbers in f64 from stored arrays, as they are defined; [`BetweenStream`] with
 //! `shaders/dynamics_between.wgsl` in f32 from a stream of batches.
 
+use super::gpu::aligned;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
@@ -12,7 +13,7 @@ use crate::trajectory::definitions::mean;
 use crate::trajectory::gpu::Layout;
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::norm;
-use crate::trajectory::streaming::UNDEFINED;
+use crate::trajectory::streaming::{UNDEFINED, image_innermost};
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -97,6 +98,7 @@ pub struct BetweenStream<'g> {
     timesteps: usize,
     samples: usize,
     batch: View,
+    networks: [View; 2],
     between: View,
 }
 
@@ -146,7 +148,18 @@ impl<'g> BetweenStream<'g> {
         if gpu.checked() {
             recording.poison(gpu, &program);
         }
-        Ok(BetweenStream { gpu, recording, timesteps, samples, batch, between })
+        Ok(BetweenStream { gpu, recording, timesteps, samples, batch, networks: [first, second], between })
+    }
+
+    /// Submits the kernel for a batch of which all is on the device: `images` images, of which `first` came before.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn run(&mut self, first: usize, images: usize) -> Result<()> {
+        assert!(first + images <= self.samples, "more images than the {} announced", self.samples);
+        self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
+        self.recording.run(self.gpu);
+        Ok(())
     }
 
     /// The numbers, once all images have passed.
@@ -180,12 +193,29 @@ impl<'g> BetweenStream<'g> {
     }
 }
 
+/// The numbers of two stored networks, in batches of `width`.
+///
+/// # Errors
+/// As [`BetweenStream::new`] and [`BetweenStream::finish`].
+pub async fn stored(gpu: &Gpu, networks: [&Extraction; 2], width: usize) -> Result<Between> {
+    let Extraction { timesteps, samples, classes, features, .. } = *networks[0];
+    let layout = aligned(classes, features, timesteps, width);
+    let mut stream = BetweenStream::new(gpu, features, samples, layout, &mut Store::default()).await?;
+    for first in (0..samples).step_by(width) {
+        let images = width.min(samples - first);
+        for (view, of) in stream.networks.into_iter().zip(networks) {
+            let (_, representations) = image_innermost(of, first..first + images, width);
+            for (t, numbers) in representations.chunks_exact(features * width).enumerate() {
+                stream.recording.write(gpu, view.part(t * layout.features_step, Some(numbers.len())), numbers);
+            }
+        }
+        stream.run(first, images).await?;
+    }
+    stream.finish().await
+}
+
 impl Sink for BetweenStream<'_> {
     fn take<'a>(&'a mut self, portion: &'a Portion) -> Pending<'a> {
-        Box::pin(async {
-            self.recording.feed(self.gpu, self.batch, &[portion.first as u32, portion.images as u32]).await?;
-            self.recording.run(self.gpu);
-            Ok(())
-        })
+        Box::pin(self.run(portion.first, portion.images))
     }
 }
