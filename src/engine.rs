@@ -162,11 +162,21 @@ impl<'g> Engine<'g> {
     /// Lets engines that are made with `store` afterwards read this one's pictures, labels and gains: what is fed to this one
     /// is fed to them.
     pub fn share_inputs(&self, store: &mut Store) {
+        self.share_pictures(store);
+        self.share(self.compiled.feeds.gains, store);
+    }
+
+    /// The same without the gains, for engines with gains of their own.
+    pub fn share_pictures(&self, store: &mut Store) {
         let feeds = &self.compiled.feeds;
-        let inputs = [Some(feeds.pictures), feeds.next, Some(feeds.table), Some(feeds.labels), feeds.gains];
-        for view in inputs.into_iter().flatten() {
-            store.share(&self.compiled.program.buffers[view.buffer.0].name, &self.recording, view);
+        for view in [Some(feeds.pictures), feeds.next, Some(feeds.table), Some(feeds.labels)] {
+            self.share(view, store);
         }
+    }
+
+    fn share(&self, view: Option<View>, store: &mut Store) {
+        let name = |view: View| &self.compiled.program.buffers[view.buffer.0].name;
+        view.into_iter().for_each(|view| store.share(name(view), &self.recording, view));
     }
 
     /// Feeds a batch: it is there when this engine runs next, and for those that share its inputs after that.

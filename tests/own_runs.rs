@@ -2,7 +2,7 @@
 
 use assert_cmd::Command;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
@@ -72,11 +72,15 @@ fn analysis(out: &Path, protocol: Option<&str>) -> Command {
 /// The statistics that it prints, which are those of `report.json`.
 fn statistics(protocol: Option<&str>) -> Value {
     let folder = tempfile::tempdir().unwrap();
-    let out: PathBuf = folder.path().join("report");
-    let printed = analysis(&out, protocol).assert().success().get_output().stdout.clone();
+    printed(&folder.path().join("report"), protocol)["statistics"].clone()
+}
+
+/// All that it prints, which is what `report.json` has.
+fn printed(out: &Path, protocol: Option<&str>) -> Value {
+    let printed = analysis(out, protocol).assert().success().get_output().stdout.clone();
     let printed: Value = serde_json::from_slice(&printed).unwrap();
     let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    for key in ["meta", "statistics"] {
+    for key in ["meta", "statistics", "disturbance"] {
         assert_eq!(report[key], printed[key], "{key}");
     }
     // A report says what the network ran under, and none where it was left to itself.
@@ -84,7 +88,7 @@ fn statistics(protocol: Option<&str>) -> Value {
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert_eq!(page.contains("under a protocol"), protocol.is_some());
     assert!(page.contains("This network has areas and connections of its own; none of the four published"));
-    printed["statistics"].clone()
+    printed
 }
 
 fn refused(mut command: Command, words: &[&str]) {
@@ -184,6 +188,134 @@ fn lesions_and_masks_do_what_they_say() {
     let next = statistics(Some("[[protocol.inputs]]\nfrom = 1\nshow = \"next\"\n"));
     assert_eq!(next["accuracy"][0], plain["accuracy"][0]);
     assert_ne!(next, plain);
+}
+
+/// A table of a report, a row each, with the head.
+fn table(out: &Path, name: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(out.join("tables").join(name)).unwrap();
+    text.lines().map(|line| line.split(',').map(str::to_string).collect()).collect()
+}
+
+fn numbers(of: &Value) -> Vec<f64> {
+    of.as_array().unwrap_or_else(|| panic!("{of}")).iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
+}
+
+#[test]
+fn where_nothing_is_disturbed_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let none = [gain("*.lateral", 1.0, ""), gain("low.back", 4.0, ""), gain("*.top_down", 0.25, "from = 0")].concat();
+    let found = &printed(&out, Some(&none))["disturbance"];
+    let c = &found["comparison"];
+    assert_eq!(c["accuracy"], c["accuracy_undisturbed"]);
+    for key in ["changed", "lost", "gained", "difference", "se"] {
+        assert_eq!(numbers(&c["answers"][key]), [0.0; 3], "{key}");
+    }
+    assert_eq!(numbers(&c["answers"]["mcnemar_p"]), [1.0; 3]);
+    assert_eq!(numbers(&c["distance"]["mean"]), [0.0; 3]);
+    assert_eq!(numbers(&c["distance"]["relative"]), [0.0; 3]);
+    assert_eq!(numbers(&c["distance"]["cosine"]), [1.0; 3]);
+    assert_eq!(c["distance"]["norm_disturbed"], c["distance"]["norm_undisturbed"]);
+    for key in ["rdm_spearman", "cka"] {
+        for (t, row) in c[key].as_array().unwrap().iter().enumerate() {
+            assert!((numbers(row)[t] - 1.0).abs() < 1e-6, "{key}: {row}");
+        }
+    }
+    let groups = c["transitions"]["groups"].as_array().unwrap();
+    let sums: Vec<f64> = groups.iter().map(|row| numbers(row).iter().sum()).collect();
+    assert!(groups.iter().zip(&sums).enumerate().all(|(g, (row, sum))| numbers(row)[g] == *sum), "{groups:?}");
+    assert_eq!(sums.iter().sum::<f64>(), 21.0);
+    assert_eq!(c["changed_images"], Value::Array(vec![]));
+    assert_eq!(table(&out, "changed_images.csv").len(), 1, "the head alone");
+    assert!(found["settling"].is_null());
+    assert!(printed(&folder.path().join("plain"), None)["disturbance"].is_null());
+}
+
+#[test]
+fn without_anything_recurrent_every_step_is_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let still = [gain("*.lateral", 0.0, ""), gain("*.top_down", 0.0, "")].concat();
+    let found = &printed(&out, Some(&still))["disturbance"];
+    let c = &found["comparison"];
+    let first = numbers(&c["accuracy_undisturbed"])[0];
+    assert_eq!(numbers(&c["accuracy"]), [first; 3]);
+    let d = &c["distance"];
+    assert_eq!(numbers(&d["mean"])[0], 0.0, "nothing recurrent has come yet");
+    assert!(numbers(&d["mean"])[1..].iter().all(|d| *d > 0.0), "{d}");
+    assert_eq!(numbers(&d["norm_disturbed"]), [numbers(&d["norm_undisturbed"])[0]; 3]);
+    let rows: Vec<Vec<f64>> = c["rdm_spearman"].as_array().unwrap().iter().map(numbers).collect();
+    assert!(rows.iter().all(|row| *row == rows[0]) && (rows[0][0] - 1.0).abs() < 1e-12, "{rows:?}");
+
+    // Each image that changes has its row, and only such images have one.
+    let changed = table(&out, "changed_images.csv");
+    let ids: Vec<f64> = changed[1..].iter().map(|row| row[0].parse().unwrap()).collect();
+    assert!(!ids.is_empty(), "a lesion of everything shows");
+    assert_eq!(ids, numbers(&c["changed_images"]));
+    assert_eq!(
+        changed[0][3..],
+        ["undisturbed", "disturbed"].map(|run| [0, 1, 2].map(|t| format!("class_{run}_t{t}"))).concat()
+    );
+    for row in &changed[1..] {
+        assert!(row[3..6] != row[6..9] && row[6..9] == [&row[3][..]; 3], "{row:?}");
+    }
+    for t in 0..3 {
+        let differ = changed[1..].iter().filter(|row| row[3 + t] != row[6 + t]).count();
+        assert_eq!(numbers(&c["answers"]["changed"])[t], differ as f64);
+        let lost = changed[1..].iter().filter(|row| row[3 + t] == row[1] && row[6 + t] != row[1]).count();
+        assert_eq!(numbers(&c["answers"]["lost"])[t], lost as f64);
+    }
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for words in ["What the protocol changes", "Accuracy with and without the disturbance", "tables/changed_images.csv"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(out.join("figures/disturbance_difference.svg").exists());
+
+    // A report whose lists do not fit each other is refused.
+    let text = std::fs::read_to_string(out.join("report.json")).unwrap();
+    let mut report: Value = serde_json::from_str(&text).unwrap();
+    report["disturbance"]["comparison"]["distance"]["mean"].as_array_mut().unwrap().pop();
+    std::fs::write(out.join("report.json"), report.to_string()).unwrap();
+    let error = recurve::report::Report::read(&out.join("report.json")).unwrap_err().to_string();
+    assert!(error.contains("distance.mean") && error.contains("expected 3") && error.contains("found 2"), "{error}");
+}
+
+#[test]
+fn a_longer_run_is_compared_with_its_last_trained_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("longer");
+    let longer = printed(&out, Some("[protocol]\ntimesteps = 8\n"));
+    let found = &longer["disturbance"];
+    assert!(found["comparison"].is_null() && !out.join("tables/changed_images.csv").exists());
+    let s = &found["settling"];
+    assert_eq!(numbers(&s["steps"]), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    assert_eq!(numbers(&s["accuracy"]), numbers(&longer["statistics"]["accuracy"])[2..]);
+    assert_eq!(numbers(&s["answers"]["changed"])[0], 0.0);
+    assert_eq!(table(&out, "settling.csv").len(), 7);
+    assert!(std::fs::read_to_string(out.join("report.html")).unwrap().contains("Beyond the trained timesteps"));
+
+    // Disturbed as well, the undisturbed run is as long.
+    let cut = format!("[protocol]\ntimesteps = 8\n{}", gain("*.lateral", 0.0, "from = 5"));
+    let cut = printed(&folder.path().join("cut"), Some(&cut));
+    let c = &cut["disturbance"]["comparison"];
+    assert_eq!(c["accuracy_undisturbed"], longer["statistics"]["accuracy"]);
+    let apart = numbers(&c["distance"]["mean"]);
+    assert!(apart[..5].iter().all(|d| *d == 0.0) && apart[5..].iter().all(|d| *d > 0.0), "{apart:?}");
+    assert_eq!(numbers(&cut["disturbance"]["settling"]["steps"]).len(), 6);
+
+    // A mask: the picture that follows, from step 1 on.
+    let masked = printed(&folder.path().join("masked"), Some("[[protocol.inputs]]\nfrom = 1\nshow = \"next\"\n"));
+    let apart = numbers(&masked["disturbance"]["comparison"]["distance"]["mean"]);
+    assert!(apart[0] == 0.0 && apart[1..].iter().all(|d| *d > 0.0), "{apart:?}");
+    assert_eq!(masked["disturbance"]["comparison"]["accuracy_undisturbed"], numbers_of(&longer, 3));
+    let none = printed(&folder.path().join("none"), Some("[protocol]\ntimesteps = 2\n"));
+    assert!(none["disturbance"].is_null() && none["meta"]["notes"].to_string().contains("nothing to compare"));
+}
+
+/// The accuracy at the first steps.
+fn numbers_of(printed: &Value, steps: usize) -> Value {
+    Value::Array(printed["statistics"]["accuracy"].as_array().unwrap()[..steps].to_vec())
 }
 
 #[test]

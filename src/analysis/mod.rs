@@ -5,12 +5,14 @@
 //! - [`origin`]: activity ready to be streamed, with what a report says of where it came from: of a run's networks over a
 //!   split.
 //! - `stored`: the same of npz files that others wrote.
+//! - `disturbed`: a run under a protocol against the same run without it.
 //! - `pictures`: pictures behind extreme trajectories, and the table of all images.
 //! - [`facts`]: the facts about a run, put together for the report.
 //!
 //! [`analyse`] streams each image once, in the order of [`Origin::order`], first the images that decoders are fitted on. To
 //! measure something else, make its sink with the origin's store and add it to the list there.
 
+mod disturbed;
 pub mod facts;
 pub mod origin;
 mod pictures;
@@ -23,7 +25,7 @@ pub use run::Selection;
 use crate::dynamics::gpu::{ValuesStream, Weights};
 use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
-use crate::dynamics::{Dynamics, Parameters, Values, Wants};
+use crate::dynamics::{Disturbance, Dynamics, Parameters, Values, Wants};
 use crate::gpu::Gpu;
 use crate::report::{self, Meta, Report};
 use crate::stream::{Sink, stream_from};
@@ -43,6 +45,9 @@ pub struct Analysis {
     pub statistics: Statistics,
     /// What was measured beyond them.
     pub dynamics: Dynamics,
+    /// What the protocol changed, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disturbance: Option<Disturbance>,
     /// The values of every image that the dynamics were made from.
     #[serde(skip)]
     pub values: Values,
@@ -60,7 +65,8 @@ pub struct Output<'a> {
     pub command: Option<&'a str>,
 }
 
-/// Streams a split through the trained and the untrained network of a run and writes the report.
+/// Streams a split through the trained and the untrained network of a run, under a protocol also through the trained network
+/// with and without it, and writes the report.
 ///
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
@@ -96,19 +102,10 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         bias: origin.bias.clone(),
     };
     let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut origin.store).await?;
-    let mut values = ValuesStream::new(gpu, weights, images, layout, &Wants::all(), &mut origin.store).await?;
-    let mut space = match space(gpu, &mut origin, &told).await {
-        Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => {
-            let note = format!(
-                "Dissimilarities, CKA, decoders and components were left out, as this adapter has no room for their moments: \
-                 {why}."
-            );
-            eprintln!("note: {note}");
-            origin.meta.notes.push(note);
-            None
-        }
-        other => Some(other?),
-    };
+    let mut values = ValuesStream::new(gpu, weights.clone(), images, layout, &Wants::all(), &mut origin.store).await?;
+    let space = space(gpu, &mut origin, &told).await;
+    let what = "Dissimilarities, CKA, decoders and components";
+    let mut space = where_there_is_room(space, what, &mut origin.meta.notes)?;
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut statistics, &mut values];
     sinks.extend(space.iter_mut().map(|space| space as &mut dyn Sink));
     let turn = Some(origin.order.training());
@@ -126,14 +123,39 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let features = origin.readout.features();
     let dynamics = Dynamics::new(&trained, untrained.as_ref(), structure, features, &told, &replicates);
 
+    // What the next stream needs room for.
+    drop((space, origin.source, origin.store));
+    let mut disturbance = None;
+    if let Some(run) = &origin.run {
+        let notes = &mut origin.meta.notes;
+        disturbance = disturbed::disturbance(gpu, run, &trained, weights, &told, notes).await?;
+    }
+
     facts::add_device(&mut origin.meta, gpu);
     origin.meta.command = output.command.map(str::to_string);
-    let report = Report::new(origin.meta, origin.training, &statistics)?
-        .with_dynamics(&dynamics, &told)?
-        .with_examples(pictures::examples(&trained, origin.pictures.as_ref(), EXAMPLES)?)?
+    let mut report = Report::new(origin.meta, origin.training, &statistics)?.with_dynamics(&dynamics, &told)?;
+    if let Some((disturbance, changed)) = &disturbance {
+        report = report.with_disturbance(disturbance, changed.clone())?;
+    }
+    let report = report
+        .with_examples(pictures::examples(&trained, origin.run.as_ref(), EXAMPLES)?)?
         .with_images(pictures::images(&trained))?;
     let page = report::write(&report, output.folder)?;
-    Ok(Analysis { meta: report.meta, statistics, dynamics, values: trained, page })
+    let disturbance = disturbance.map(|(disturbance, _)| disturbance);
+    Ok(Analysis { meta: report.meta, statistics, dynamics, disturbance, values: trained, page })
+}
+
+/// A stream that an adapter may have no room for: then there is none, and a note says what was left out.
+fn where_there_is_room<S>(stream: Result<S>, what: &str, notes: &mut Vec<String>) -> Result<Option<S>> {
+    match stream {
+        Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => {
+            let note = format!("{what} were left out, as this adapter has no room for their moments: {why}.");
+            eprintln!("note: {note}");
+            notes.push(note);
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 /// The stream that measures how representations of many images lie to each other.

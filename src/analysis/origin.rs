@@ -3,14 +3,13 @@
 use super::facts;
 use super::run::{Opened, Selection};
 use crate::Result;
-use crate::dataset::{Dataset, Loader};
+use crate::dataset::Loader;
 use crate::gpu::{Gpu, Store};
 use crate::graph::taps::{Quantity, Tap};
 use crate::report::{Meta, Training};
 use crate::stream::{Networks, Order, Source};
 use crate::trajectory::gpu::{GpuStream, Layout};
 use crate::trajectory::readout::Readout;
-use std::sync::Arc;
 
 /// Activity that is ready to be streamed, and what a report says of it.
 pub struct Origin<'g> {
@@ -28,8 +27,8 @@ pub struct Origin<'g> {
     pub readout: Readout,
     /// \[K\] Its bias, if it has one.
     pub bias: Option<Vec<f64>>,
-    /// The pictures and their split, if they are known.
-    pub pictures: Option<(Arc<dyn Dataset>, String)>,
+    /// The run, where the activity is that of its networks.
+    pub run: Option<Opened>,
     /// The facts, but for those of the device.
     pub meta: Meta,
     /// How the network was trained, if known.
@@ -47,7 +46,8 @@ impl<'g> Origin<'g> {
         let (untrained, init_checkpoint) = run.untrained();
         let trained = &run.trained.parameters;
         let taps = [Quantity::Logits, Quantity::Representation].map(Tap::series);
-        let engines = run.engines(gpu, &taps, &[trained, &untrained], usize::MAX).await?;
+        let engines =
+            run.engines(gpu, &taps, &[(trained, &run.schedule), (&untrained, &run.schedule)], usize::MAX).await?;
         let mut store = Store::default();
         let layout = GpuStream::share(&mut store, &engines);
         let network = &run.network;
@@ -67,7 +67,6 @@ impl<'g> Origin<'g> {
         let loader = Loader::listed(&run.data, &run.split, order.ids(), order.training(), layout.width, next)?;
         let (meta, training) = (facts::of_run(&run, init_checkpoint)?, facts::curves(&run)?);
         let source = Box::new(Networks { engines, loader });
-        let pictures = Some((run.data, run.split));
-        Ok(Origin { source, store, layout, order, labels, readout, bias, pictures, meta, training })
+        Ok(Origin { source, store, layout, order, labels, readout, bias, run: Some(run), meta, training })
     }
 }

@@ -1,23 +1,19 @@
 //! What a report holds of single images: pictures behind extreme trajectories, and a row of the table for each.
 
+use super::run::Opened;
 use crate::dataset::Dataset;
 use crate::dynamics::Values;
 use crate::dynamics::values::Datum;
 use crate::report::{Example, Images, choose};
 use crate::{Error, Result};
 use std::io::Cursor;
-use std::sync::Arc;
 
 /// Pictures behind extreme trajectories, at most `each` of a kind; none where the pictures are not known.
 ///
 /// # Errors
 /// Pictures that cannot be read again.
-pub(super) fn examples(
-    values: &Values,
-    pictures: Option<&(Arc<dyn Dataset>, String)>,
-    each: usize,
-) -> Result<Vec<Example>> {
-    let Some((data, split)) = pictures else { return Ok(Vec::new()) };
+pub(super) fn examples(values: &Values, run: Option<&Opened>, each: usize) -> Result<Vec<Example>> {
+    let Some(Opened { data, split, .. }) = run else { return Ok(Vec::new()) };
     let (classes, label_margin) = (classes(values), values.rows(Datum::LabelMargin));
     let one = |(kind, image): (_, usize)| {
         Ok(Example {

@@ -164,8 +164,8 @@ impl Opened {
         }
     }
 
-    /// Engines with these parameters, one for each network, which share what the first is fed. What `taps` name can be read of
-    /// them; their batches are as large as fits, and no larger than `most`.
+    /// Engines with these parameters and under these schedules, one for each network, which share what the first is fed. What
+    /// `taps` name can be read of them; their batches are as large as fits all, and no larger than `most`.
     ///
     /// # Errors
     /// What the device says; parameters of another network.
@@ -173,18 +173,26 @@ impl Opened {
         &self,
         gpu: &'g Gpu,
         taps: &[Tap],
-        networks: &[&Tensors],
+        networks: &[(&Tensors, &Schedule)],
         most: usize,
     ) -> Result<Vec<Engine<'g>>> {
-        let most = most.clamp(1, BATCH);
-        let plain = Request::forward(&self.network, &self.schedule, most, &gpu.target);
-        let request = Request { choices: &self.choices, taps, ..plain };
-        let request = Request { batch: most.min(largest_batch(&request)?.max(1)), ..request };
+        let request = |schedule, batch| {
+            let plain = Request::forward(&self.network, schedule, batch, &gpu.target);
+            Request { choices: &self.choices, taps, ..plain }
+        };
+        let mut batch = most.clamp(1, BATCH);
+        for (_, schedule) in networks {
+            batch = batch.min(largest_batch(&request(schedule, batch))?.max(1));
+        }
         let mut engines: Vec<Engine> = Vec::new();
-        for parameters in networks {
+        for (parameters, schedule) in networks {
             let mut store = Store::default();
-            engines.first().into_iter().for_each(|first| first.share_inputs(&mut store));
-            let mut engine = Engine::new(gpu, &request, &mut store).await?;
+            match engines.first() {
+                Some(first) if *schedule == networks[0].1 => first.share_inputs(&mut store),
+                Some(first) => first.share_pictures(&mut store),
+                None => {}
+            }
+            let mut engine = Engine::new(gpu, &request(schedule, batch), &mut store).await?;
             engine.set_parameters(parameters)?;
             engines.push(engine);
         }

@@ -107,6 +107,6 @@ impl<'g> Origin<'g> {
             [Some(trained), untrained].into_iter().flatten().map(|of| (of, StoredBatch::default())).collect();
         let source = Stored { gpu, feed, width, order: order.clone(), done: 0, labels: labels.clone(), networks };
         let source = Box::new(source);
-        Ok(Origin { source, store, layout, order, labels, readout, bias, pictures: None, meta, training: None })
+        Ok(Origin { source, store, layout, order, labels, readout, bias, run: None, meta, training: None })
     }
 }

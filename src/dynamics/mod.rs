@@ -11,17 +11,20 @@
 //!   [`tables`]: measures that are made from values.
 //! - [`rdm`], [`rdm_time`], [`cka`], [`decoder`], [`pca`]: measures of how representations of many images lie to each other, which
 //!   meet in [`structure`]; [`moments`]: what they are made of.
+//! - [`between`], [`disturbance`]: a network under a protocol against the same one left alone.
 //! - [`gpu`]: values on a device, by the kernels `shaders/dynamics_*.wgsl`.
 //! - [`space`]: moments, decoders and dissimilarities on a device, in one pass over batches.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accuracy;
+pub mod between;
 pub mod bootstrap;
 pub mod calibration;
 pub mod cka;
 pub mod consistency;
 pub mod contrasts;
 pub mod decoder;
+pub mod disturbance;
 pub mod entropy;
 pub mod goldens;
 pub mod gpu;
@@ -42,6 +45,7 @@ pub mod tables;
 pub mod values;
 pub mod visits;
 
+pub use disturbance::Disturbance;
 pub use parameters::Parameters;
 pub use structure::Structure;
 pub use subject::Subject;

@@ -7,8 +7,8 @@
 //! are exactly 1 apart in cosine, so that ReLU features tie often. Where all are tied there is no correlation, where all are 0
 //! no cosine.
 
-use super::Subject;
 use super::rdm::{self, ByMetric, Condensed, Rdm};
+use super::{Subject, parallel};
 use serde::Serialize;
 
 /// \[T\]\[T\] of each similarity.
@@ -45,6 +45,15 @@ pub fn of(a: &Rdm, b: &Rdm) -> RdmTime {
     }
 }
 
+/// \[T\]\[T\] The Spearman correlation alone, between the matrices of the timesteps of `a` and of `b`.
+pub fn spearman(a: &[Condensed], b: &[Condensed]) -> Vec<Vec<Option<f64>>> {
+    let one = |a: &Condensed, b: &Condensed| {
+        let (a, b) = defined_in_both(a, b);
+        (a.len() >= 2).then(|| rank_correlation(&Ranks::of(&a), &Ranks::of(&b))).flatten()
+    };
+    parallel::each(a, |_, a| b.iter().map(|b| one(a, b)).collect())
+}
+
 /// `rdm_time`, exact.
 pub fn exact(subject: &Subject) -> RdmTime {
     let trained = rdm::exact(subject);
@@ -65,15 +74,25 @@ pub fn correlations(a: &Condensed, b: &Condensed) -> [Option<f64>; 2] {
 
 /// Pearson, Spearman, cosine and tau.
 fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
-    let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip();
+    let (a, b) = defined_in_both(a, b);
     if a.len() < 2 {
         return [None; 4];
     }
     let (ranks_a, ranks_b) = (Ranks::of(&a), Ranks::of(&b));
     let varies = ranks_a.groups > 1 && ranks_b.groups > 1;
     let pearson = varies.then(|| cosine(&centred(&a), &centred(&b))).flatten();
-    let spearman = varies.then(|| cosine(&centred(&ranks_a.middle), &centred(&ranks_b.middle))).flatten();
+    let spearman = rank_correlation(&ranks_a, &ranks_b);
     [pearson, spearman, cosine(&a, &b), Some(tau_a(&ranks_a.group, &ranks_b.group))]
+}
+
+/// The entries of the pairs whose dissimilarity is defined in both.
+fn defined_in_both(a: &Condensed, b: &Condensed) -> (Vec<f64>, Vec<f64>) {
+    a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip()
+}
+
+/// Pearson correlation of mid-ranks.
+fn rank_correlation(a: &Ranks, b: &Ranks) -> Option<f64> {
+    (a.groups > 1 && b.groups > 1).then(|| cosine(&centred(&a.middle), &centred(&b.middle))).flatten()
 }
 
 /// Ranks of numbers, with ties.

@@ -11,10 +11,11 @@
 //! for all pairs with the untrained network) and added to totals of two f32 each. Rows beside the features, |y|^2, 1 and the
 //! classes, give the other sums: see [`super::moments`].
 
+use super::cka::{self, Cka};
 use super::decoder::{self, Decoder, Fitted, Step, Training};
 use super::moments::{Cross, FourthTerms, Marginals, Moments, centred_fourth};
 use super::rdm::{self, Rdm};
-use super::{Structure, Subject, cka, pca, rdm_time};
+use super::{Structure, Subject, pca, rdm_time};
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{Choices, ConvOp, Key, Variant};
@@ -722,10 +723,7 @@ impl<'g> SpaceStream<'g> {
         let begun = Instant::now();
         let gram: Vec<f32> = self.read(self.gram).await?;
         let sums: Vec<f32> = self.read(self.training_sums).await?;
-        for network in self.networks.clone() {
-            let shift = self.read(network.shift).await?;
-            self.shifts.push(shift);
-        }
+        self.read_shifts().await?;
         let shift = self.shifts[0].clone();
         let counts = self.class_counts().await?;
         self.finite(gram.iter().chain(&sums))?;
@@ -793,6 +791,14 @@ impl<'g> SpaceStream<'g> {
         (self.fitted, self.counts) = (Some(fitted), counts);
         if let Some(clock) = &mut self.clock {
             *clock.entry("decoders").or_default() += begun.elapsed().as_secs_f64();
+        }
+        Ok(())
+    }
+
+    async fn read_shifts(&mut self) -> Result<()> {
+        for network in self.networks.clone() {
+            let shift = self.read(network.shift).await?;
+            self.shifts.push(shift);
         }
         Ok(())
     }
@@ -1028,6 +1034,17 @@ impl<'g> SpaceStream<'g> {
             all
         };
         Ok(vectors.iter().zip(found.chunks_exact(pairs)).map(step).collect())
+    }
+
+    /// Ends a stream of two networks whose images are all training images and that fitted no decoders: the dissimilarities of
+    /// both networks, and CKA.
+    ///
+    /// # Errors
+    /// Numbers that are not finite; a lost device.
+    pub async fn compare(&mut self) -> Result<([Rdm; 2], Cka)> {
+        self.read_shifts().await?;
+        let cka = cka::of(&self.moments().await?);
+        Ok(([self.rdm(0).await?, self.rdm(1).await?], cka))
     }
 
     /// Ends the stream: everything.

@@ -226,7 +226,7 @@ async fn written(
     let taps: Vec<Tap> = activities.iter().filter(|of| !of.timesteps.is_empty()).map(tap).collect();
     let an_image: usize = activities.iter().map(|of| 4 * of.shape[0] * of.shape[2..].iter().product::<usize>()).sum();
     let most = (BATCH_BYTES / an_image).min(ids.len()).max(1);
-    let engines = run.engines(gpu, &taps, &[&run.trained.parameters], most).await?;
+    let engines = run.engines(gpu, &taps, &[(&run.trained.parameters, &run.schedule)], most).await?;
     let next = run.schedule.shows_next();
     // The network is fed labels for its loss, which nothing here reads; those of other classes are none to it.
     let data: Arc<dyn Dataset> = match run.labels_are_classes() {

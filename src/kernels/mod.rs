@@ -41,6 +41,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "conv2d_d_weight_channels",
     "conv_transpose2d",
     "dynamics_add",
+    "dynamics_between",
     "dynamics_clear",
     "dynamics_compact",
     "dynamics_distances",

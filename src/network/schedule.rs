@@ -28,6 +28,12 @@ impl Schedule {
         Schedule { timesteps, gains, shown: (0..timesteps).map(|t| protocol.shown(t)).collect() }
     }
 
+    /// As many steps of the same program with nothing disturbed: the picture at every step, and gains of 1.
+    pub fn undisturbed(&self) -> Schedule {
+        let gains = self.gains.iter().map(|(connection, gains)| (*connection, vec![1.0; gains.len()])).collect();
+        Schedule { gains, ..Schedule::plain(self.timesteps) }
+    }
+
     /// Whether the following picture is ever shown.
     pub fn shows_next(&self) -> bool {
         self.shown.contains(&Shown::Next)

@@ -19,6 +19,7 @@ use super::{Report, Training};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Chapter {
     Accuracy,
+    Disturbance,
     Contrasts,
     Certainty,
     Zones,
@@ -36,6 +37,7 @@ impl Chapter {
     pub fn title(self) -> (&'static str, &'static str) {
         match self {
             Chapter::Accuracy => ("Accuracy and stability", "chapter-accuracy"),
+            Chapter::Disturbance => ("What the protocol changes", "chapter-disturbance"),
             Chapter::Contrasts => ("The published contrasts", "chapter-contrasts"),
             Chapter::Certainty => ("How sure, and how fast", "chapter-certainty"),
             Chapter::Zones => ("Travels through readout zones", "chapter-zones"),
@@ -233,6 +235,7 @@ pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> 
             training_curves(training),
         ));
     }
+    figures.extend(measures::disturbance(view));
     figures.extend(dynamics.into_iter().flat_map(|dynamics| measures::all(dynamics, view)));
     // Within a chapter the published figures come first.
     figures.sort_by_key(|figure| figure.chapter);

@@ -65,7 +65,7 @@ struct OfStatistics {
 type Column<'a> = (String, Box<dyn Fn(usize) -> String + 'a>);
 
 /// Names of the groups, in the order of their numbers.
-const GROUPS: [&str; 4] = ["stable-correct", "stable-incorrect", "unstable-correct", "unstable-incorrect"];
+pub(super) const GROUPS: [&str; 4] = ["stable-correct", "stable-incorrect", "unstable-correct", "unstable-incorrect"];
 
 /// A timestep; -1 stands for "never", an empty cell.
 fn or_never(v: i64) -> String {

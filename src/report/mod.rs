@@ -9,6 +9,7 @@
 //! ```
 
 pub(crate) mod claims;
+mod disturbance;
 pub(crate) mod dynamics;
 mod examples;
 pub(crate) mod figures;
@@ -34,6 +35,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::dynamics::Parameters;
 use crate::{Error, Result};
+pub use disturbance::Changed;
 use dynamics::Dynamics;
 pub use examples::{Example, Kind, choose};
 pub use folder::write;
@@ -53,12 +55,18 @@ pub struct Report {
     /// The dynamics, under the names of [`crate::dynamics`]; a report without them has the published figures only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamics: Option<Value>,
+    /// What a protocol changed, under the names of [`crate::dynamics::disturbance`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbance: Option<Value>,
     /// Pictures behind extreme trajectories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
     /// Values of single images, for their table; they are not part of `report.json`.
     #[serde(skip)]
     pub images: Option<Images>,
+    /// Classes of the images whose answer a protocol changed, for their table; not part of `report.json` either.
+    #[serde(skip)]
+    pub changed: Option<Changed>,
 }
 
 /// The facts of a run. What is unknown stays `None` and is left out of the page.
@@ -162,6 +170,19 @@ impl Report {
         Ok(self)
     }
 
+    /// The same with what a protocol changed, under the names of [`crate::dynamics::disturbance`], and the classes of the images
+    /// whose answer it changed.
+    ///
+    /// # Errors
+    /// When it does not serialise, does not have that shape, or does not belong to the statistics.
+    pub fn with_disturbance(mut self, disturbance: &impl Serialize, changed: Option<Changed>) -> Result<Report> {
+        let value = serde_json::to_value(disturbance)
+            .map_err(|e| Error::Data(format!("the disturbance cannot be written as JSON: {e}")))?;
+        (self.disturbance, self.changed) = (Some(value), changed);
+        self.views()?;
+        Ok(self)
+    }
+
     /// The same with pictures behind extreme trajectories.
     ///
     /// # Errors
@@ -200,6 +221,7 @@ impl Report {
         let classes = view.class_count();
         self.examples.iter().try_for_each(|example| example.check(view.timesteps, classes))?;
         self.images.iter().try_for_each(|images| images.check(view.timesteps, view.samples as usize))?;
+        self.changed.iter().try_for_each(|changed| changed.check(view.timesteps, view.samples as usize))?;
         Ok((view, dynamics))
     }
 

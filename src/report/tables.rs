@@ -58,6 +58,10 @@ pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> 
         geometry(d, view, &mut tables);
         agreement(d, &mut tables);
     }
+    if let Some(d) = &view.disturbance {
+        tables.extend(d.tables());
+    }
+    tables.extend(report.changed.as_ref().map(|changed| changed.table(view)));
     tables.push(images::table(report, view, dynamics));
     tables
 }
@@ -304,7 +308,7 @@ fn zones(d: &Dynamics, view: &View, tables: &mut Vec<Table>) {
 }
 
 /// Adds a row for each pair of timesteps; the cells before them are `begin`.
-fn pairs<const N: usize>(table: &mut Table, begin: [&str; N], grid: &Grid) {
+pub(super) fn pairs<const N: usize>(table: &mut Table, begin: [&str; N], grid: &Grid) {
     for (t, row) in grid.iter().enumerate() {
         for (u, v) in row.iter().enumerate() {
             let mut cells: Vec<String> = begin.iter().map(|cell| cell.to_string()).collect();

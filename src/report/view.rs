@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Report;
+use super::disturbance::Disturbance;
 use crate::{Error, Result};
 
 /// A pair of group means: first group, second group. `None` where a group is empty or the mean undefined.
@@ -50,6 +51,9 @@ pub(super) struct View {
     /// All-zero representations, whose cosines are undefined.
     #[serde(default)]
     pub silent_representations: u64,
+    /// What a protocol changed, if there was one.
+    #[serde(skip)]
+    pub disturbance: Option<Disturbance>,
     /// Names of the K classes.
     #[serde(skip)]
     pub classes: Vec<String>,
@@ -70,6 +74,8 @@ impl View {
         let mut view: View = serde_path_to_error::deserialize(&report.statistics)
             .map_err(|e| Error::Data(format!("trajectory statistics: {}: {}", e.path(), e.inner())))?;
         view.check()?;
+        let read = |value| Disturbance::read(value, view.timesteps, view.samples as usize);
+        view.disturbance = report.disturbance.as_ref().filter(|value| !value.is_null()).map(read).transpose()?;
         let (given, k) = (report.meta.classes.len(), view.readout_leaves.len());
         view.classes = match (given, k) {
             (0, _) => (0..k).map(|i| format!("class {i}")).collect(),

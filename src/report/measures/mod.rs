@@ -3,6 +3,7 @@
 
 mod agreement;
 mod certainty;
+mod disturbance;
 mod geometry;
 mod zones;
 
@@ -57,6 +58,11 @@ pub(super) fn all(dynamics: &Dynamics, view: &View) -> Vec<Figure> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The figures of what a protocol changes.
+pub(super) fn disturbance(view: &View) -> Vec<Figure> {
+    view.disturbance.as_ref().map_or_else(Vec::new, |d| disturbance::all(d, view))
 }
 
 /// Most timesteps between which a figure can be switched.
