@@ -78,7 +78,7 @@ impl ArrayFile {
         Ok(ArrayFile { file, start, images: shape[1], numbers, format, bytes: Vec::new() })
     }
 
-    /// Writes images `first..first + images` of step number `step`, given image innermost, [...][width]. Gives the place
+    /// Writes images `first..first + images` of step number `step`, given image innermost, \[...\]\[width\]. Gives the place
     /// (image, number) and value of a number that has no room in the format, if there is one.
     ///
     /// # Errors
