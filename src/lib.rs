@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, lower, plan) -> gpu -> engine -> train
-//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract
+//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare
 //! ```
 
 pub mod error;

@@ -53,7 +53,7 @@ fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
     for command in [
         "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders",
-        "bench",
+        "bench", "compare",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);
@@ -65,6 +65,7 @@ fn every_command_has_a_help_text() {
         ("plan", &["--preset", "--config", "--batch", "--timesteps", "--no-pass", "--inference", "--json", "--dot"]),
         ("devices", &["--json"]),
         ("analyse", &["FILE.npz", "--init", "--split", "--protocol", "--json"]),
+        ("compare", &["RUN", "--split", "--data", "--out", "--json"]),
         ("extract", &["--areas", "--timesteps", "--images", "--ids", "--half", "float32", "log-probabilities"]),
     ] {
         let help = stdout(&run(&[command, "--help"]));

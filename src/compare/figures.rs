@@ -51,11 +51,11 @@ fn accuracies(run: &Facts) -> Vec<Option<f64>> {
 
 fn accuracy(comparison: &Comparison) -> Figure {
     let all = || comparison.runs.iter().flat_map(accuracies);
-    let most = range(all()).map_or(1.0, |(_, high)| high.min(1.0));
+    let (low, high) = range(all()).map_or((0.0, 1.0), |(low, high)| (low.max(0.0), high.min(1.0)));
     let longest = comparison.runs.iter().map(|run| run.timesteps).max().unwrap_or(1);
     let plot = |title: &str, heading: &str, timesteps: usize, series| {
         let label = "images classified correctly (%)";
-        Plot::over_time(title, heading, label, timesteps, series).span(Span::UpTo(most)).percent().draw()
+        Plot::over_time(title, heading, label, timesteps, series).span(Span::Between(low, high)).percent().draw()
     };
     let mut means = Vec::new();
     let mut panels = Vec::new();
@@ -73,7 +73,7 @@ fn accuracy(comparison: &Comparison) -> Figure {
     }
     let title = "Accuracy at each timestep, mean over the runs of each network";
     panels.insert(0, ("accuracy".into(), plot(title, "All networks", longest, means)));
-    let caption = "The share of images whose class is the label, at each timestep, all panels on one scale. First panel: the mean \
+    let caption = "The share of images whose class is the label, at each timestep, all panels on one scale, which need not begin at 0. First panel: the mean \
                    over the runs of each network, and in its colour the range from the lowest run to the highest. Other panels: \
                    run by run. Lines that rise after t = 0 say that recurrence helps; a wide range says that a difference between \
                    networks may be one between trainings.";

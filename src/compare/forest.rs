@@ -38,7 +38,7 @@ impl Forest<'_> {
             x: scale,
             y: (0.0, self.rows.len().max(1) as f64),
         };
-        axes.draw(&mut svg, &ticks(scale, 4.0, 1.0, ""), &[], self.x_label, "");
+        axes.draw(&mut svg, &ticks(scale, 6.0, 1.0, ""), &[], self.x_label, "");
         let zero = axes.at(0.0, 0.0).0;
         svg.line((zero, axes.top), (zero, axes.bottom()), GREY, 1.2, Some("5 4"));
         for (i, (row, name)) in self.rows.iter().zip(&names).enumerate() {

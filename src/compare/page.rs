@@ -5,6 +5,7 @@ use super::{Comparison, Facts};
 use crate::report::claims::{fixed, pair, percent};
 use crate::report::figures::{self, Figure};
 use crate::report::html::{cell, filters, known, switches, thousands};
+use crate::report::in_lines;
 use crate::report::published::{CONTRASTS, Kind};
 use crate::report::svg::{css_variables, number};
 use crate::{Error, Result};
@@ -116,9 +117,7 @@ pub(super) fn render(comparison: &Comparison, figures: &[Figure]) -> Result<Stri
         descriptions: meta
             .networks
             .iter()
-            .map(|network| {
-                (network.name.as_str(), serde_json::to_string_pretty(&network.description).unwrap_or_default())
-            })
+            .map(|network| (network.name.as_str(), in_lines(&network.description).unwrap_or_default()))
             .collect(),
         version: &meta.recurve_version,
         light: css_variables(false),
@@ -161,9 +160,9 @@ fn verdict(contrasts: &[Contrast]) -> (String, &'static str) {
     let [holds, fails, undecided, undefined] =
         [Verdict::Holds, Verdict::DoesNotHold, Verdict::Undecided, Verdict::Undefined].map(count);
     let all = contrasts.len();
-    let mut sentence = match holds == all {
-        true => format!("In all {all} contrasts the first mean exceeds the second beyond doubt."),
-        false => format!("In {holds} of {all} contrasts the first mean exceeds the second beyond doubt."),
+    let mut sentence = match holds == all && all > 0 {
+        true => format!("In all {all} contrasts the first mean exceeds the second."),
+        false => format!("In {holds} of {all} contrasts the first mean exceeds the second."),
     };
     if fails > 0 {
         let _ = write!(sentence, " In {fails} the second exceeds the first.");
@@ -198,10 +197,17 @@ fn of_contrast(comparison: &Comparison, kind: &Kind) -> String {
         let those = comparison.contrasts.iter().filter(|c| c.contrast == kind.key && c.verdict == verdict);
         let names: Vec<&str> = those.map(|c| c.network.as_str()).collect();
         if !names.is_empty() {
-            parts.push(format!("{} in {}", verdict.words(), names.join("; ")));
+            parts.push(format!("{} in {}", verdict.words(), listed(&names)));
         }
     }
-    format!("{} ({} > {}): {}.", kind.title, kind.groups[0], kind.groups[1], parts.join(" \u{2013} "))
+    format!("{} ({} > {}): {}.", kind.title, kind.groups[0], kind.groups[1], parts.join("; "))
+}
+
+/// Names in a row, in quotation marks if one holds a comma.
+fn listed(names: &[&str]) -> String {
+    let quoted = names.iter().any(|name| name.contains(','));
+    let each = names.iter().map(|name| if quoted { format!("\u{201c}{name}\u{201d}") } else { name.to_string() });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// What the intervals speak of.
@@ -224,7 +230,7 @@ fn of_seeds(comparison: &Comparison) -> String {
         false => format!(
             "{several} Of {} there is a single run: its intervals are for these very trained weights, and nothing is known about other \
              trainings.",
-            single.join("; ")
+            listed(&single)
         ),
     }
 }

@@ -81,8 +81,8 @@ pub(crate) enum Span {
     Free,
     /// From 0 to 1.
     Unit,
-    /// From 0 to this, so that panels can be compared.
-    UpTo(f64),
+    /// Between these, so that panels can be compared.
+    Between(f64, f64),
 }
 
 /// A panel of curves.
@@ -193,7 +193,7 @@ impl Plot {
     fn y_range(&self) -> (f64, f64) {
         match self.span {
             Span::Unit => return (0.0, 1.0),
-            Span::UpTo(most) => return (0.0, most),
+            Span::Between(low, high) => return (low, high),
             Span::FromZero | Span::Free => {}
         }
         let points = self.series.iter().flat_map(|s| s.points.iter().flatten().map(|p| p.1));
