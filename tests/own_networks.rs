@@ -506,10 +506,17 @@ fn the_data_set_gives_the_classes_of_an_architecture_without() {
 /// Every example of the page for users is what it says.
 #[test]
 fn the_examples_of_the_documentation_are_read() {
-    let page = include_str!("../docs/networks.md");
+    let blocks = |page: &'static str| page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let worked: Vec<&str> = blocks(include_str!("../docs/disturb.md")).collect();
+    assert_eq!(worked.len(), 5, "a network and four protocols");
+    let both = format!("{}\n", worked[0]).replace("topdown = false", "topdown = true");
+    let family = RunConfig::parse(&both).unwrap().network.network().unwrap();
+    for block in &worked[1..] {
+        Protocol::parse(block).and_then(|p| p.validate(&family)).unwrap_or_else(|e| panic!("{e}\n{block}"));
+    }
     let mut networks = Vec::new();
     let mut protocols = Vec::new();
-    for block in page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+    for block in blocks(include_str!("../docs/networks.md")) {
         if block.contains("[architecture]") {
             networks.push(RunConfig::parse(block).unwrap_or_else(|e| panic!("{e}\n{block}")));
         } else {

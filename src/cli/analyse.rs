@@ -3,6 +3,7 @@
 use super::Adapter;
 use anyhow::bail;
 use recurve::analysis::{Output, Selection, analyse, analyse_stored};
+use recurve::dynamics::Disturbance;
 use recurve::trajectory::Statistics;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,10 +30,12 @@ pub struct Arguments {
     /// The checkpoint after so many steps [default: the newest].
     #[arg(long, value_name = "STEP")]
     checkpoint: Option<u64>,
-    /// What is shown and disturbed when: a file with [protocol], see docs/networks.md
+    /// What is shown and disturbed when: a file with [protocol], see docs/networks.md. The report then also compares this run
+    /// with the undisturbed one: docs/disturb.md
     #[arg(long, value_name = "FILE")]
     protocol: Option<PathBuf>,
-    /// Print what was analysed (meta), the statistics and the dynamics as one JSON object and nothing else.
+    /// Print what was analysed (meta), the statistics, the dynamics and, under a protocol, what it changed (disturbance) as one
+    /// JSON object and nothing else.
     #[arg(long)]
     json: bool,
 }
@@ -68,6 +71,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         println!("{}", serde_json::to_string(&analysis)?);
     } else {
         summary(&analysis.statistics);
+        analysis.disturbance.iter().for_each(what_changed);
         println!("{}", analysis.page.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -95,6 +99,25 @@ fn stored_says_what_it_was_shown(arguments: &Arguments) -> anyhow::Result<()> {
 fn beside(file: &Path) -> PathBuf {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!("{stem}-report"))
+}
+
+/// What a protocol changed in a few lines.
+fn what_changed(d: &Disturbance) {
+    let row = |numbers: &[f64]| numbers.iter().map(|x| format!("{x:.3}")).collect::<Vec<_>>().join(" ");
+    if let Some(c) = &d.comparison {
+        println!("undisturbed           {}", row(&c.accuracy_undisturbed));
+        let (last, a) = (d.timesteps - 1, &c.answers);
+        println!(
+            "at the last timestep {} of {} images have another class than undisturbed: {} lost, {} gained (McNemar p {:.2e})",
+            a.changed[last], d.samples, a.lost[last], a.gained[last], a.mcnemar_p[last]
+        );
+    }
+    if let Some(s) = &d.settling {
+        println!(
+            "of {} images {} keep the class of the last trained timestep ({}) to the end",
+            d.samples, s.kept, s.steps[0]
+        );
+    }
 }
 
 /// The statistics in a few lines.

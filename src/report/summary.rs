@@ -39,6 +39,22 @@ pub(super) fn findings(view: &View, dynamics: Option<&Dynamics>) -> Vec<String> 
             share(c.stable_incorrect)
         ));
     }
+    if let Some(c) = view.disturbance.as_ref().and_then(|d| d.comparison.as_ref()) {
+        let last = view.timesteps - 1;
+        out.push(format!(
+            "At the last timestep accuracy is {} undisturbed and {} under the protocol: {} images are lost and {} gained.",
+            percent(c.accuracy_undisturbed[last]),
+            percent(c.accuracy[last]),
+            thousands(c.answers.lost[last]),
+            thousands(c.answers.gained[last])
+        ));
+    }
+    if let Some(s) = view.disturbance.as_ref().and_then(|d| d.settling.as_ref()) {
+        out.push(format!(
+            "{} of the images keep the class of the last trained timestep to the end of the run.",
+            percent(Some(s.kept as f64 / view.samples as f64))
+        ));
+    }
     let Some(d) = dynamics else { return out };
     if let Some((first, last)) = d.label_margin.as_ref().and_then(|sets| ends(&sets.all)) {
         out.push(format!(
