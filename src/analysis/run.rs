@@ -164,24 +164,27 @@ impl Opened {
         }
     }
 
-    /// Engines with these parameters, one for each network, which share what the first is fed. What `taps` name can be read of
-    /// them; their batches are as large as fits, and no larger than `most`.
+    /// Engines with these parameters, one for each network, which share what the first is fed. What the taps of each name can be
+    /// read of it; their batches are as large as fits, and no larger than `most`.
     ///
     /// # Errors
     /// What the device says; parameters of another network.
     pub async fn engines<'g>(
         &self,
         gpu: &'g Gpu,
-        taps: &[Tap],
-        networks: &[&Tensors],
+        networks: &[(&Tensors, &[Tap])],
         most: usize,
     ) -> Result<Vec<Engine<'g>>> {
         let most = most.clamp(1, BATCH);
         let plain = Request::forward(&self.network, &self.schedule, most, &gpu.target);
-        let request = Request { choices: &self.choices, taps, ..plain };
-        let request = Request { batch: most.min(largest_batch(&request)?.max(1)), ..request };
+        let request = |taps| Request { choices: &self.choices, taps, ..plain };
+        let mut batch = most;
+        for (_, taps) in networks {
+            batch = batch.min(largest_batch(&request(taps))?.max(1));
+        }
         let mut engines: Vec<Engine> = Vec::new();
-        for parameters in networks {
+        for (parameters, taps) in networks {
+            let request = Request { batch, ..request(taps) };
             let mut store = Store::default();
             engines.first().into_iter().for_each(|first| first.share_inputs(&mut store));
             let mut engine = Engine::new(gpu, &request, &mut store).await?;
