@@ -145,6 +145,7 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     origin.meta.command = output.command.map(str::to_string);
     let report = Report::new(origin.meta, origin.training, &statistics)?
         .with_dynamics(&dynamics, &told)?
+        .with_area_rdms(&dynamics.areas)
         .with_examples(pictures::examples(&trained, origin.pictures.as_ref(), EXAMPLES)?)?
         .with_images(pictures::images(&trained))?;
     let page = report::write(&report, output.folder)?;

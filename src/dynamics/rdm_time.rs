@@ -33,10 +33,8 @@ const TIED: f64 = 1e-6;
 /// Between the matrices of the timesteps of `a` and of `b`.
 pub fn of(a: &Rdm, b: &Rdm) -> RdmTime {
     let between = |a: &[Condensed], b: &[Condensed]| {
-        let rows: Vec<Vec<[Option<f64>; 4]>> =
-            a.iter().map(|a| b.iter().map(|b| similarities(a, b)).collect()).collect();
-        let table = |i: usize| rows.iter().map(|row| row.iter().map(|all| all[i]).collect()).collect();
-        Similarities { pearson: table(0), spearman: table(1), cosine: table(2), tau_a: table(3) }
+        let (a, b) = (prepared(a), prepared(b));
+        tables(a.iter().map(|a| b.iter().map(|b| similarities(a, b)).collect()).collect())
     };
     ByMetric {
         euclidean: between(&a.euclidean, &b.euclidean),
@@ -45,10 +43,31 @@ pub fn of(a: &Rdm, b: &Rdm) -> RdmTime {
     }
 }
 
+/// Between the matrices of the timesteps of one network: what [`of`] gives of it and itself, in half the time, as all
+/// similarities are the same both ways.
+pub fn within(rdm: &Rdm) -> RdmTime {
+    rdm.map(|steps| {
+        let steps = prepared(steps);
+        let mut rows = vec![vec![[None; 4]; steps.len()]; steps.len()];
+        for t in 0..steps.len() {
+            for u in t..steps.len() {
+                let found = similarities(&steps[t], &steps[u]);
+                (rows[t][u], rows[u][t]) = (found, found);
+            }
+        }
+        tables(rows)
+    })
+}
+
+/// \[T\]\[T\] of all four as one table each.
+fn tables(rows: Vec<Vec<[Option<f64>; 4]>>) -> Similarities {
+    let table = |i: usize| rows.iter().map(|row| row.iter().map(|all| all[i]).collect()).collect();
+    Similarities { pearson: table(0), spearman: table(1), cosine: table(2), tau_a: table(3) }
+}
+
 /// `rdm_time`, exact.
 pub fn exact(subject: &Subject) -> RdmTime {
-    let trained = rdm::exact(subject);
-    of(&trained, &trained)
+    within(&rdm::exact(subject))
 }
 
 /// `rdm_init`, exact; none where the untrained network is not given.
@@ -57,17 +76,49 @@ pub fn exact_init(subject: &Subject) -> Option<RdmTime> {
     Some(of(&rdm::exact(subject), &untrained))
 }
 
+/// A matrix, and what every comparison with it needs, where all of it is defined.
+struct Prepared<'a> {
+    matrix: &'a Condensed,
+    whole: Option<Entries>,
+}
+
+/// The entries of a matrix that are compared.
+struct Entries {
+    values: Vec<f64>,
+    ranks: Ranks,
+    centred: Vec<f64>,
+    centred_ranks: Vec<f64>,
+}
+
+impl Entries {
+    fn of(values: Vec<f64>) -> Entries {
+        let ranks = Ranks::of(&values);
+        Entries { centred: centred(&values), centred_ranks: centred(&ranks.middle), values, ranks }
+    }
+}
+
+fn prepared(steps: &[Condensed]) -> Vec<Prepared<'_>> {
+    let whole = |matrix: &Condensed| matrix.iter().copied().collect::<Option<Vec<f64>>>().map(Entries::of);
+    steps.iter().map(|matrix| Prepared { matrix, whole: whole(matrix) }).collect()
+}
+
 /// Pearson, Spearman, cosine and tau.
-fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
-    let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip();
-    if a.len() < 2 {
+fn similarities(a: &Prepared, b: &Prepared) -> [Option<f64>; 4] {
+    if let (Some(a), Some(b)) = (&a.whole, &b.whole) {
+        return similar(a, b);
+    }
+    let (a, b) = a.matrix.iter().zip(b.matrix).filter_map(|(a, b)| a.zip(*b)).unzip();
+    similar(&Entries::of(a), &Entries::of(b))
+}
+
+fn similar(a: &Entries, b: &Entries) -> [Option<f64>; 4] {
+    if a.values.len() < 2 {
         return [None; 4];
     }
-    let (ranks_a, ranks_b) = (Ranks::of(&a), Ranks::of(&b));
-    let varies = ranks_a.groups > 1 && ranks_b.groups > 1;
-    let pearson = varies.then(|| cosine(&centred(&a), &centred(&b))).flatten();
-    let spearman = varies.then(|| cosine(&centred(&ranks_a.middle), &centred(&ranks_b.middle))).flatten();
-    [pearson, spearman, cosine(&a, &b), Some(tau_a(&ranks_a.group, &ranks_b.group))]
+    let varies = a.ranks.groups > 1 && b.ranks.groups > 1;
+    let pearson = varies.then(|| cosine(&a.centred, &b.centred)).flatten();
+    let spearman = varies.then(|| cosine(&a.centred_ranks, &b.centred_ranks)).flatten();
+    [pearson, spearman, cosine(&a.values, &b.values), Some(tau_a(&a.ranks.group, &b.ranks.group))]
 }
 
 /// Ranks of numbers, with ties.
@@ -192,6 +243,24 @@ mod tests {
             let (a, b) = (draw(), draw());
             assert!((tau_a(&a, &b) - tau_by_definition(&a, &b)).abs() < 1e-15, "{count} of {values}");
         }
+    }
+
+    /// Of two matrices.
+    fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
+        let both = [a.clone(), b.clone()];
+        let both = prepared(&both);
+        super::similarities(&both[0], &both[1])
+    }
+
+    #[test]
+    fn a_network_compared_with_itself() {
+        let mut random = SplitMix64::new(5);
+        let mut step = |gap: usize| -> Condensed {
+            (0..45).map(|i| (i % 9 != gap).then(|| (random.bits() % 50) as f64)).collect()
+        };
+        let steps = vec![step(3), step(9), step(9), step(3), vec![Some(2.0); 45], vec![None; 45]];
+        let rdm = ByMetric { euclidean: steps.clone(), correlation: steps[1..3].to_vec(), cosine: steps };
+        assert_eq!(within(&rdm), of(&rdm, &rdm));
     }
 
     #[test]

@@ -1082,7 +1082,7 @@ impl<'g> SpaceStream<'g> {
         let untrained = if self.networks.len() > 1 { Some(self.rdm(1).await?) } else { None };
         Ok(Structure {
             class_rdm: rdm::of(&means),
-            rdm_time: rdm_time::of(&images, &images),
+            rdm_time: rdm_time::within(&images),
             rdm_init: untrained.map(|untrained| rdm_time::of(&images, &untrained)),
             rdm: images,
             cka: cka::of(&moments),

@@ -25,6 +25,7 @@ pub(super) enum Chapter {
     Paths,
     Geometry,
     Agreement,
+    Areas,
     Readout,
     Training,
 }
@@ -40,6 +41,7 @@ impl Chapter {
             Chapter::Paths => ("The path of the representation", "chapter-paths"),
             Chapter::Geometry => ("Geometry of the representations", "chapter-geometry"),
             Chapter::Agreement => ("What timesteps share", "chapter-agreement"),
+            Chapter::Areas => ("The areas below the readout", "chapter-areas"),
             Chapter::Readout => ("The readout", "chapter-readout"),
             Chapter::Training => ("Training", "chapter-training"),
         }

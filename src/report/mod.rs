@@ -33,6 +33,8 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::dynamics::Parameters;
+use crate::dynamics::areas::Area;
+use crate::dynamics::rdm::Rdm;
 use crate::{Error, Result};
 use dynamics::Dynamics;
 pub use examples::{Example, Kind, choose};
@@ -59,6 +61,10 @@ pub struct Report {
     /// Values of single images, for their table; they are not part of `report.json`.
     #[serde(skip)]
     pub images: Option<Images>,
+    /// Dissimilarity matrices of the areas below the readout, by the names of their files, for the folder; they are not part of
+    /// `report.json`.
+    #[serde(skip)]
+    pub area_rdms: Vec<(String, Rdm)>,
 }
 
 /// The facts of a run. What is unknown stays `None` and is left out of the page.
@@ -160,6 +166,16 @@ impl Report {
         (self.dynamics, self.meta.dynamics_parameters) = (Some(value), Some(parameters.clone()));
         self.views()?;
         Ok(self)
+    }
+
+    /// The same with the dissimilarity matrices of areas, which `report.json` has no room for.
+    pub fn with_area_rdms(mut self, areas: &[Area]) -> Report {
+        let named = |area: &Area| {
+            let form = area.facts.form.name().replace(' ', "_");
+            (format!("areas_{}_{form}", area.facts.name), area.rdm.clone())
+        };
+        self.area_rdms = areas.iter().map(named).collect();
+        self
     }
 
     /// The same with pictures behind extreme trajectories.
