@@ -12,7 +12,7 @@ use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::Request;
 use recurve::graph::passes::Passes;
-use recurve::graph::taps::{Quantity, Tap};
+use recurve::graph::taps::{Quantity, Reader, Tap};
 use recurve::network::{Architecture, Network, Schedule, initialise};
 use recurve::stream::{Collect, Networks, Order, Pending, Portion, Sink, Values, stream, stream_from};
 use recurve::tensors::Tensors;
@@ -75,7 +75,7 @@ fn taps_read_the_steps_asked_for_and_change_nothing() {
             for train in [false, true] {
                 // Before and after the activation, at two steps of the run and one beyond it.
                 let steps = Some(vec![1, timesteps - 1, timesteps + 3]);
-                let tap = |of| Tap { of, timesteps: steps.clone(), series: false };
+                let tap = |of| Tap { of, timesteps: steps.clone(), reader: Reader::Host };
                 let taps = [tap(Quantity::Drive(area)), tap(Quantity::Activation(area))];
                 let alone = engine(&gpu, &network, 3, &taps, train, &mut Store::default());
                 alone

@@ -87,7 +87,27 @@ fn dynamics(t: usize, n: usize, k: usize, p: &Parameters) -> Value {
         }
         c
     };
+    // An area that never changes, and one in two forms that exists from the second step on, where there is one.
+    let area = |name: &str, form: &str, first: usize, t: usize| {
+        let similar = || {
+            json!({"pearson": numbers(&[t, t], 1.5), "spearman": numbers(&[t, t], 2.5), "cosine": numbers(&[t, t], 3.5),
+                "tau_a": numbers(&[t, t], 4.5)})
+        };
+        let decoder =
+            || json!({"correct": counts(&[t, t], 2), "unsafe": counts(&[t, t], 0), "score": numbers(&[t, t], 4.0)});
+        let projected = form == "projection";
+        json!({"name": name, "form": form, "features": 12, "timesteps": (first..first + t).collect::<Vec<_>>(),
+            "projected_from": projected.then_some(1000), "seed": projected.then_some(0), "constant": name == "retina",
+            "rdm_time": {"euclidean": similar(), "correlation": similar(), "cosine": similar()},
+            "cka": {"biased": numbers(&[t, t], 1.0), "debiased": numbers(&[t, t], 2.0)},
+            "decoder": {"n_test": 40, "ridge": decoder(), "class_mean": decoder()},
+            "pca": {"explained": numbers(&[10], 1.0), "participation": 2.5, "participation_t": numbers(&[t], 3.0)},
+            "chance": 0.125, "by_chance": 11, "label_from": if projected { json!(first + t - 1) } else { Value::Null }})
+    };
+    let late = usize::from(t > 1);
     json!({
+        "areas": [area("retina", "pixel average", 0, 1), area("v2", "pixel average", late, t - late),
+            area("v2", "projection", late, t - late)],
         "timesteps": t, "samples": n, "classes": k, "features": 6,
         "margin": margin, "label_margin": set(&five, 2.0), "relative_margin": set(&five, 3.0),
         "entropy": set(&five[..3], 4.0), "confidence": set(&five[..3], 5.0),
@@ -139,7 +159,7 @@ fn read_csv(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
     (head, rows.collect())
 }
 
-const FIGURES: [&str; 26] = [
+const FIGURES: [&str; 29] = [
     "accuracy",
     "stability",
     "change",
@@ -165,6 +185,9 @@ const FIGURES: [&str; 26] = [
     "participation",
     "decoders",
     "consistency",
+    "areas_decoding",
+    "areas_participation",
+    "areas_similarity",
     "readout",
 ];
 
@@ -187,7 +210,7 @@ fn every_size_renders() {
         assert_all_figures(&page);
         assert_eq!(page.matches("type=\"radio\" name=\"calibration\"").count(), t.min(12), "switched by timestep");
         let checked = page.matches(" checked><label").count();
-        assert_eq!(checked, 4, "each of the four switches shows one of its panes first");
+        assert_eq!(checked, 5, "each of the five switches shows one of its panes first");
     }
 }
 

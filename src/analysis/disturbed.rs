@@ -69,7 +69,8 @@ async fn compare(
 ) -> Result<(Comparison, [Values; 2])> {
     let (trained, undisturbed) = (&run.trained.parameters, run.schedule.undisturbed());
     let taps = [Quantity::Logits, Quantity::Representation].map(Tap::series);
-    let engines = run.engines(gpu, &taps, &[(trained, &run.schedule), (trained, &undisturbed)], usize::MAX).await?;
+    let engines =
+        run.engines(gpu, &[(trained, &run.schedule, &taps), (trained, &undisturbed, &taps)], usize::MAX).await?;
     // The buffers called `trained` are the disturbed network's, those called `untrained` the undisturbed one's.
     let mut store = Store::default();
     let layout = GpuStream::share(&mut store, &engines);

@@ -22,6 +22,7 @@ mod stored;
 pub use origin::Origin;
 pub use run::Selection;
 
+use crate::dynamics::areas::{self, AreaStream};
 use crate::dynamics::gpu::{ValuesStream, Weights};
 use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
@@ -66,12 +67,16 @@ pub struct Output<'a> {
 }
 
 /// Streams a split through the trained and the untrained network of a run, under a protocol also through the trained network
-/// with and without it, and writes the report.
+/// with and without it, and writes the report. The areas below the readout are measured too where `areas` says so.
 ///
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
-pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, output: Output<'_>) -> Result<Analysis> {
-    measure(gpu, Origin::of_run(gpu, selection).await?, output).await
+pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, areas: bool, output: Output<'_>) -> Result<Analysis> {
+    let mut origin = Origin::of_run(gpu, selection, areas).await?;
+    if !areas {
+        origin.meta.notes.push("The areas below the readout were left out, as was asked for.".into());
+    }
+    measure(gpu, origin, output).await
 }
 
 /// Streams the activity that is stored in an npz file, and that of the untrained network in `init` if given, and writes the
@@ -106,8 +111,10 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let space = space(gpu, &mut origin, &told).await;
     let what = "Dissimilarities, CKA, decoders and components";
     let mut space = where_there_is_room(space, what, &mut origin.meta.notes)?;
+    let mut areas = areas(gpu, &mut origin, &told).await?;
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut statistics, &mut values];
     sinks.extend(space.iter_mut().map(|space| space as &mut dyn Sink));
+    sinks.extend(areas.iter_mut().map(|areas| areas as &mut dyn Sink));
     let turn = Some(origin.order.training());
     stream_from(&mut *origin.source, turn, &mut sinks, progress(images)).await?;
 
@@ -119,9 +126,16 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         Some(space) => Some(space.finish().await?),
         None => None,
     };
+    let tested: Vec<u32> =
+        origin.order.ids()[origin.order.training()..].iter().map(|&id| origin.labels[id as usize]).collect();
+    let areas = match areas {
+        Some(mut areas) => areas.areas(&tested).await?,
+        None => Vec::new(),
+    };
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
-    let dynamics = Dynamics::new(&trained, untrained.as_ref(), structure, features, &told, &replicates);
+    let dynamics =
+        Dynamics::new(&trained, untrained.as_ref(), structure, features, &told, &replicates).with_areas(areas);
 
     // What the next stream needs room for.
     drop((space, origin.source, origin.store));
@@ -138,6 +152,7 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         report = report.with_disturbance(disturbance, changed.clone())?;
     }
     let report = report
+        .with_area_rdms(&dynamics.areas)
         .with_examples(pictures::examples(&trained, origin.run.as_ref(), EXAMPLES)?)?
         .with_images(pictures::images(&trained))?;
     let page = report::write(&report, output.folder)?;
@@ -171,16 +186,35 @@ async fn space<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> 
         untrained: untrained.then(|| "trajectory.representations untrained".into()),
         labels: "trajectory.labels".into(),
     };
+    let wanted = wanted(origin, told);
+    SpaceStream::new(gpu, space, wanted, &mut origin.store).await
+}
+
+/// What is measured of spaces.
+fn wanted(origin: &Origin<'_>, told: &Parameters) -> Wanted {
     let places = origin.order.places();
-    let wanted = Wanted {
+    Wanted {
         images: origin.order.ids().len(),
         training: origin.order.training(),
         classes: origin.readout.classes(),
         rdm_images: told.rdm_images.iter().map(|&image| places[image]).collect(),
         shown_classes: told.shown_classes.clone(),
         ridge: told.ridge,
-    };
-    SpaceStream::new(gpu, space, wanted, &mut origin.store).await
+    }
+}
+
+/// The stream that measures the areas below the readout, if the source was made to compute any.
+async fn areas<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> Result<Option<AreaStream<'g>>> {
+    let wanted = wanted(origin, told);
+    let Some(engine) = origin.source.engines().first() else { return Ok(None) };
+    if areas::taps(&engine.network).iter().all(|tap| engine.tapped(tap.of).is_none()) {
+        return Ok(None);
+    }
+    let most = areas::MOST_BYTES.min(gpu.target.max_buffer);
+    let (stream, notes) = AreaStream::new(gpu, engine, &wanted, "trajectory.labels", &mut origin.store, most).await?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    origin.meta.notes.extend(notes);
+    Ok(Some(stream))
 }
 
 /// Tells, every few seconds, how many of so many pictures have passed.

@@ -4,6 +4,7 @@ use super::facts;
 use super::run::{Opened, Selection};
 use crate::Result;
 use crate::dataset::Loader;
+use crate::dynamics::areas;
 use crate::gpu::{Gpu, Store};
 use crate::graph::taps::{Quantity, Tap};
 use crate::report::{Meta, Training};
@@ -36,18 +37,21 @@ pub struct Origin<'g> {
 }
 
 impl<'g> Origin<'g> {
-    /// Of a run's trained and untrained network over a split.
+    /// Of a run's trained and untrained network over a split; with the areas of the trained one where `areas` says so.
     ///
     /// # Errors
     /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
-    pub async fn of_run(gpu: &'g Gpu, selection: &Selection<'_>) -> Result<Origin<'g>> {
+    pub async fn of_run(gpu: &'g Gpu, selection: &Selection<'_>, areas: bool) -> Result<Origin<'g>> {
         let mut run = Opened::new(selection, &gpu.target)?;
         run.labels_are_classes()?;
         let (untrained, init_checkpoint) = run.untrained();
         let trained = &run.trained.parameters;
         let taps = [Quantity::Logits, Quantity::Representation].map(Tap::series);
-        let engines =
-            run.engines(gpu, &taps, &[(trained, &run.schedule), (&untrained, &run.schedule)], usize::MAX).await?;
+        let tapped = if areas { areas::taps(&run.network) } else { Vec::new() };
+        let tapped = [&taps[..], &tapped].concat();
+        let schedule = &run.schedule;
+        let networks = [(trained, schedule, &tapped[..]), (&untrained, schedule, &taps[..])];
+        let engines = run.engines(gpu, &networks, usize::MAX).await?;
         let mut store = Store::default();
         let layout = GpuStream::share(&mut store, &engines);
         let network = &run.network;

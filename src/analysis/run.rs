@@ -164,35 +164,34 @@ impl Opened {
         }
     }
 
-    /// Engines with these parameters and under these schedules, one for each network, which share what the first is fed. What
-    /// `taps` name can be read of them; their batches are as large as fits all, and no larger than `most`.
+    /// Engines with these parameters and under these schedules, one for each network, which share what the first is fed. What the
+    /// taps of each name can be read of it; their batches are as large as fits all, and no larger than `most`.
     ///
     /// # Errors
     /// What the device says; parameters of another network.
     pub async fn engines<'g>(
         &self,
         gpu: &'g Gpu,
-        taps: &[Tap],
-        networks: &[(&Tensors, &Schedule)],
+        networks: &[(&Tensors, &Schedule, &[Tap])],
         most: usize,
     ) -> Result<Vec<Engine<'g>>> {
-        let request = |schedule, batch| {
+        let request = |schedule, taps, batch| {
             let plain = Request::forward(&self.network, schedule, batch, &gpu.target);
             Request { choices: &self.choices, taps, ..plain }
         };
         let mut batch = most.clamp(1, BATCH);
-        for (_, schedule) in networks {
-            batch = batch.min(largest_batch(&request(schedule, batch))?.max(1));
+        for (_, schedule, taps) in networks {
+            batch = batch.min(largest_batch(&request(schedule, taps, batch))?.max(1));
         }
         let mut engines: Vec<Engine> = Vec::new();
-        for (parameters, schedule) in networks {
+        for (parameters, schedule, taps) in networks {
             let mut store = Store::default();
             match engines.first() {
                 Some(first) if *schedule == networks[0].1 => first.share_inputs(&mut store),
                 Some(first) => first.share_pictures(&mut store),
                 None => {}
             }
-            let mut engine = Engine::new(gpu, &request(schedule, batch), &mut store).await?;
+            let mut engine = Engine::new(gpu, &request(schedule, taps, batch), &mut store).await?;
             engine.set_parameters(parameters)?;
             engines.push(engine);
         }

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// with the undisturbed one: docs/disturb.md
     #[arg(long, value_name = "FILE")]
     protocol: Option<PathBuf>,
+    /// Leave out the areas below the readout (`dynamics.areas`), of which decoding, CKA and the like are measured too
+    #[arg(long)]
+    no_areas: bool,
     /// Print what was analysed (meta), the statistics, the dynamics and, under a protocol, what it changed (disturbance) as one
     /// JSON object and nothing else.
     #[arg(long)]
@@ -65,7 +68,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             checkpoint: arguments.checkpoint,
             protocol: arguments.protocol.as_deref(),
         };
-        analyse(&adapter.open(false).await?, &selection, output(&out)).await?
+        analyse(&adapter.open(false).await?, &selection, !arguments.no_areas, output(&out)).await?
     };
     if arguments.json {
         println!("{}", serde_json::to_string(&analysis)?);
@@ -84,6 +87,7 @@ fn stored_says_what_it_was_shown(arguments: &Arguments) -> anyhow::Result<()> {
         ("--split", arguments.split.is_some()),
         ("--checkpoint", arguments.checkpoint.is_some()),
         ("--protocol", arguments.protocol.is_some()),
+        ("--no-areas", arguments.no_areas),
     ];
     let given = flags.into_iter().find(|(_, given)| *given);
     given.map_or(Ok(()), |(flag, _)| {

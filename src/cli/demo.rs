@@ -76,7 +76,7 @@ async fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
     let selection = Selection { run: out, data: None, split: "test", checkpoint: None, protocol: None };
     let (folder, command) = (out.join("report"), super::command_line());
     let output = Output { folder: &folder, command: Some(&command) };
-    let analysis = recurve::analysis::analyse(gpu, &selection, output).await?;
+    let analysis = recurve::analysis::analyse(gpu, &selection, true, output).await?;
     super::analyse::summary(&analysis.statistics);
     Ok(analysis.page)
 }

@@ -158,7 +158,7 @@ pub async fn compare(gpu: &Gpu, settings: &Settings<'_>) -> Result<Comparison> {
         };
         let folder = settings.folder.join(&run.name);
         let analysis =
-            analysis::analyse(gpu, &selection, Output { folder: &folder, command: settings.command }).await?;
+            analysis::analyse(gpu, &selection, false, Output { folder: &folder, command: settings.command }).await?;
         (adapter, driver) = (analysis.meta.adapter.clone(), analysis.meta.driver.clone());
         kept.push(Kept::new(run, analysis));
     }

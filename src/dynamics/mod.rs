@@ -14,9 +14,11 @@
 //! - [`between`], [`disturbance`]: a network under a protocol against the same one left alone.
 //! - [`gpu`]: values on a device, by the kernels `shaders/dynamics_*.wgsl`.
 //! - [`space`]: moments, decoders and dissimilarities on a device, in one pass over batches.
+//! - [`areas`]: the same of the areas below the readout.
 //! - [`goldens`]: comparison with stored results.
 
 pub mod accuracy;
+pub mod areas;
 pub mod between;
 pub mod bootstrap;
 pub mod calibration;
@@ -95,6 +97,9 @@ pub struct Dynamics {
     /// How representations of many images lie to each other; left out where the device has no room for their moments.
     #[serde(flatten)]
     pub structure: Option<Structure>,
+    /// The areas below the readout, in the order of the drive; none where they were not measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub areas: Vec<areas::Area>,
     /// Values of single images, if they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<tables::Tables>,
@@ -170,7 +175,13 @@ impl Dynamics {
             contrasts: contrasts::of(trained, &sets, replicates, told.level),
             accuracy: accuracy::of(trained, replicates, told.level),
             structure,
+            areas: Vec::new(),
             tables: told.tables.then(|| tables::of(trained)),
         }
+    }
+
+    /// The same with the areas below the readout.
+    pub fn with_areas(self, areas: Vec<areas::Area>) -> Dynamics {
+        Dynamics { areas, ..self }
     }
 }

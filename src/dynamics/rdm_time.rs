@@ -7,8 +7,8 @@
 //! are exactly 1 apart in cosine, so that ReLU features tie often. Where all are tied there is no correlation, where all are 0
 //! no cosine.
 
+use super::Subject;
 use super::rdm::{self, ByMetric, Condensed, Rdm};
-use super::{Subject, parallel};
 use serde::Serialize;
 
 /// \[T\]\[T\] of each similarity.
@@ -33,10 +33,8 @@ const TIED: f64 = 1e-6;
 /// Between the matrices of the timesteps of `a` and of `b`.
 pub fn of(a: &Rdm, b: &Rdm) -> RdmTime {
     let between = |a: &[Condensed], b: &[Condensed]| {
-        let rows: Vec<Vec<[Option<f64>; 4]>> =
-            a.iter().map(|a| b.iter().map(|b| similarities(a, b)).collect()).collect();
-        let table = |i: usize| rows.iter().map(|row| row.iter().map(|all| all[i]).collect()).collect();
-        Similarities { pearson: table(0), spearman: table(1), cosine: table(2), tau_a: table(3) }
+        let (a, b) = (prepared(a), prepared(b));
+        tables(a.iter().map(|a| b.iter().map(|b| similarities(a, b)).collect()).collect())
     };
     ByMetric {
         euclidean: between(&a.euclidean, &b.euclidean),
@@ -47,17 +45,35 @@ pub fn of(a: &Rdm, b: &Rdm) -> RdmTime {
 
 /// \[T\]\[T\] The Spearman correlation alone, between the matrices of the timesteps of `a` and of `b`.
 pub fn spearman(a: &[Condensed], b: &[Condensed]) -> Vec<Vec<Option<f64>>> {
-    let one = |a: &Condensed, b: &Condensed| {
-        let (a, b) = defined_in_both(a, b);
-        (a.len() >= 2).then(|| rank_correlation(&Ranks::of(&a), &Ranks::of(&b))).flatten()
-    };
-    parallel::each(a, |_, a| b.iter().map(|b| one(a, b)).collect())
+    let (a, b) = (prepared(a), prepared(b));
+    a.iter().map(|a| b.iter().map(|b| of_both(a, b, rank_correlation)).collect()).collect()
+}
+
+/// Between the matrices of the timesteps of one network: what [`of`] gives of it and itself, in half the time, as all
+/// similarities are the same both ways.
+pub fn within(rdm: &Rdm) -> RdmTime {
+    rdm.map(|steps| {
+        let steps = prepared(steps);
+        let mut rows = vec![vec![[None; 4]; steps.len()]; steps.len()];
+        for t in 0..steps.len() {
+            for u in t..steps.len() {
+                let found = similarities(&steps[t], &steps[u]);
+                (rows[t][u], rows[u][t]) = (found, found);
+            }
+        }
+        tables(rows)
+    })
+}
+
+/// \[T\]\[T\] of all four as one table each.
+fn tables(rows: Vec<Vec<[Option<f64>; 4]>>) -> Similarities {
+    let table = |i: usize| rows.iter().map(|row| row.iter().map(|all| all[i]).collect()).collect();
+    Similarities { pearson: table(0), spearman: table(1), cosine: table(2), tau_a: table(3) }
 }
 
 /// `rdm_time`, exact.
 pub fn exact(subject: &Subject) -> RdmTime {
-    let trained = rdm::exact(subject);
-    of(&trained, &trained)
+    within(&rdm::exact(subject))
 }
 
 /// `rdm_init`, exact; none where the untrained network is not given.
@@ -68,31 +84,72 @@ pub fn exact_init(subject: &Subject) -> Option<RdmTime> {
 
 /// Pearson and Spearman correlation of two matrices between the same images.
 pub fn correlations(a: &Condensed, b: &Condensed) -> [Option<f64>; 2] {
-    let [pearson, spearman, ..] = similarities(a, b);
-    [pearson, spearman]
+    of_both(&Prepared::of(a), &Prepared::of(b), |a, b| [correlation(a, b), rank_correlation(a, b)])
+}
+
+/// A matrix, and what every comparison with it needs, where all of it is defined.
+struct Prepared<'a> {
+    matrix: &'a Condensed,
+    whole: Option<Entries>,
+}
+
+/// The entries of a matrix that are compared.
+struct Entries {
+    values: Vec<f64>,
+    ranks: Ranks,
+    centred: Vec<f64>,
+    centred_ranks: Vec<f64>,
+}
+
+impl Entries {
+    fn of(values: Vec<f64>) -> Entries {
+        let ranks = Ranks::of(&values);
+        Entries { centred: centred(&values), centred_ranks: centred(&ranks.middle), values, ranks }
+    }
+}
+
+impl Prepared<'_> {
+    fn of(matrix: &Condensed) -> Prepared<'_> {
+        Prepared { matrix, whole: matrix.iter().copied().collect::<Option<Vec<f64>>>().map(Entries::of) }
+    }
+}
+
+fn prepared(steps: &[Condensed]) -> Vec<Prepared<'_>> {
+    steps.iter().map(Prepared::of).collect()
+}
+
+/// A comparison of the entries that are defined in both matrices.
+fn of_both<R>(a: &Prepared, b: &Prepared, compare: impl Fn(&Entries, &Entries) -> R) -> R {
+    if let (Some(a), Some(b)) = (&a.whole, &b.whole) {
+        return compare(a, b);
+    }
+    let (a, b) = a.matrix.iter().zip(b.matrix).filter_map(|(a, b)| a.zip(*b)).unzip();
+    compare(&Entries::of(a), &Entries::of(b))
 }
 
 /// Pearson, Spearman, cosine and tau.
-fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
-    let (a, b) = defined_in_both(a, b);
-    if a.len() < 2 {
-        return [None; 4];
-    }
-    let (ranks_a, ranks_b) = (Ranks::of(&a), Ranks::of(&b));
-    let varies = ranks_a.groups > 1 && ranks_b.groups > 1;
-    let pearson = varies.then(|| cosine(&centred(&a), &centred(&b))).flatten();
-    let spearman = rank_correlation(&ranks_a, &ranks_b);
-    [pearson, spearman, cosine(&a, &b), Some(tau_a(&ranks_a.group, &ranks_b.group))]
+fn similarities(a: &Prepared, b: &Prepared) -> [Option<f64>; 4] {
+    of_both(a, b, |a, b| {
+        if a.values.len() < 2 {
+            return [None; 4];
+        }
+        let tau = Some(tau_a(&a.ranks.group, &b.ranks.group));
+        [correlation(a, b), rank_correlation(a, b), cosine(&a.values, &b.values), tau]
+    })
 }
 
-/// The entries of the pairs whose dissimilarity is defined in both.
-fn defined_in_both(a: &Condensed, b: &Condensed) -> (Vec<f64>, Vec<f64>) {
-    a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip()
+/// Pearson; undefined where all entries of one are tied.
+fn correlation(a: &Entries, b: &Entries) -> Option<f64> {
+    vary(a, b).then(|| cosine(&a.centred, &b.centred)).flatten()
 }
 
-/// Pearson correlation of mid-ranks.
-fn rank_correlation(a: &Ranks, b: &Ranks) -> Option<f64> {
-    (a.groups > 1 && b.groups > 1).then(|| cosine(&centred(&a.middle), &centred(&b.middle))).flatten()
+/// Spearman: Pearson correlation of mid-ranks.
+fn rank_correlation(a: &Entries, b: &Entries) -> Option<f64> {
+    vary(a, b).then(|| cosine(&a.centred_ranks, &b.centred_ranks)).flatten()
+}
+
+fn vary(a: &Entries, b: &Entries) -> bool {
+    a.ranks.groups > 1 && b.ranks.groups > 1
 }
 
 /// Ranks of numbers, with ties.
@@ -217,6 +274,24 @@ mod tests {
             let (a, b) = (draw(), draw());
             assert!((tau_a(&a, &b) - tau_by_definition(&a, &b)).abs() < 1e-15, "{count} of {values}");
         }
+    }
+
+    /// Of two matrices.
+    fn similarities(a: &Condensed, b: &Condensed) -> [Option<f64>; 4] {
+        let both = [a.clone(), b.clone()];
+        let both = prepared(&both);
+        super::similarities(&both[0], &both[1])
+    }
+
+    #[test]
+    fn a_network_compared_with_itself() {
+        let mut random = SplitMix64::new(5);
+        let mut step = |gap: usize| -> Condensed {
+            (0..45).map(|i| (i % 9 != gap).then(|| (random.bits() % 50) as f64)).collect()
+        };
+        let steps = vec![step(3), step(9), step(9), step(3), vec![Some(2.0); 45], vec![None; 45]];
+        let rdm = ByMetric { euclidean: steps.clone(), correlation: steps[1..3].to_vec(), cosine: steps };
+        assert_eq!(within(&rdm), of(&rdm, &rdm));
     }
 
     #[test]

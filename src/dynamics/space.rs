@@ -173,6 +173,33 @@ pub struct SpaceStream<'g> {
     clock: Option<BTreeMap<&'static str, f64>>,
 }
 
+/// A stream that is planned and fits, but has no memory yet.
+pub struct Planned<'g> {
+    gpu: &'g Gpu,
+    program: Program,
+    plan: Plan,
+    begin: Box<dyn FnOnce(Recording) -> SpaceStream<'g> + 'g>,
+}
+
+impl<'g> Planned<'g> {
+    /// Bytes that it will take, those of the representations included.
+    pub fn bytes(&self) -> u64 {
+        self.plan.peak_bytes()
+    }
+
+    /// Takes them. The buffers that the space names are those of `store`, or made there.
+    ///
+    /// # Errors
+    /// Out of memory; a kernel that the driver refuses.
+    pub async fn allocate(self, store: &mut Store) -> Result<SpaceStream<'g>> {
+        let recording = Recording::new(self.gpu, &self.program, &self.plan, store).await?;
+        if self.gpu.checked() {
+            recording.poison(self.gpu, &self.program);
+        }
+        Ok((self.begin)(recording))
+    }
+}
+
 /// A program under construction.
 struct Builder<'a> {
     gpu: &'a Gpu,
@@ -245,6 +272,14 @@ impl<'g> SpaceStream<'g> {
     /// # Errors
     /// What does not fit the adapter, before anything is allocated; too many images for dissimilarities; out of memory.
     pub async fn new(gpu: &'g Gpu, space: Space, wanted: Wanted, store: &mut Store) -> Result<SpaceStream<'g>> {
+        SpaceStream::plan(gpu, space, wanted)?.allocate(store).await
+    }
+
+    /// The same, of which nothing is allocated yet.
+    ///
+    /// # Errors
+    /// What does not fit the adapter; too many images for dissimilarities.
+    pub fn plan(gpu: &'g Gpu, space: Space, wanted: Wanted) -> Result<Planned<'g>> {
         let Space { timesteps, features, width, step, .. } = space;
         let (images, training, classes) = (wanted.images, wanted.training, wanted.classes);
         assert!(training <= images, "{training} training images of {images}");
@@ -572,54 +607,58 @@ impl<'g> SpaceStream<'g> {
 
         let plan = Plan::new(&b.program, true).with_rings([batch.bytes].into_iter(), std::iter::empty());
         plan.fits(&b.program, &gpu.target)?;
-        let recording = Recording::new(gpu, &b.program, &plan, store).await?;
-        if gpu.checked() {
-            recording.poison(gpu, &b.program);
-        }
-        let word = |values: &[usize]| values.iter().map(|&value| value as u32).collect::<Vec<u32>>();
-        let row = |class: usize| squares + 1 + class;
-        recording.write(gpu, all_rows, &word(&(0..classes).map(row).collect::<Vec<_>>()));
-        recording.write(gpu, row_of_ones, &[squares as u32]);
-        if shown > 0 {
-            recording.write(gpu, shown_rows, &word(&wanted.shown_classes.iter().map(|&k| row(k)).collect::<Vec<_>>()));
-        }
-        if count > 0 {
-            recording.write(gpu, numbers, &word(&wanted.rdm_images));
-        }
-        Ok(SpaceStream {
-            gpu,
-            recording,
-            space,
-            wanted,
-            ranges,
-            room,
-            panel: of_scores.r,
-            squares,
-            networks: all,
-            chunks,
-            batch,
-            labels,
-            pairs,
-            gram,
-            training_sums,
-            shown_sums,
-            lines,
-            scatter,
-            weights,
-            bias,
-            known,
-            sizes,
-            tally,
-            near,
-            done: 0,
-            filled: 0,
-            fitted: None,
-            counts: Vec::new(),
-            shifts: Vec::new(),
-            summed: None,
-            copied: 0,
-            clock: None,
-        })
+        let program = b.program;
+        let begin = move |recording: Recording| {
+            let word = |values: &[usize]| values.iter().map(|&value| value as u32).collect::<Vec<u32>>();
+            let row = |class: usize| squares + 1 + class;
+            recording.write(gpu, all_rows, &word(&(0..classes).map(row).collect::<Vec<_>>()));
+            recording.write(gpu, row_of_ones, &[squares as u32]);
+            if shown > 0 {
+                recording.write(
+                    gpu,
+                    shown_rows,
+                    &word(&wanted.shown_classes.iter().map(|&k| row(k)).collect::<Vec<_>>()),
+                );
+            }
+            if count > 0 {
+                recording.write(gpu, numbers, &word(&wanted.rdm_images));
+            }
+            SpaceStream {
+                gpu,
+                recording,
+                space,
+                wanted,
+                ranges,
+                room,
+                panel: of_scores.r,
+                squares,
+                networks: all,
+                chunks,
+                batch,
+                labels,
+                pairs,
+                gram,
+                training_sums,
+                shown_sums,
+                lines,
+                scatter,
+                weights,
+                bias,
+                known,
+                sizes,
+                tally,
+                near,
+                done: 0,
+                filled: 0,
+                fitted: None,
+                counts: Vec::new(),
+                shifts: Vec::new(),
+                summed: None,
+                copied: 0,
+                clock: None,
+            }
+        };
+        Ok(Planned { gpu, program, plan, begin: Box::new(begin) })
     }
 
     /// Waits for each submission from now on, and counts the seconds by kind of work.
@@ -1060,7 +1099,7 @@ impl<'g> SpaceStream<'g> {
         let untrained = if self.networks.len() > 1 { Some(self.rdm(1).await?) } else { None };
         Ok(Structure {
             class_rdm: rdm::of(&means),
-            rdm_time: rdm_time::of(&images, &images),
+            rdm_time: rdm_time::within(&images),
             rdm_init: untrained.map(|untrained| rdm_time::of(&images, &untrained)),
             rdm: images,
             cka: cka::of(&moments),

@@ -45,7 +45,7 @@ impl Structure {
         let untrained = subject.untrained.map(|untrained| rdm::images(untrained, &subject.parameters.rdm_images));
         Ok(Structure {
             class_rdm: rdm::of(&means),
-            rdm_time: rdm_time::of(&images, &images),
+            rdm_time: rdm_time::within(&images),
             rdm_init: untrained.map(|untrained| rdm_time::of(&images, &untrained)),
             rdm: images,
             cka: cka::of(&moments),

@@ -15,7 +15,7 @@ use crate::analysis::{Selection, progress};
 use crate::dataset::{Dataset, Loader, Pictures as Read};
 use crate::files::Partial;
 use crate::gpu::Gpu;
-use crate::graph::taps::{Quantity, Tap};
+use crate::graph::taps::{Quantity, Reader, Tap};
 use crate::report::in_lines;
 use crate::stream::{Collect, Sink, Values, stream};
 use crate::trajectory::npz::NAMES;
@@ -222,11 +222,11 @@ async fn written(
     files: Vec<ArrayFile>,
     ids: &[u32],
 ) -> Result<Vec<File>, Failure> {
-    let tap = |of: &Activity| Tap { of: of.of, timesteps: Some(of.timesteps.clone()), series: false };
+    let tap = |of: &Activity| Tap { of: of.of, timesteps: Some(of.timesteps.clone()), reader: Reader::Host };
     let taps: Vec<Tap> = activities.iter().filter(|of| !of.timesteps.is_empty()).map(tap).collect();
     let an_image: usize = activities.iter().map(|of| 4 * of.shape[0] * of.shape[2..].iter().product::<usize>()).sum();
     let most = (BATCH_BYTES / an_image).min(ids.len()).max(1);
-    let engines = run.engines(gpu, &taps, &[(&run.trained.parameters, &run.schedule)], most).await?;
+    let engines = run.engines(gpu, &[(&run.trained.parameters, &run.schedule, &taps)], most).await?;
     let next = run.schedule.shows_next();
     // The network is fed labels for its loss, which nothing here reads; those of other classes are none to it.
     let data: Arc<dyn Dataset> = match run.labels_are_classes() {

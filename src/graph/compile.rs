@@ -7,7 +7,7 @@ use super::fit::{does_not_fit, indexable_batch};
 use super::lower::{Arenas, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::{Plan, UNDER_WAY};
-use super::taps::{Quantity, Series, Tap, Tapped};
+use super::taps::{Quantity, Reader, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
@@ -243,7 +243,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let mut nodes_unrolled = unrolled.graph.nodes.len();
     // What kernels read is computed at every step, so that it lies in a series of its own.
     unrolled.graph.outputs = unrolled.scores.iter().flatten().copied().collect();
-    for tap in request.taps.iter().filter(|tap| tap.series) {
+    for tap in request.taps.iter().filter(|tap| tap.reader == Reader::Series) {
         let values = quantity(&unrolled, tap.of).iter().flatten().copied().collect::<Vec<_>>();
         unrolled.graph.outputs.extend(values);
     }
@@ -251,7 +251,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         let renamed = hoist(&mut unrolled.graph);
         unrolled.rename(renamed);
     }
-    for tap in request.taps.iter().filter(|tap| !tap.series) {
+    for tap in request.taps.iter().filter(|tap| tap.reader != Reader::Series) {
         let steps = quantity(&unrolled, tap.of).iter().enumerate();
         let values: Vec<ValueId> = steps.filter(|(t, _)| tap.wants(*t)).filter_map(|(_, v)| *v).collect();
         unrolled.graph.outputs.extend(values);
@@ -279,7 +279,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let mut taken = BTreeSet::new();
     let mut own = |tap: &Tap| {
         let values = quantity(&unrolled, tap.of).to_vec();
-        tap.series.then(|| places_of_their_own(&mut unrolled.graph, values, &mut taken))
+        (tap.reader == Reader::Series).then(|| places_of_their_own(&mut unrolled.graph, values, &mut taken))
     };
     let to_series: Vec<Option<Vec<Option<ValueId>>>> = request.taps.iter().map(&mut own).collect();
 
@@ -336,7 +336,8 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// what was tapped for the host.
 fn readings(request: &Request, scores: &Series, taps: &[Tapped]) -> impl Iterator<Item = (u64, usize)> {
     let parts = request.train.then_some((scores.view.bytes, UNDER_WAY * request.parts));
-    let of_host = taps.iter().filter(|tapped| tapped.series.is_none()).flat_map(|tapped| tapped.views.iter().flatten());
+    let of_host = request.taps.iter().zip(taps).filter(|(tap, _)| tap.reader == Reader::Host);
+    let of_host = of_host.flat_map(|(_, tapped)| tapped.views.iter().flatten());
     let tapped: Vec<u64> = of_host.map(|view| view.bytes).collect();
     parts.into_iter().chain(tapped.into_iter().map(|bytes| (bytes, UNDER_WAY)))
 }

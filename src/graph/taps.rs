@@ -20,6 +20,17 @@ pub enum Quantity {
     LogProbs,
 }
 
+/// Who reads a quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The host, to which it is copied back.
+    Host,
+    /// Kernels, at each timestep where it lies; timesteps at which it is the same lie in one place.
+    Kernels,
+    /// Kernels that take all timesteps at once: they lie at equal distances in one buffer, `[step][row][image]`.
+    Series,
+}
+
 /// A request to read a quantity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tap {
@@ -27,19 +38,24 @@ pub struct Tap {
     pub of: Quantity,
     /// At which timesteps; `None`: at all of them.
     pub timesteps: Option<Vec<usize>>,
-    /// Whether kernels read it: the timesteps then lie at equal distances in one buffer, `[step][row][image]`.
-    pub series: bool,
+    /// By whom.
+    pub reader: Reader,
 }
 
 impl Tap {
     /// A quantity at all timesteps, for the host.
     pub fn all(of: Quantity) -> Tap {
-        Tap { of, timesteps: None, series: false }
+        Tap { of, timesteps: None, reader: Reader::Host }
     }
 
-    /// A quantity at all timesteps, for kernels.
+    /// A quantity at all timesteps, for kernels that take one timestep at a time.
+    pub fn in_place(of: Quantity) -> Tap {
+        Tap { of, timesteps: None, reader: Reader::Kernels }
+    }
+
+    /// A quantity at all timesteps, for kernels that take all timesteps at once.
     pub fn series(of: Quantity) -> Tap {
-        Tap { of, timesteps: None, series: true }
+        Tap { of, timesteps: None, reader: Reader::Series }
     }
 
     /// Everything that a network computes, at all timesteps, for the host.

@@ -58,6 +58,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "dynamics_pack",
     "dynamics_pairs",
     "dynamics_path",
+    "dynamics_project",
     "dynamics_rows",
     "dynamics_scatter",
     "dynamics_score",

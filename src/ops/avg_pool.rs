@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::{Call, Operation, Tape, ValueId, count};
 use crate::Result;
-use crate::kernels::{Param, Settings, Site, View};
+use crate::kernels::{Param, Program, Settings, Site, Target, View};
 
 /// x -> y \[channels, 1, 1, images\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,15 +22,25 @@ pub struct AvgPoolDInput {
 const LANES: usize = 8;
 
 fn launch(
-    c: &mut Context,
+    (program, target): (&mut Program, &Target),
     name: &'static str,
     operands: &[(&'static str, View)],
     map: &[usize],
     site: Site,
 ) -> Result<()> {
     let params: &[(&str, Param)] = &[("n", map[3].into()), ("pixels", (map[1] * map[2]).into())];
-    let grid = [map[3].div_ceil(LANES), map[0], 1];
-    c.launch(name, &Settings::new().set("L", LANES as u32), operands, params, grid, site)
+    let settings = Settings::new().set("L", LANES as u32);
+    program.add(target, (name, settings), operands, params, [map[3].div_ceil(LANES), map[0], 1], site)?;
+    Ok(())
+}
+
+/// Adds the launch that makes of a map x of extents `map`, \[channels, rows, columns, images\], its mean over the pixels y
+/// \[channels, images\].
+///
+/// # Errors
+/// When naga refuses the variant.
+pub fn average(program: &mut Program, target: &Target, map: &[usize], (x, y): (View, View), site: Site) -> Result<()> {
+    launch((program, target), "avg_pool", &[("x", x), ("y", y)], map, site)
 }
 
 impl Operation for AvgPool {
@@ -50,8 +60,8 @@ impl Operation for AvgPool {
     }
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
-        let operands = [("x", c.view(call.inputs[0])), ("y", c.view(call.outputs[0]))];
-        launch(c, "avg_pool", &operands, c.shape(call.inputs[0]), site)
+        let (map, views) = (c.shape(call.inputs[0]), (c.view(call.inputs[0]), c.view(call.outputs[0])));
+        average(c.program, c.target, map, views, site)
     }
 
     fn flops(&self, inputs: &[&[usize]], _: &[&[usize]]) -> f64 {
@@ -70,7 +80,8 @@ impl Operation for AvgPoolDInput {
 
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let operands = [("dy", c.view(call.inputs[0])), ("dx", c.view(call.outputs[0]))];
-        launch(c, "avg_pool_d_input", &operands, c.shape(call.outputs[0]), site)
+        let map = c.shape(call.outputs[0]);
+        launch((c.program, c.target), "avg_pool_d_input", &operands, map, site)
     }
 
     fn flops(&self, _: &[&[usize]], outputs: &[&[usize]]) -> f64 {

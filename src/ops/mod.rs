@@ -29,7 +29,7 @@ mod tape;
 pub use accumulate::Accumulate;
 pub use adam::{Adam, Hyper};
 pub use add::Add;
-pub use avg_pool::{AvgPool, AvgPoolDInput};
+pub use avg_pool::{AvgPool, AvgPoolDInput, average};
 pub use channel_sum::ChannelSum;
 pub use context::Context;
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight};

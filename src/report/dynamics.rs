@@ -39,6 +39,7 @@ pub(super) struct Dynamics {
     pub consistency: Option<Consistency>,
     pub contrasts: Option<Contrasts>,
     pub accuracy: Option<Accuracy>,
+    pub areas: Option<Vec<Area>>,
     /// What the measures were told.
     #[serde(skip)]
     pub parameters: Option<Parameters>,
@@ -349,6 +350,96 @@ pub(super) struct Accuracy {
     pub boot_ci: Vec<[Option<f64>; 2]>,
 }
 
+/// An area below the readout in one form, at T' steps of the run.
+#[derive(Debug, Deserialize)]
+pub(super) struct Area {
+    pub name: String,
+    pub form: String,
+    pub features: usize,
+    pub projected_from: Option<usize>,
+    pub seed: Option<u64>,
+    /// Steps of the run `[T']`.
+    pub timesteps: Vec<usize>,
+    /// Whether it is the same from its one step on.
+    pub constant: bool,
+    pub rdm_time: Metrics<Similarities>,
+    pub cka: Cka,
+    pub decoder: Decoders,
+    pub pca: Spectrum,
+    pub chance: Option<f64>,
+    pub by_chance: Option<u64>,
+    pub label_from: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Spectrum {
+    pub explained: Row,
+    pub participation: Option<f64>,
+    /// `[T']`
+    pub participation_t: Row,
+}
+
+impl Area {
+    fn check(&self) -> Result<()> {
+        let (t, key) = (self.timesteps.len(), format!("areas.{} ({})", self.name, self.form));
+        at_least_one(&format!("{key}.timesteps"), t)?;
+        let plain = self.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let place = format!("dynamics: {key}");
+        demand(plain, &format!("{place}.name"), "letters, digits and underscores", &self.name)?;
+        let forms = ["pixel average", "map", "projection"];
+        demand(
+            forms.contains(&self.form.as_str()),
+            &format!("{place}.form"),
+            &format!("one of {forms:?}"),
+            &self.form,
+        )?;
+        let least = if self.constant { 1 } else { t };
+        demand(t == least, &format!("{place}.timesteps"), "one step of an area that is constant", t)?;
+        similarities(&format!("{key}.rdm_time"), &self.rdm_time, t)?;
+        self.cka.check(&format!("{key}.cka"), t)?;
+        self.decoder.check(&format!("{key}.decoder"), t)?;
+        length(&format!("{key}.pca.participation_t"), self.pca.participation_t.len(), t)?;
+        let known = self.label_from.is_none_or(|from| self.timesteps.contains(&from));
+        demand(known, &format!("{place}.label_from"), "one of its timesteps, or null", self.label_from.unwrap_or(0))
+    }
+}
+
+impl Cka {
+    fn check(&self, key: &str, t: usize) -> Result<()> {
+        for (name, grid) in [
+            ("biased", Some(&self.biased)),
+            ("debiased", Some(&self.debiased)),
+            ("biased_init", self.biased_init.as_ref()),
+            ("debiased_init", self.debiased_init.as_ref()),
+        ] {
+            grid.iter().try_for_each(|grid| rows(&format!("{key}.{name}"), grid, t, t))?;
+        }
+        Ok(())
+    }
+}
+
+impl Decoders {
+    fn check(&self, key: &str, t: usize) -> Result<()> {
+        for (kind, d) in [("ridge", &self.ridge), ("class_mean", &self.class_mean)] {
+            rows(&format!("{key}.{kind}.correct"), &d.correct, t, t)?;
+            rows(&format!("{key}.{kind}.unsafe"), &d.near_ties, t, t)?;
+            rows(&format!("{key}.{kind}.score"), &d.score, t, t)?;
+            let norms = d.weight_norm.as_ref().map_or(t, Vec::len);
+            length(&format!("{key}.{kind}.weight_norm"), norms, t)?;
+        }
+        Ok(())
+    }
+}
+
+fn similarities(key: &str, similar: &Metrics<Similarities>, t: usize) -> Result<()> {
+    for (metric, similarities) in similar.named() {
+        for (name, grid) in similarities.named() {
+            rows(&format!("{key}.{metric}.{name}"), grid, t, t)?;
+        }
+    }
+    Ok(())
+}
+
 impl Dynamics {
     /// Reads and checks the dynamics of a report.
     pub fn read(value: &Value, parameters: Option<&Parameters>) -> Result<Dynamics> {
@@ -430,29 +521,11 @@ impl Dynamics {
             }
         }
         for (key, similar) in [("rdm_time", &self.rdm_time), ("rdm_init", &self.rdm_init)] {
-            for (metric, similarities) in similar.iter().flat_map(Metrics::named) {
-                for (name, grid) in similarities.named() {
-                    rows(&format!("{key}.{metric}.{name}"), grid, t, t)?;
-                }
-            }
+            similar.iter().try_for_each(|similar| similarities(key, similar, t))?;
         }
-        if let Some(c) = &self.cka {
-            for (key, grid) in [
-                ("biased", Some(&c.biased)),
-                ("debiased", Some(&c.debiased)),
-                ("biased_init", c.biased_init.as_ref()),
-                ("debiased_init", c.debiased_init.as_ref()),
-            ] {
-                grid.iter().try_for_each(|grid| rows(&format!("cka.{key}"), grid, t, t))?;
-            }
-        }
-        for (key, d) in self.decoder.iter().flat_map(|d| [("ridge", &d.ridge), ("class_mean", &d.class_mean)]) {
-            rows(&format!("decoder.{key}.correct"), &d.correct, t, t)?;
-            rows(&format!("decoder.{key}.unsafe"), &d.near_ties, t, t)?;
-            rows(&format!("decoder.{key}.score"), &d.score, t, t)?;
-            let norms = d.weight_norm.as_ref().map_or(t, Vec::len);
-            length(&format!("decoder.{key}.weight_norm"), norms, t)?;
-        }
+        self.cka.iter().try_for_each(|c| c.check("cka", t))?;
+        self.decoder.iter().try_for_each(|d| d.check("decoder", t))?;
+        self.areas.iter().flatten().try_for_each(Area::check)?;
         if let Some(p) = &self.pca {
             length("pca.explained", p.explained.len(), p.eigenvalues.len())?;
             length("pca.participation_t", p.participation_t.len(), t)?;

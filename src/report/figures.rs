@@ -26,6 +26,7 @@ pub(crate) enum Chapter {
     Paths,
     Geometry,
     Agreement,
+    Areas,
     Readout,
     Training,
     /// Of a comparison of runs, which has no chapters.
@@ -44,6 +45,7 @@ impl Chapter {
             Chapter::Paths => ("The path of the representation", "chapter-paths"),
             Chapter::Geometry => ("Geometry of the representations", "chapter-geometry"),
             Chapter::Agreement => ("What timesteps share", "chapter-agreement"),
+            Chapter::Areas => ("The areas below the readout", "chapter-areas"),
             Chapter::Readout => ("The readout", "chapter-readout"),
             Chapter::Training => ("Training", "chapter-training"),
             Chapter::Runs => ("Runs side by side", "chapter-runs"),

@@ -15,6 +15,7 @@ use super::svg::standalone;
 use super::tables::Table;
 use super::{Report, figures, html, tables};
 use crate::dataset::outline::FONT_FILE;
+use crate::dynamics::rdm::Rdm;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
@@ -41,7 +42,10 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
         files.push((format!("{}.csv", table.name), table.csv()?));
     }
     fill(&dir.join("tables"), files)?;
-    fill(&dir.join("rdms"), dynamics.as_ref().map_or(Ok(Vec::new()), matrices)?)?;
+    fill(
+        &dir.join("rdms"),
+        dynamics.as_ref().map_or(Ok(Vec::new()), |dynamics| matrices(dynamics, &report.area_rdms))?,
+    )?;
     fill(&dir.join("figures"), pictures(&drawn)?)?;
     let write = |name: &str, text: &str| -> Result<PathBuf> {
         let path = dir.join(name);
@@ -119,7 +123,7 @@ fn png(name: &str, svg: &str, options: &usvg::Options) -> Result<Vec<u8>> {
 }
 
 /// Dissimilarity matrices as NumPy arrays [T][pairs] of f64, NaN where undefined, and what they are.
-fn matrices(dynamics: &Dynamics) -> Result<Vec<(String, Vec<u8>)>> {
+fn matrices(dynamics: &Dynamics, areas: &[(String, Rdm)]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     let mut lines = String::new();
     for (key, rdm, of) in [
@@ -129,7 +133,17 @@ fn matrices(dynamics: &Dynamics) -> Result<Vec<(String, Vec<u8>)>> {
         for (metric, grid) in rdm.iter().flat_map(|rdm| rdm.named()) {
             let name = format!("{key}_{metric}.npy");
             let _ = writeln!(lines, "{name}: between {of}");
-            files.push((name.clone(), npy(&name, grid)?));
+            files.push((name.clone(), npy(&name, grid, |v| v)?));
+        }
+    }
+    for (area, rdm) in areas {
+        for (metric, grid) in
+            [("euclidean", &rdm.euclidean), ("correlation", &rdm.correlation), ("cosine", &rdm.cosine)]
+        {
+            let name = format!("{area}_{metric}.npy");
+            let _ =
+                writeln!(lines, "{name}: between the same images as rdm_{metric}.npy, of an area (tables/areas.csv)");
+            files.push((name.clone(), npy(&name, grid, |v| v as f32)?));
         }
     }
     if !files.is_empty() {
@@ -142,7 +156,7 @@ fn matrices(dynamics: &Dynamics) -> Result<Vec<(String, Vec<u8>)>> {
 const ABOUT: &str = "\
 Representational dissimilarity matrices, one at each timestep.
 
-Each file is an array of 64-bit floats [timesteps][pairs]: the upper triangle row by row, (0,1), (0,2), ..., NaN where a
+Each file is an array of 64-bit floats, of areas (areas_*) 32-bit floats, [timesteps][pairs]: the upper triangle row by row, (0,1), (0,2), ..., NaN where a
 dissimilarity is undefined. rsatoolbox reads one in a line, with one RDM a timestep:
 
     import numpy, rsatoolbox; rdms = rsatoolbox.rdm.RDMs(numpy.load('rdms/rdm_correlation.npy'))
@@ -153,13 +167,13 @@ euclidean: squared distance divided by the number of features; correlation: 1 - 
 
 ";
 
-fn npy(name: &str, grid: &Grid) -> Result<Vec<u8>> {
+fn npy<T: npyz::AutoSerialize>(name: &str, grid: &Grid, cast: fn(f64) -> T) -> Result<Vec<u8>> {
     let refuse = |e: std::io::Error| Error::Data(format!("rdms/{name}: {e}"));
     let mut bytes = Vec::new();
     let shape = [grid.len() as u64, grid.first().map_or(0, Vec::len) as u64];
     let writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes);
     let mut writer = writer.begin_nd().map_err(refuse)?;
-    writer.extend(grid.iter().flatten().map(|v| v.unwrap_or(f64::NAN))).map_err(refuse)?;
+    writer.extend(grid.iter().flatten().map(|v| cast(v.unwrap_or(f64::NAN)))).map_err(refuse)?;
     writer.finish().map_err(refuse)?;
     Ok(bytes)
 }

@@ -34,6 +34,8 @@ use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::dynamics::Parameters;
+use crate::dynamics::areas::Area;
+use crate::dynamics::rdm::Rdm;
 use crate::{Error, Result};
 pub use disturbance::Changed;
 use dynamics::Dynamics;
@@ -67,6 +69,10 @@ pub struct Report {
     /// Classes of the images whose answer a protocol changed, for their table; not part of `report.json` either.
     #[serde(skip)]
     pub changed: Option<Changed>,
+    /// Dissimilarity matrices of the areas below the readout, by the names of their files, for the folder; they are not part of
+    /// `report.json`.
+    #[serde(skip)]
+    pub area_rdms: Vec<(String, Rdm)>,
 }
 
 /// The facts of a run. What is unknown stays `None` and is left out of the page.
@@ -181,6 +187,16 @@ impl Report {
         (self.disturbance, self.changed) = (Some(value), changed);
         self.views()?;
         Ok(self)
+    }
+
+    /// The same with the dissimilarity matrices of areas, which `report.json` has no room for.
+    pub fn with_area_rdms(mut self, areas: &[Area]) -> Report {
+        let named = |area: &Area| {
+            let form = area.facts.form.name().replace(' ', "_");
+            (format!("areas_{}_{form}", area.facts.name), area.rdm.clone())
+        };
+        self.area_rdms = areas.iter().map(named).collect();
+        self
     }
 
     /// The same with pictures behind extreme trajectories.

@@ -57,6 +57,7 @@ pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> 
         zones(d, view, &mut tables);
         geometry(d, view, &mut tables);
         agreement(d, &mut tables);
+        areas(d, &mut tables);
     }
     if let Some(d) = &view.disturbance {
         tables.extend(d.tables());
@@ -403,6 +404,86 @@ fn geometry(d: &Dynamics, view: &View, tables: &mut Vec<Table>) {
         participation.row([String::new(), float(p.participation)]);
         tables.extend([means, variance, components, participation]);
     }
+}
+
+/// The areas below the readout; timesteps are steps of the run.
+fn areas(d: &Dynamics, tables: &mut Vec<Table>) {
+    let Some(areas) = d.areas.as_deref().filter(|areas| !areas.is_empty()) else { return };
+    let mut list = Table::new(
+        "areas",
+        &[
+            "area",
+            "form",
+            "features",
+            "projected_from",
+            "seed",
+            "first_timestep",
+            "constant",
+            "chance_fraction",
+            "right_by_chance_images",
+            "label_from_timestep",
+            "participation_dimensions",
+        ],
+    );
+    let head = ["decoder", "fitted_timestep", "tested_timestep", "right_images", "tested_images"];
+    let mut decoders =
+        Table::new("areas_decoders", &[&["area", "form"][..], &head, &["near_ties_images", "mean_score"]].concat());
+    let mut participation =
+        Table::new("areas_participation", &["area", "form", "timestep", "participation_dimensions"]);
+    let mut variance = Table::new("areas_variance", &["area", "form", "component", "explained_fraction"]);
+    let mut cka = Table::new("areas_cka", &["area", "form", "estimate", "timestep", "second_timestep", "cka"]);
+    let head = ["area", "form", "metric", "similarity", "timestep", "second_timestep", "value"];
+    let mut similar = Table::new("areas_rdm_similarity", &head);
+    let optional = |n: Option<u64>| n.map_or(String::new(), whole);
+    for area in areas {
+        let begin = [area.name.as_str(), area.form.as_str()];
+        let step = |t: usize| whole(area.timesteps[t]);
+        list.row([
+            text(begin[0]),
+            text(begin[1]),
+            whole(area.features),
+            area.projected_from.map_or(String::new(), whole),
+            optional(area.seed),
+            step(0),
+            area.constant.to_string(),
+            float(area.chance),
+            optional(area.by_chance),
+            area.label_from.map_or(String::new(), whole),
+            float(area.pca.participation),
+        ]);
+        for (name, decoder) in [("ridge", &area.decoder.ridge), ("class_mean", &area.decoder.class_mean)] {
+            for (t, row) in decoder.correct.iter().enumerate() {
+                for (u, &n) in row.iter().enumerate() {
+                    let (near, score) = (whole(decoder.near_ties[t][u]), float(decoder.score[t][u]));
+                    let tested = whole(area.decoder.n_test);
+                    let [area, form] = begin.map(text);
+                    decoders.row([area, form, text(name), step(t), step(u), whole(n), tested, near, score]);
+                }
+            }
+        }
+        for (t, v) in area.pca.participation_t.iter().enumerate() {
+            participation.row([text(begin[0]), text(begin[1]), step(t), float(*v)]);
+        }
+        for (i, v) in area.pca.explained.iter().enumerate() {
+            variance.row([text(begin[0]), text(begin[1]), whole(i + 1), float(*v)]);
+        }
+        let table = |table: &mut Table, words: &[&str], grid: &Grid| {
+            for (t, row) in grid.iter().enumerate() {
+                for (u, v) in row.iter().enumerate() {
+                    let cells = begin.iter().chain(words).map(|cell| text(cell));
+                    table.rows.push(cells.chain([step(t), step(u), float(*v)]).collect());
+                }
+            }
+        };
+        table(&mut cka, &["debiased"], &area.cka.debiased);
+        table(&mut cka, &["biased"], &area.cka.biased);
+        for (metric, similarities) in area.rdm_time.named() {
+            for (similarity, grid) in similarities.named() {
+                table(&mut similar, &[metric, similarity], grid);
+            }
+        }
+    }
+    tables.extend([list, decoders, participation, variance, cka, similar]);
 }
 
 fn agreement(d: &Dynamics, tables: &mut Vec<Table>) {

@@ -2,6 +2,7 @@
 //! where nothing is defined it says so in place of the data. Captions say what is shown and how to read it.
 
 mod agreement;
+mod areas;
 mod certainty;
 mod disturbance;
 mod geometry;
@@ -54,6 +55,9 @@ pub(super) fn all(dynamics: &Dynamics, view: &View) -> Vec<Figure> {
         geometry::participation(&context),
         agreement::decoders(&context),
         agreement::consistency(&context),
+        areas::decoding(&context),
+        areas::participation(&context),
+        areas::similarity(&context),
     ]
     .into_iter()
     .flatten()
