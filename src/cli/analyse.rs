@@ -112,8 +112,15 @@ fn what_changed(d: &Disturbance) {
         println!("undisturbed           {}", row(&c.accuracy_undisturbed));
         let (last, a) = (d.timesteps - 1, &c.answers);
         println!(
-            "at the last timestep {} of {} images have another class than undisturbed: {} lost, {} gained (McNemar p {:.2e})",
-            a.changed[last], d.samples, a.lost[last], a.gained[last], a.mcnemar_p[last]
+            "at the last timestep {} of {} images have another class than undisturbed: {} lost, {} gained (McNemar p {})",
+            a.changed[last],
+            d.samples,
+            a.lost[last],
+            a.gained[last],
+            match a.mcnemar_p[last] {
+                p if p < 0.001 => format!("{p:.1e}"),
+                p => format!("{p:.3}"),
+            }
         );
     }
     if let Some(s) = &d.settling {
