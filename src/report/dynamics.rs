@@ -256,13 +256,20 @@ pub(super) struct Decoder {
 pub(super) struct Pca {
     pub eigenvalues: Row,
     pub explained: Row,
-    /// `[up to 3][D]`
-    pub components: Grid,
+    /// `[up to 3][D]`; none where the representations fill fewer dimensions.
+    pub components: Vec<Option<Row>>,
     /// `[shown classes][T][up to 3]`
     pub class_mean: Vec<Grid>,
     pub participation: Option<f64>,
     /// `[T]`
     pub participation_t: Row,
+}
+
+impl Pca {
+    /// D, as far as there is a component.
+    pub fn features(&self) -> usize {
+        self.components.iter().flatten().next().map_or(0, Vec::len)
+    }
 }
 
 /// `[T][T]`
@@ -456,8 +463,9 @@ impl Dynamics {
                 let axes = class.first().map_or(axes, Vec::len);
                 rows("pca.class_mean", class, t, axes)?;
             }
-            let features = p.components.first().map_or(0, Vec::len);
-            rows("pca.components", &p.components, axes, features)?;
+            for component in p.components.iter().flatten() {
+                length("pca.components", component.len(), p.features())?;
+            }
         }
         if let Some(c) = &self.consistency {
             rows("consistency.same_class", &c.same_class, t, t)?;

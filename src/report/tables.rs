@@ -387,7 +387,7 @@ fn geometry(d: &Dynamics, view: &View, tables: &mut Vec<Table>) {
         }
         let mut components = Table::new("pca_components", &["component", "feature", "loading"]);
         for (c, row) in p.components.iter().enumerate() {
-            for (f, v) in row.iter().enumerate() {
+            for (f, v) in row.iter().flatten().enumerate() {
                 components.row([whole(c + 1), whole(f), float(*v)]);
             }
         }

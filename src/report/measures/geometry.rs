@@ -291,7 +291,7 @@ pub(super) fn participation(context: &Context) -> Option<Figure> {
         "The participation ratio is how many dimensions the representations of all images fill at a timestep: 1 if they lie on a \
          line, the number of features ({}) if they spread equally in all directions. It goes from {} at t = 0 to {} at the end, and \
          is {} for all timesteps together. It comes out too low where images are hardly more than features.",
-        p.components.first().map_or(0, Vec::len),
+        p.features(),
         fixed(ends[0], 2),
         fixed(ends[1], 2),
         significant(p.participation)
