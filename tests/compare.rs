@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-const DATA: &str = "glyphs:train=48,val=6,test=90,difficulty=0";
+const DATA: &str = "glyphs:train=240,val=6,test=90,difficulty=0";
 /// The name of a run's folder that is markup, a word of the shell and no address.
 const HOSTILE: &str = "<img src=x onerror=alert(1)> & \"q\" #1%";
 
@@ -19,8 +19,8 @@ fn recurve(arguments: &[&str]) -> Command {
 fn train(folder: &Path, name: &str, topdown: bool, interaction: &str, seed: &str) {
     let lateral = !topdown;
     let text = format!(
-        "[network]\nimage_size = 16\nstem_channels = 4\narea_channels = [4, 4, 8, 8]\ntimesteps = 3\nlateral = {lateral}\n\
-         topdown = {topdown}\ninteraction = \"{interaction}\"\n[training]\nbatch = 12\nsteps = 12\nlearning_rate = 0.01\n"
+        "[network]\nimage_size = 16\nstem_channels = 8\narea_channels = [8, 8, 16, 32]\ntimesteps = 3\nlateral = {lateral}\n\
+         topdown = {topdown}\ninteraction = \"{interaction}\"\n[training]\nbatch = 12\nsteps = 80\nlearning_rate = 0.004\n"
     );
     let file = folder.join("network.toml");
     std::fs::write(&file, text).unwrap();
@@ -259,9 +259,9 @@ fn what_cannot_be_compared_is_refused_before_anything_is_measured() {
     copy(&b, &other);
     let config = std::fs::read_to_string(other.join("config.toml")).unwrap();
     let shown = |data: &str| std::fs::write(other.join("config.toml"), config.replace(DATA, data)).unwrap();
-    shown("glyphs:train=48,val=6,test=80,difficulty=0");
+    shown("glyphs:train=240,val=6,test=80,difficulty=0");
     refuse(&[&a, &other], &[], &["not shown the same pictures", "has 80", "90", "--data"]);
-    shown("glyphs:train=48,val=6,test=90,difficulty=0,seed=3");
+    shown("glyphs:train=240,val=6,test=90,difficulty=0,seed=3");
     refuse(&[&a, &other], &[], &["not shown the same pictures", "seed 3", "--data"]);
 
     refused(compare(&[&a], &folder.join("a"), &[]), &["would be written into the run folder", "choose another folder"]);

@@ -9,7 +9,9 @@
 //! - *over seeds*: another initialisation and order of pictures would give another network. Its variance is the variance
 //!   between the runs, divided by their number.
 //!
-//! The interval is that of Student's t with the degrees of freedom of the sum of both variances (Satterthwaite 1946). With a
+//! The interval is that of Student's t with the degrees of freedom of the sum of both variances (Satterthwaite 1946). The
+//! variance over images has one less than images in the smallest group: resampling two images a thousand times tells no more
+//! of other pictures than two images do, and of a single one nothing follows. With a
 //! single run only the first is known, and the result speaks of this one trained network.
 //!
 //! The claim is that the first mean exceeds the second. Its verdict follows from the two-sided p of difference 0, corrected for
@@ -34,6 +36,8 @@ pub struct Measured {
     pub interval: [Option<f64>; 2],
     /// \[R\] The difference in each bootstrap replicate.
     pub replicates: Vec<Option<f64>>,
+    /// Images in the smaller of both groups, at the timestep of the window at which it is smallest.
+    pub images: usize,
 }
 
 /// Whether the first mean exceeds the second.
@@ -86,6 +90,8 @@ pub struct Contrast {
     pub seeds: usize,
     /// Those of them in which the contrast is defined; all numbers are of these.
     pub defined: usize,
+    /// Images in the smallest group of any of its runs, at the timestep of the window at which it is smallest.
+    pub images: usize,
     /// Standard error over images.
     pub se_images: Option<f64>,
     /// Standard error over seeds; `None` with a single run.
@@ -135,7 +141,9 @@ pub fn combine(network: &str, contrast: &str, published: Option<[f64; 2]>, measu
         .collect();
     let over_images = variance(&replicates);
     let over_seeds = variance(&differences).map(|variance| variance / runs as f64);
-    let parts: Vec<(f64, f64)> = [(over_images, replicates.len()), (over_seeds, runs)]
+    let images = defined.iter().map(|one| one.images).min().unwrap_or(0);
+    let over_images = over_images.filter(|_| images > 1);
+    let parts: Vec<(f64, f64)> = [(over_images, replicates.len().min(images)), (over_seeds, runs)]
         .into_iter()
         .filter_map(|(variance, n)| Some((variance?, n as f64 - 1.0)))
         .collect();
@@ -157,6 +165,7 @@ pub fn combine(network: &str, contrast: &str, published: Option<[f64; 2]>, measu
         high: difference.zip(reach).map(|(difference, reach)| difference + reach),
         seeds: measured.len(),
         defined: runs,
+        images,
         se_images: over_images.map(f64::sqrt),
         se_seeds: over_seeds.map(f64::sqrt),
         df,
@@ -227,6 +236,7 @@ mod tests {
             difference: Some(difference),
             interval: [None; 2],
             replicates: replicates.iter().map(|&value| Some(value)).collect(),
+            images: 10_000,
         }
     }
 
@@ -251,6 +261,17 @@ mod tests {
         assert_eq!(contrast.se_seeds, None);
         // Standard deviation 0.5; Student's t with 999 degrees of freedom has its 97.5 % point at 1.9623.
         assert!((contrast.high.unwrap() - 1.5 - 1.9623 * 0.5).abs() < 1e-3, "{contrast:?}");
+    }
+
+    #[test]
+    fn few_images_say_little_however_often_they_are_drawn() {
+        let replicates: Vec<f64> = (0..1000).map(|i| 1.0 + f64::from(i % 2)).collect();
+        let of = |images| combine("n", "c", None, &[Measured { images, ..run(1.5, &replicates) }]);
+        // Student's t with 1 degree of freedom has its 97.5 % point at 12.706.
+        assert!((of(2).high.unwrap() - 1.5 - 12.706 * 0.5).abs() < 1e-2, "{:?}", of(2));
+        let mut one = [of(1)];
+        judge(&mut one);
+        assert_eq!((one[0].verdict, one[0].df, one[0].difference), (Verdict::Undefined, None, Some(1.5)));
     }
 
     #[test]

@@ -219,12 +219,23 @@ impl Kept {
             statistics.mean_cos_current_now_later,
             statistics.mean_cos_final_own_other,
         ];
+        let contrasts = &dynamics.contrasts;
+        let fewest = |i: usize| -> usize {
+            let of = |t: usize| match i {
+                0 => contrasts.norm.n[t].into_iter().min(),
+                1 => contrasts.cos_current.n[t].into_iter().min(),
+                // Its second mean is over pairs of the same images.
+                _ => Some(contrasts.cos_final.image_n[t]),
+            };
+            windows[i].window.steps.iter().filter_map(|&t| of(t)).min().unwrap_or(0) as usize
+        };
         let measured = |i: usize| Measured {
             run: run.name.clone(),
             means: means[i],
             difference: windows[i].window.diff,
             interval: windows[i].window.boot_ci,
             replicates: windows[i].window.replicates.clone(),
+            images: fewest(i),
         };
         let checkpoint = meta.checkpoint.zip(meta.checkpoint_hash).map(|(name, hash)| format!("{name} ({hash})"));
         Kept {
@@ -254,7 +265,7 @@ impl Kept {
 /// Why a contrast that is defined in so many runs has no verdict.
 fn why<'a>(defined: usize, runs: impl Iterator<Item = &'a Facts>) -> String {
     if defined > 0 {
-        return "Undefined: the bootstrap over pictures does not vary, so that nothing is known of its uncertainty."
+        return "Undefined: one of the groups holds a single image, or all are alike, so that nothing is known of the uncertainty."
             .into();
     }
     let mut reasons: Vec<String> = Vec::new();
