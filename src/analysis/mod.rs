@@ -128,10 +128,12 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     };
     let tested: Vec<u32> =
         origin.order.ids()[origin.order.training()..].iter().map(|&id| origin.labels[id as usize]).collect();
-    let areas = match areas {
+    let (areas, left_out) = match areas {
         Some(mut areas) => areas.areas(&tested).await?,
-        None => Vec::new(),
+        None => Default::default(),
     };
+    left_out.iter().for_each(|note| eprintln!("note: {note}"));
+    origin.meta.notes.extend(left_out);
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
     let dynamics =
@@ -211,10 +213,18 @@ async fn areas<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> 
         return Ok(None);
     }
     let most = areas::MOST_BYTES.min(gpu.target.max_buffer);
-    let (stream, notes) = AreaStream::new(gpu, engine, &wanted, "trajectory.labels", &mut origin.store, most).await?;
+    let made = AreaStream::new(gpu, engine, &wanted, "trajectory.labels", &mut origin.store, most).await;
+    let (stream, notes) = match made {
+        Ok((stream, notes)) => (Some(stream), notes),
+        Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => (
+            None,
+            vec![format!("The areas below the readout were left out, as this adapter cannot measure them: {why}.")],
+        ),
+        Err(other) => return Err(other),
+    };
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     origin.meta.notes.extend(notes);
-    Ok(Some(stream))
+    Ok(stream)
 }
 
 /// Tells, every few seconds, how many of so many pictures have passed.

@@ -2,7 +2,6 @@
 
 use super::facts;
 use super::run::{Opened, Selection};
-use crate::Result;
 use crate::dataset::Loader;
 use crate::dynamics::areas;
 use crate::gpu::{Gpu, Store};
@@ -11,6 +10,7 @@ use crate::report::{Meta, Training};
 use crate::stream::{Networks, Order, Source};
 use crate::trajectory::gpu::{GpuStream, Layout};
 use crate::trajectory::readout::Readout;
+use crate::{Error, Result};
 
 /// Activity that is ready to be streamed, and what a report says of it.
 pub struct Origin<'g> {
@@ -50,8 +50,17 @@ impl<'g> Origin<'g> {
         let tapped = if areas { areas::taps(&run.network) } else { Vec::new() };
         let tapped = [&taps[..], &tapped].concat();
         let schedule = &run.schedule;
-        let networks = [(trained, schedule, &tapped[..]), (&untrained, schedule, &taps[..])];
-        let engines = run.engines(gpu, &networks, usize::MAX).await?;
+        let made = run.engines(gpu, &[(trained, schedule, &tapped), (&untrained, schedule, &taps)], usize::MAX).await;
+        let engines = match made {
+            Err(why @ Error::OutOfMemory { .. }) if areas => {
+                let note =
+                    format!("The areas below the readout were left out, as there is no room to keep them: {why}.");
+                eprintln!("note: {note}");
+                run.notes.push(note);
+                run.engines(gpu, &[(trained, schedule, &taps), (&untrained, schedule, &taps)], usize::MAX).await?
+            }
+            made => made?,
+        };
         let mut store = Store::default();
         let layout = GpuStream::share(&mut store, &engines);
         let network = &run.network;

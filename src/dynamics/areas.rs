@@ -199,6 +199,13 @@ pub struct AreaStream<'g> {
     gpu: &'g Gpu,
     recording: Recording,
     spaces: Vec<(Facts, SpaceStream<'g>)>,
+    /// Areas that turned out not to be measurable.
+    left_out: Vec<String>,
+}
+
+/// What is said of an area that has no measures.
+fn left_out(facts: &Facts, why: &str) -> String {
+    format!("Area {} was left out as {}: {}.", facts.name, facts.form.name(), why.trim_end_matches('.'))
 }
 
 impl<'g> AreaStream<'g> {
@@ -274,19 +281,26 @@ impl<'g> AreaStream<'g> {
         for of in chosen {
             spaces.push((of.facts, of.planned.allocate(store).await?));
         }
-        Ok((AreaStream { gpu, recording, spaces }, notes))
+        Ok((AreaStream { gpu, recording, spaces, left_out: Vec::new() }, notes))
     }
 
     /// Ends the stream: the measures of all areas, in the order of the drive, of each its pixel average first. `tested` are the
-    /// labels of the test images.
+    /// labels of the test images. And what is to be said of areas without measures, whose decoders cannot be fitted or whose
+    /// numbers are not finite.
     ///
     /// # Errors
-    /// Numbers that are not finite; a lost device.
-    pub async fn areas(&mut self, tested: &[u32]) -> Result<Vec<Area>> {
+    /// A lost device.
+    pub async fn areas(&mut self, tested: &[u32]) -> Result<(Vec<Area>, Vec<String>)> {
         let chance = chance(tested);
         let mut areas = Vec::new();
         for (facts, space) in &mut self.spaces {
-            let found = space.finish().await?;
+            let found = match space.finish().await {
+                Err(Error::Data(why)) => {
+                    self.left_out.push(left_out(facts, &why));
+                    continue;
+                }
+                found => found?,
+            };
             let Pca { explained, participation, participation_t, .. } = found.pca;
             let right = &found.decoder.ridge.correct;
             let above = |t: &usize| chance.is_some_and(|(_, by_chance)| right[*t][*t] > by_chance);
@@ -302,7 +316,7 @@ impl<'g> AreaStream<'g> {
                 by_chance: chance.map(|(_, by_chance)| by_chance),
             });
         }
-        Ok(areas)
+        Ok((areas, self.left_out.clone()))
     }
 }
 
@@ -319,8 +333,12 @@ impl Sink for AreaStream<'_> {
 
     fn turn(&mut self) -> Pending<'_> {
         Box::pin(async {
-            for (_, space) in &mut self.spaces {
-                space.half().await?;
+            for (facts, mut space) in std::mem::take(&mut self.spaces) {
+                match space.half().await {
+                    Ok(()) => self.spaces.push((facts, space)),
+                    Err(Error::Data(why)) => self.left_out.push(left_out(&facts, &why)),
+                    Err(other) => return Err(other),
+                }
             }
             Ok(())
         })
@@ -395,14 +413,14 @@ fn choose<'g>(
                     Ok(planned) => {
                         let mib = |bytes: u64| bytes >> 20;
                         let (asked, left) = (mib(planned.bytes()), mib(most - taken));
-                        format!("its moments take {asked} MiB, {left} MiB of {} are left", mib(most))
+                        format!("its moments take {asked} MiB, and {left} MiB of {} are left", mib(most))
                     }
                     Err(Error::Gpu(why)) => why,
                     Err(other) => return Err(other),
                 };
                 if form != Form::Projection || features / 2 < FEWEST {
                     let form = form.name();
-                    notes.push(format!("Area {name} was left out as {form}, as there is no room for it: {why}."));
+                    notes.push(format!("Area {name} was left out as {form}: {why}."));
                     break;
                 }
                 features /= 2;

@@ -111,7 +111,7 @@ pub(super) fn decoding(context: &Context) -> Option<Figure> {
     let caption = format!(
         "A ridge decoder of the label is fitted to each area at each timestep on half of the images and tested at the same timestep \
          on the others. The diamond is the first step at which it is above chance: {limit}. An area that carries the label only \
-         after the first sweep owes it to recurrence. Dashed levels are areas that nothing recurrent reaches. Averaging over pixels \
+         after the first sweep owes it to recurrence. Timesteps are steps of the run. Dashed levels are areas that nothing recurrent reaches. Averaging over pixels \
          leaves what does not depend on place; the map itself has more.{projected}"
     );
     let title = "Since when each area carries the label";
