@@ -346,6 +346,21 @@ fn numbers_are_on_the_page_and_in_the_tables() {
     }
 }
 
+/// Representations in fewer dimensions than components are looked for, as of a network most of whose features are silent.
+#[test]
+fn components_that_there_are_not() {
+    let mut r = report(3, 3, meta());
+    let pca = &mut r.dynamics.as_mut().unwrap()["pca"];
+    pca["components"][2] = Value::Null;
+    for step in pca["class_mean"].as_array_mut().unwrap().iter_mut().flat_map(|class| class.as_array_mut().unwrap()) {
+        step[2] = Value::Null;
+    }
+    check(&r);
+    let tables: BTreeMap<_, _> = r.tables().unwrap().into_iter().collect();
+    let (_, rows) = read_csv(&tables["pca_components"]);
+    assert_eq!((rows.len(), rows.iter().filter(|row| row[0] == "3").count()), (12, 0));
+}
+
 /// Class names that break what does not escape.
 fn hostile(k: usize) -> Vec<String> {
     let begin = [
