@@ -1,12 +1,12 @@
 //! The areas below the readout: the measures of [`super::structure`] on their own activity, on a device, while pictures stream
 //! through the network.
 //!
-//! An area's map [C][P][width] becomes D numbers an image in one of three ways ([`Form`]): the mean over its pixels; the map as
+//! An area's map \[C\]\[P\]\[width\] becomes D numbers an image in one of three ways ([`Form`]): the mean over its pixels; the map as
 //! it is, where it has no more than 256 numbers; else a very sparse random projection of it. An area that nothing recurrent
 //! reaches is the same at all timesteps and is measured at the first alone. Of vectors there is one form, the vector itself.
 //!
 //! The projection (Li, Hastie and Church 2006, density 1 / sqrt(M)) of the M numbers x of a map to D: each feature is
-//! sqrt(M / (m D)) sum_e s_e x[p_e] with m = sqrt(M) terms, rounded up, whose places p and signs s are drawn independently, so
+//! sqrt(M / (m D)) sum_e s_e x\[p_e\] with m = sqrt(M) terms, rounded up, whose places p and signs s are drawn independently, so
 //! that the expectation of |y|^2 is |x|^2, and that of squared distances likewise. Terms are drawn on the host from a stream that
 //! is keyed by a seed and the area's number: the same on every platform, and not kept.
 //!
