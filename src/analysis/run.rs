@@ -152,13 +152,15 @@ impl Opened {
             Ok(checkpoint) => (checkpoint.parameters, Some(NAME.into())),
             Err(error) => {
                 let seed = self.trained.state.training.seed;
-                self.notes.push(match &self.trained.state.origin {
+                let note = match &self.trained.state.origin {
                     Some(_) if !file.exists() => format!(
                         "The untrained network is not known, as the imported one came without it: in its place stands \
                          another initialisation, this program's own from seed {seed}."
                     ),
                     _ => format!("The untrained network was drawn again from the seed ({error})."),
-                });
+                };
+                eprintln!("note: {note}");
+                self.notes.push(note);
                 (initialise(&self.network.parameters, seed), None)
             }
         }
