@@ -216,7 +216,7 @@ fn every_size_renders() {
 
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
-fn golden_dynamics_render() {
+fn golden_files_of_dynamics_render() {
     let mut seen = 0;
     let mut paths: Vec<_> =
         std::fs::read_dir(golden_folder("golden-dynamics")).unwrap().map(|e| e.unwrap().path()).collect();
