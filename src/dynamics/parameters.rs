@@ -118,16 +118,6 @@ fn evenly_over_classes(labels: &[usize], classes: usize, most: usize) -> Vec<usi
     chosen
 }
 
-/// \[N\] The images that decoders are fitted on: every second one of each class, beginning with its first.
-pub fn training_images(labels: &[usize], classes: usize) -> Vec<bool> {
-    let mut seen = vec![0; classes];
-    let mut next = |label: usize| {
-        seen[label] += 1;
-        seen[label] % 2 == 1
-    };
-    labels.iter().map(|&label| next(label)).collect()
-}
-
 /// \[replicates\]\[samples\] How often each image is drawn when as many are drawn as there are, with replacement. Every replicate
 /// has a ChaCha8 stream of its own, keyed by the seed and its number: the same on every platform. An image that was drawn 255
 /// times is not drawn again, which never happens but for a handful of images drawn by a broken generator.
@@ -161,8 +151,6 @@ mod tests {
         assert_eq!(evenly_over_classes(&labels, 4, 2), [0, 2]);
         assert_eq!(evenly(100, 20), (0..20).map(|i| 5 * i).collect::<Vec<_>>());
         assert_eq!(evenly(3, 20), [0, 1, 2]);
-        let train = training_images(&labels, 4);
-        assert_eq!(train, [true, false, true, true, true, false, false, true, false]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::kernels::choose::{Choices, ConvOp, Key, Variant};
 use crate::kernels::conv::{ConvShape, Matrices, Start, Tile, product};
 use crate::kernels::{BufferSpec, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
+use crate::trajectory::accumulator::total;
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
 use bytemuck::AnyBitPattern;
@@ -1178,10 +1179,6 @@ pub async fn stored(gpu: &Gpu, subject: &Subject<'_>, width: usize) -> Result<St
         }
     }
     stream.finish().await
-}
-
-fn total([high, low]: [f32; 2]) -> f64 {
-    f64::from(high) + f64::from(low)
 }
 
 /// A symmetric matrix from its upper half, row by row.

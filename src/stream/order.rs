@@ -64,6 +64,8 @@ mod tests {
         let order = Order::halves(&[3, 3, 0, 3, 0, 3, 9]);
         assert_eq!((order.ids(), order.training()), (&[0, 2, 3, 6, 1, 4, 5][..], 4));
         assert_eq!(Order::halves(&[5]).training(), 1);
+        let train = [true, false, true, true, true, false, false, true, false];
+        assert_eq!(Order::halves(&[0, 0, 2, 3, 0, 3, 0, 3, 3]), Order::of(&train));
     }
 
     #[test]

@@ -239,7 +239,8 @@ impl Accumulator {
     }
 }
 
-fn total([sum, lost]: Compensated) -> f64 {
+/// The sum with what rounding lost.
+pub(crate) fn total([sum, lost]: Compensated) -> f64 {
     f64::from(sum) + f64::from(lost)
 }
 
