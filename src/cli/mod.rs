@@ -81,11 +81,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let without = FEATURES.iter().filter(|(name, _)| arguments.without.iter().any(|of| of == name));
-    let smaller = Smaller {
-        default_limits: arguments.limits.is_some(),
-        without: without.fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature),
-    };
+    let smaller = Smaller::new(arguments.limits.is_some(), &arguments.without);
     let adapter = Adapter { selector: arguments.adapter, smaller };
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,

@@ -31,6 +31,12 @@ pub struct Smaller {
 }
 
 impl Smaller {
+    /// A device that does without some of [`FEATURES`], by their names.
+    pub fn new(default_limits: bool, without: &[String]) -> Smaller {
+        let named = FEATURES.iter().filter(|(name, _)| without.iter().any(|of| of == name));
+        Smaller { default_limits, without: named.fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature) }
+    }
+
     /// What is left of an adapter's features.
     pub fn features(self, adapter: &wgpu::Adapter) -> wgpu::Features {
         adapter.features() - self.without
@@ -43,10 +49,9 @@ impl Smaller {
 
     /// In words, to be added to an adapter's name: nothing for the adapter as it is.
     fn describe(self) -> String {
-        let limits = self.default_limits.then(|| "WebGPU's default limits".to_string());
+        let limits = self.default_limits.then(|| ", held to WebGPU's default limits".to_string());
         let without = FEATURES.iter().filter(|(_, feature)| self.without.contains(*feature));
-        let parts: Vec<String> = limits.into_iter().chain(without.map(|(name, _)| format!("without {name}"))).collect();
-        if parts.is_empty() { String::new() } else { format!(", held to {}", parts.join(", ")) }
+        limits.into_iter().chain(without.map(|(name, _)| format!(", without {name}"))).collect()
     }
 }
 
