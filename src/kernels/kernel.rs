@@ -95,9 +95,10 @@ impl From<f32> for Param {
     }
 }
 
-/// What naga is asked to accept: the core language and subgroup operations.
+/// What naga is asked to accept: the core language, subgroup operations, and numbers of 16 and 64 bits.
 pub fn capabilities() -> naga::valid::Capabilities {
-    naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
+    use naga::valid::Capabilities;
+    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64
 }
 
 /// Parses and validates a text; the error holds the place in it.
