@@ -24,7 +24,6 @@ struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32, has_base: u32, has_bias: u32,
 }
 //#include vectors
-//#include stored
 //#include tile_bindings
 const TAPS = K * R;                    // packed weights of one (ci, kx)
 //#if SHARED

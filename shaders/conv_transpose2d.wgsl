@@ -19,7 +19,6 @@
 // Loops: long(cin), K, R.
 struct Params { n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, has_base: u32, has_bias: u32 }
 //#include vectors
-//#include stored
 //#include tile_bindings
 //#include fold
 //#include block

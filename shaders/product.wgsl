@@ -16,13 +16,11 @@
 //   WV     packed weights that are loaded as one vector
 //   LOADS  loads of a lane that bring the weights of one term
 //   LONG   flag: more terms than one loop may take
-//   U64    flag: x and w are read in words of 64 bits
 //   VEC    images of a vector (UPPER)
 //   UPPER  flag: of symmetric results, only tiles that reach the diagonal or lie above it are computed
 // Loops: long(cin / CU), R, CT * R / L.
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
-//#include stored
 //#include tile_bindings
 //#if SHARED
 var<workgroup> tile: array<f32, 2 * CT * R>;   // two halves: one is filled while lanes that are late still read the other
@@ -79,7 +77,7 @@ fn main(
     let real$u = first_ci + $u < p.cin;
     let ci$u = min(first_ci + $u, p.cin - 1u);
 //#for j in 0..NV
-    let v$u_$j = select(Images(0.0), as_images(x[ci$u * p.columns + column$j]), real$u);
+    let v$u_$j = select(Images(0.0), x[ci$u * p.columns + column$j], real$u);
 //#end
 //#if SHARED
     let first$u = half + ci$u % CT * R;
@@ -88,7 +86,7 @@ fn main(
 //#endif
 //#if SUBGROUP
 //#for i in 0..LOADS
-    let a$u_$i = as_weights(w[first$u / WV + sub + $($i * S)]);
+    let a$u_$i = w[first$u / WV + sub + $($i * S)];
 //#end
 //#endif
 //#end

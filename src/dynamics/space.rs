@@ -18,8 +18,8 @@ use super::rdm::{self, Rdm};
 use super::{Structure, Subject, pca, rdm_time};
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
-use crate::kernels::choose::{Choices, ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Matrices, Start, Tile, product};
+use crate::kernels::choose::product_tile;
+use crate::kernels::conv::{Matrices, Start, Tile, product};
 use crate::kernels::{BufferSpec, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::accumulator::total;
@@ -303,14 +303,7 @@ impl<'g> SpaceStream<'g> {
         }
         let networks = 1 + usize::from(space.untrained.is_some());
         let stride = features.next_multiple_of(4);
-        let tile = |columns: usize, cin: usize, cout: usize| {
-            let shape = ConvShape::same(1, cin, cout, 1, columns, 1);
-            match Choices::TABLE.variant(&gpu.target, &Key { op: ConvOp::Conv2d, shape, steps: 1 }) {
-                Variant::Conv(tile) => tile,
-                Variant::Weight(_) => unreachable!("asked for a convolution"),
-            }
-        };
-        let of_blocks = tile(stride, PANEL_IMAGES, features);
+        let of_blocks = product_tile(&gpu.target, stride, PANEL_IMAGES, features);
         let r = of_blocks.r;
         let per_image = 4 * timesteps * stride.max(features.next_multiple_of(r));
         // Rows are filled up to a multiple of 16, so that timesteps begin where bindings may.
@@ -358,7 +351,7 @@ impl<'g> SpaceStream<'g> {
         let cells = decoders * timesteps;
         // Scores, and what the shift of each timestep adds to the distances.
         let score_rows = decoders * classes + timesteps;
-        let of_scores = tile(width, features, score_rows);
+        let of_scores = product_tile(&gpu.target, width, features, score_rows);
         let weight_panels = score_rows.div_ceil(of_scores.r);
         let weights = b.buffer("weights", weight_panels * features * of_scores.r + MARGIN, Role::Input);
         let bias_step = score_rows.next_multiple_of(64);

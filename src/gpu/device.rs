@@ -123,7 +123,6 @@ pub fn target(adapter: &wgpu::Adapter) -> Target {
         driver: driver(&info),
         cpu: info.device_type == wgpu::DeviceType::Cpu,
         subgroup: if fixed && (4..=64).contains(&info.subgroup_max_size) { info.subgroup_max_size } else { 0 },
-        int64: features.contains(wgpu::Features::SHADER_INT64),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_grid: limits.max_compute_workgroups_per_dimension,
@@ -156,9 +155,7 @@ impl Gpu {
 
     async fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let useful =
-            wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_INT64;
-        let features = adapter.features() & useful;
+        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,

@@ -95,10 +95,9 @@ impl From<f32> for Param {
     }
 }
 
-/// What naga is asked to accept: the core language, subgroup operations, and numbers of 16 and 64 bits.
+/// What naga is asked to accept: the core language and subgroup operations.
 pub fn capabilities() -> naga::valid::Capabilities {
-    use naga::valid::Capabilities;
-    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64
+    naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
 }
 
 /// Parses and validates a text; the error holds the place in it.

@@ -12,8 +12,6 @@ pub struct Target {
     pub cpu: bool,
     /// The subgroup size if subgroup operations are available and the size cannot vary; else 0.
     pub subgroup: u32,
-    /// Whether shaders may use whole numbers of 64 bits.
-    pub int64: bool,
     /// Largest range of a buffer that one binding may cover, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -30,7 +28,6 @@ impl Target {
             driver: String::new(),
             cpu: false,
             subgroup: 0,
-            int64: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_grid: 65_535,

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
-use crate::kernels::choose::{ConvOp, tile};
+use crate::kernels::choose::product_tile;
 use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv2d};
 use crate::kernels::{ALIGNMENT, BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::stream::{Order, Pending, Portion, Sink};
@@ -72,7 +72,7 @@ pub(crate) fn readout_products(
     let Layout { timesteps, width, features_step, .. } = *layout;
     assert!(features_step.is_multiple_of(WORDS), "timesteps lie at multiples of {WORDS} words");
     let shape = ConvShape::same(width, features, classes, 1, 1, 1);
-    let tile = tile(target, ConvOp::Conv2d, &shape);
+    let tile = product_tile(target, width, features, classes);
     for t in 0..timesteps {
         let x = representations.part(t * features_step, Some(features * width));
         let w = readout.part(0, Some(classes * features));
@@ -222,8 +222,8 @@ impl Builder {
 }
 
 impl<'g> GpuStream<'g> {
-    /// For so many samples of a network with this readout; timesteps of representations lie at multiples of 64 words. What a batch brings is read from buffers of `store`, in which
-    /// networks leave it ([`GpuStream::share`]) or the host ([`super::feed::Feed`]).
+    /// For so many samples of a network with this readout; the representations of timesteps lie at multiples of 64 words. What a
+    /// batch brings is read from buffers of `store`, in which networks leave it ([`GpuStream::share`]) or the host ([`super::feed::Feed`]).
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.

@@ -75,9 +75,7 @@ pub fn product(
     if tile.source == Source::Shared {
         settings = settings.set("CT", 16);
     }
-    let mut settings = settings
-        .flag("LONG", of.cin > BLOCK * together as usize)
-        .flag("U64", target.cpu && target.int64 && tile.source == Source::Subgroup);
+    let mut settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
     if of.symmetric {
         settings = settings.set("VEC", vec as u32).flag("UPPER", true);
     }
