@@ -223,7 +223,8 @@ impl Builder {
 
 impl<'g> GpuStream<'g> {
     /// For so many samples of a network with this readout; the representations of timesteps lie at multiples of 64 words. What a
-    /// batch brings is read from buffers of `store`, in which networks leave it ([`GpuStream::share`]) or the host ([`super::feed::Feed`]).
+    /// batch brings is read from buffers of `store`, in which networks leave it ([`GpuStream::share`]) or the host
+    /// ([`super::feed::Feed`]).
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
