@@ -18,8 +18,7 @@
 // `readout`: vectors [K][D], bias [K], 1 / length [K], and [K][K] 1 / length of the difference of two vectors: 0 where they are
 // identical, negative where they nearly are.
 
-// Products with representations shorter than this, 2^-60, are computed again, scaled.
-const SHORT: f32 = 8.673617379884035e-19;
+//#include short
 
 // r multiplied with readout vector c, or with vectors c - k where `minus`.
 fn scaled_product(t: u32, n: u32, scale: vec2<f32>, c: u32, k: u32, minus: bool) -> f32 {

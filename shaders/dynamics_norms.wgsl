@@ -5,6 +5,7 @@ struct Params {
   blocks: u32, features: u32, stride: u32,
   first: u32,       // timestep of the first block's rows
   later: u32,       // timestep of its columns
+  symmetric: u32,   // 1 for symmetric blocks, which have no numbers left of the diagonal
   images: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -20,7 +21,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let group = unfolded(id);
   let i = group.x * 64u + lane;
   if (i >= p.features) { return; }
-  let at = (group.y * p.features + i) * p.stride;
+  let block_at = group.y * p.features * p.stride;
   let mine = row_sums[(p.first + group.y) * p.features + i];
   let columns = (p.later + group.y) * p.features;
   let mean = mine / p.images;
@@ -31,9 +32,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     var bilinear_part = 0.0;
     for (var j = block; j < min(block + 32u, p.features); j++) {
       let other = column_sums[columns + j];
-      let centred = (high[at + j] - mean * other) + low[at + j];
+      let mirrored = p.symmetric != 0u && j < i;
+      let at = block_at + select(i * p.stride + j, j * p.stride + i, mirrored);
+      let centred = (high[at] - mean * other) + low[at];
       squares_part += centred * centred;
-      bilinear_part += high[at + j] * other;
+      bilinear_part += high[at] * other;
     }
     squares += squares_part;
     bilinear += bilinear_part;
@@ -41,5 +44,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let to = group.y * 3u * p.features + i;
   y[to] = squares;
   y[to + p.features] = bilinear * mine;
-  y[to + 2u * p.features] = (high[at + i] - mean * column_sums[columns + i]) + low[at + i];
+  let diagonal = block_at + i * p.stride + i;
+  y[to + 2u * p.features] = (high[diagonal] - mean * column_sums[columns + i]) + low[diagonal];
 }

@@ -16,6 +16,8 @@
 //   WV     packed weights that are loaded as one vector
 //   LOADS  loads of a lane that bring the weights of one term
 //   LONG   flag: more terms than one loop may take
+//   VEC    images of a vector (UPPER)
+//   UPPER  flag: of symmetric results, only tiles that reach the diagonal or lie above it are computed
 // Loops: long(cin / CU), R, CT * R / L.
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
 //#include vectors
@@ -38,6 +40,9 @@ fn main(
   let q = group.x * NV * L + lane;
   let inside = q < p.columns;
   let co0 = group.y * R;
+//#if UPPER
+  if ((group.x + 1u) * NV * L * VEC <= co0) { return; }
+//#endif
   // A lane beyond the last column computes that one again.
 //#for j in 0..NV
   let column$j = group.z * p.cin * p.columns + min(q + $ju * L, p.columns - 1u);

@@ -1,6 +1,6 @@
 // For each image and timestep: its class (first arg-max), the norm of its representation, and the norm of the change to
-// the next timestep. Both lengths are those of scaled numbers, scaled back: squares in f32 overflow from 1.8e19 on and vanish
-// below 1e-19.
+// the next timestep. Squares in f32 overflow from 1.8e19 on and vanish below 1e-19: the lengths of what is so large or so small
+// are those of scaled numbers, scaled back.
 // Loops: nested(classes), features / 32.
 
 //#include trajectory
@@ -11,6 +11,8 @@
 @group(0) @binding(3) var<storage, read> representations: array<f32>;  // [T][D][width]
 @group(0) @binding(4) var<storage, read_write> class_at: array<u32>;   // [T][width]
 @group(0) @binding(5) var<storage, read_write> values: array<f32>;     // [2][T][width]: norm, change
+
+//#include lengths
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -36,41 +38,27 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     let last = t + 1u == p.timesteps;
     let next = select(t + 1u, t, last);
-    var largest_feature = 0.0;
-    var largest_difference = 0.0;
-    for (var d = 0u; d < p.features; d++) {
-        let raw = representations[t * p.features_step + d * p.width + n];
-        let r = normal(raw);
-        let difference = normal(normal(representations[next * p.features_step + d * p.width + n]) - r);
-        all_finite = all_finite && finite(raw);
-        largest_feature = max(largest_feature, abs(r));
-        largest_difference = max(largest_difference, abs(difference));
-    }
-
-    let scale = scale_of(largest_feature);
-    let change_scale = scale_of(largest_difference);
-    var norm = 0.0;
-    var change = 0.0;
+    var squares = vec2<f32>(0.0); // of r, of the change
     for (var block = 0u; block < p.features; block += BLOCK) {
-        let end = min(block + BLOCK, p.features);
-        var norm_part = 0.0;
-        var change_part = 0.0;
-        for (var d = block; d < end; d++) {
-            let r = normal(representations[t * p.features_step + d * p.width + n]);
-            let difference = normal(normal(representations[next * p.features_step + d * p.width + n]) - r);
-            let scaled = r * scale.x;
-            let scaled_difference = difference * change_scale.x;
-            norm_part += scaled * scaled;
-            change_part += scaled_difference * scaled_difference;
+        var part = vec2<f32>(0.0);
+        for (var d = block; d < min(block + BLOCK, p.features); d++) {
+            let raw = representations[t * p.features_step + d * p.width + n];
+            all_finite = all_finite && finite(raw);
+            let r = normal(raw);
+            let x = vec2<f32>(r, feature(next, d, n) - r);
+            part += x * x;
         }
-        norm += norm_part;
-        change += change_part;
+        squares += part;
     }
-    norm = sqrt(norm) * scale.y;
-    change = sqrt(change) * change_scale.y;
+    var lengths = sqrt(squares);
+    if !(squares.x >= LEAST_SQUARES && squares.x <= MOST_SQUARES) {
+        lengths.x = length_of_any_size(n, t, t, true);
+    }
+    if !last && !(squares.y >= LEAST_SQUARES && squares.y <= MOST_SQUARES) {
+        lengths.y = length_of_any_size(n, next, t, false);
+    }
 
-    let short = largest_feature <= LONGEST && norm <= LONGEST;   // of longer elements the norm may have overflowed
-    class_at[t * p.width + n] = select(NOT_FINITE, class_now, all_finite && short);
-    values[t * p.width + n] = norm;
-    values[(p.timesteps + t) * p.width + n] = select(change, UNDEFINED, last);
+    class_at[t * p.width + n] = select(NOT_FINITE, class_now, all_finite && lengths.x <= LONGEST);
+    values[t * p.width + n] = lengths.x;
+    values[(p.timesteps + t) * p.width + n] = select(lengths.y, UNDEFINED, last);
 }

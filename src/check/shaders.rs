@@ -5,7 +5,9 @@ use super::probes::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
-use crate::kernels::{Kernel, Program, Settings, TEXTS, Target};
+use crate::kernels::choose::product_tile;
+use crate::kernels::conv::{Matrices, Start, product};
+use crate::kernels::{Kernel, Program, Settings, Site, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -39,12 +41,23 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
+    take(&symmetric(target)?);
     let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
     }
     Ok(all.into_values().collect())
+}
+
+/// A product of which only the upper half is asked for, as second moments are.
+fn symmetric(target: &Target) -> Result<Program> {
+    let (mut program, features) = (Program::default(), 512);
+    let [x, w, y] = ["x", "w", "y"].map(|name| program.scratch(name, "", features * features));
+    let matrices = Matrices { columns: features, batch: 1, cin: features, cout: features, symmetric: true };
+    let tile = product_tile(target, features, features, features);
+    product(&mut program, target, &tile, &matrices, (x, w, Start::default(), y), Site::of("product", ""))?;
+    Ok(program)
 }
 
 /// The launches of a training step.

@@ -10,12 +10,10 @@
 use super::values::{Datum, Later, Values, Wants};
 use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::plan::{Plan, UNDER_WAY};
-use crate::kernels::choose::{ConvOp, tile};
-use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv2d};
-use crate::kernels::{ALIGNMENT, BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::definitions::{Group, classify};
-use crate::trajectory::gpu::Layout;
+use crate::trajectory::gpu::{Layout, WORDS, readout_products};
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::norm;
 use crate::trajectory::streaming::{Activity, ActivityBatch, UNDEFINED, image_innermost};
@@ -26,8 +24,6 @@ use std::collections::VecDeque;
 const LANES: usize = 64;
 /// Classes that a byte tells apart, beside none.
 const MOST_IN_A_BYTE: usize = 255;
-/// Views of buffers start at multiples of so many words.
-const WORDS: usize = ALIGNMENT as usize / 4;
 /// Readout vectors whose difference is shorter than so small a part of both together count as nearly identical: the products
 /// with them are subtracted only after their difference was taken.
 const NEARLY: f64 = 1.0 / 32.0;
@@ -240,18 +236,10 @@ impl<'g> ValuesStream<'g> {
             let Some(path) = of.path else { continue };
             launch(p, "dynamics_path", &[("representations", of.representations), ("path", path)], name)?;
             let Some(products) = of.products else { continue };
-            let shape = ConvShape::same(width, features, classes, 1, 1, 1);
-            let tile = tile(&gpu.target, ConvOp::Conv2d, &shape);
-            assert!(features_step.is_multiple_of(WORDS), "timesteps lie at multiples of {WORDS} words");
-            for t in 0..timesteps {
-                let x = of.representations.part(t * features_step, Some(features * width));
-                let w = readout.part(0, Some(classes * features));
-                let y = products.part(t * (classes * width).next_multiple_of(WORDS), Some(classes * width));
-                let operands = (x, w, WeightOrder::out_first(features, 1), Start::default(), y);
-                let label = format!("products {name} t={t}");
-                let site = Site { timestep: Some(t), label: &label, ..Site::of("product", "dynamics") };
-                conv2d(p, &gpu.target, &tile, &shape, operands, site)?;
-            }
+            let label = format!("products {name}");
+            let site = Site { label: &label, ..Site::of("product", "dynamics") };
+            let operands = [of.representations, readout, products];
+            readout_products(p, &gpu.target, &layout, [classes, features], operands, site)?;
             let Some(margins) = of.margins else { continue };
             let operands = [
                 ("products", products),

@@ -18,8 +18,8 @@ use super::rdm::{self, Rdm};
 use super::{Structure, Subject, pca, rdm_time};
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
-use crate::kernels::choose::{Choices, ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Matrices, Start, Tile, product};
+use crate::kernels::choose::product_tile;
+use crate::kernels::conv::{Matrices, Start, Tile, product};
 use crate::kernels::{BufferSpec, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::accumulator::total;
@@ -91,6 +91,13 @@ struct Chunk {
     first: [usize; 2],
     blocks: usize,
     totals: [View; 2],
+}
+
+impl Chunk {
+    /// Whether its blocks are symmetric: of these, what lies left of the diagonal is not computed.
+    fn symmetric(&self) -> bool {
+        self.networks[0] == self.networks[1] && self.first[0] == self.first[1]
+    }
 }
 
 /// What is kept of one network.
@@ -296,14 +303,7 @@ impl<'g> SpaceStream<'g> {
         }
         let networks = 1 + usize::from(space.untrained.is_some());
         let stride = features.next_multiple_of(4);
-        let tile = |columns: usize, cin: usize, cout: usize| {
-            let shape = ConvShape::same(1, cin, cout, 1, columns, 1);
-            match Choices::TABLE.variant(&gpu.target, &Key { op: ConvOp::Conv2d, shape, steps: 1 }) {
-                Variant::Conv(tile) => tile,
-                Variant::Weight(_) => unreachable!("asked for a convolution"),
-            }
-        };
-        let of_blocks = tile(stride, PANEL_IMAGES, features);
+        let of_blocks = product_tile(&gpu.target, stride, PANEL_IMAGES, features);
         let r = of_blocks.r;
         let per_image = 4 * timesteps * stride.max(features.next_multiple_of(r));
         // Rows are filled up to a multiple of 16, so that timesteps begin where bindings may.
@@ -351,7 +351,7 @@ impl<'g> SpaceStream<'g> {
         let cells = decoders * timesteps;
         // Scores, and what the shift of each timestep adds to the distances.
         let score_rows = decoders * classes + timesteps;
-        let of_scores = tile(width, features, score_rows);
+        let of_scores = product_tile(&gpu.target, width, features, score_rows);
         let weight_panels = score_rows.div_ceil(of_scores.r);
         let weights = b.buffer("weights", weight_panels * features * of_scores.r + MARGIN, Role::Input);
         let bias_step = score_rows.next_multiple_of(64);
@@ -431,7 +431,7 @@ impl<'g> SpaceStream<'g> {
         let said = b.buffer("said", 3 * cells * width, Role::Temporary);
         for at in 0..timesteps {
             let x = all[0].centred.part(at * centred_step, Some(features * width));
-            let matrices = Matrices { columns: width, batch: 1, cin: features, cout: score_rows };
+            let matrices = Matrices { columns: width, batch: 1, cin: features, cout: score_rows, symmetric: false };
             let start = Start { bias: Some(bias.part(at * bias_step, Some(score_rows))), ..Start::default() };
             b.product(&matrices, &of_scores, [x, weights, scores], start)?;
             let operands = [
@@ -479,10 +479,10 @@ impl<'g> SpaceStream<'g> {
                 // Of the untrained network nobody asks for the sums over classes.
                 let cout = if network == 0 { cout_of_extras } else { squares + 1 };
                 let x = of.columns.part(t * rows * stride, Some(rows * stride));
-                let matrices = Matrices { columns: stride, batch: 1, cin: rows, cout };
+                let matrices = Matrices { columns: stride, batch: 1, cin: rows, cout, symmetric: false };
                 b.product(&matrices, &of_blocks, [x, extra_panels, partial], Start::default())?;
                 let totals = of.extras.map(|part| part.part(t * extras * stride, Some(cout * stride)));
-                add(&mut b, partial.part(0, Some(cout * stride)), totals)?;
+                add(&mut b, partial.part(0, Some(cout * stride)), totals, None)?;
             }
         }
         let operands = [("panels", extra_panels), ("sums", pairs)];
@@ -499,11 +499,12 @@ impl<'g> SpaceStream<'g> {
             let [of_rows, of_columns] = chunk.networks.map(|network| all[network]);
             let w = of_rows.panels.part(chunk.first[0] * panel_words, None);
             let x = of_columns.columns.part(chunk.first[1] * rows * stride, Some(chunk.blocks * rows * stride));
-            let matrices = Matrices { columns: stride, batch: chunk.blocks, cin: rows, cout: features };
+            let symmetric = chunk.symmetric();
+            let matrices = Matrices { columns: stride, batch: chunk.blocks, cin: rows, cout: features, symmetric };
             let tile = b.tile;
             let y = partial.part(0, Some(chunk.blocks * features * stride));
             b.product(&matrices, &tile, [x, w, y], Start::default())?;
-            add(b, y, chunk.totals)
+            add(b, y, chunk.totals, symmetric.then_some([features, stride]))
         };
         let within = |chunk: &&Chunk| chunk.networks == [0, 0];
         chunks.iter().filter(within).try_for_each(|chunk| blocks(&mut b, chunk))?;
@@ -513,7 +514,7 @@ impl<'g> SpaceStream<'g> {
         ranges.across = b.range(first);
 
         let half = features * (features + 1) / 2;
-        let is_diagonal = |chunk: &Chunk| chunk.networks == [0, 0] && chunk.first[0] == chunk.first[1];
+        let is_diagonal = |chunk: &Chunk| chunk.networks == [0, 0] && chunk.symmetric();
         let fold = |b: &mut Builder, of: &Network, rows: View, chosen: usize, y: View| {
             let operands = [("high", of.extras[0]), ("low", of.extras[1]), ("rows", rows), ("y", y)];
             let params: [(&str, Param); 5] = [
@@ -558,7 +559,9 @@ impl<'g> SpaceStream<'g> {
                 ("y", of_rows),
             ];
             let mut params = block_params(chunk, features, stride, chunk.first[0]);
-            params.extend([("later", chunk.first[1].into()), ("images", (images as f32).into())]);
+            let symmetric = u32::from(chunk.symmetric());
+            params.extend([("later", chunk.first[1].into()), ("symmetric", symmetric.into())]);
+            params.push(("images", (images as f32).into()));
             b.launch("dynamics_norms", &operands, &params, [features, chunk.blocks, 1])?;
             let params: [(&str, Param); 4] = [
                 ("lines", (3 * chunk.blocks).into()),
@@ -1196,10 +1199,13 @@ fn block_params(chunk: &Chunk, features: usize, stride: usize, first: usize) -> 
     ]
 }
 
-/// Adds products to their totals.
-fn add(b: &mut Builder, partial: View, [high, low]: [View; 2]) -> Result<()> {
+/// Adds products to their totals; of symmetric blocks of so many rows and columns, what lies right of the diagonal and on it.
+fn add(b: &mut Builder, partial: View, [high, low]: [View; 2], symmetric: Option<[usize; 2]>) -> Result<()> {
     let count = partial.bytes as usize / 16;
-    let params = [("count", count.into()), ("all_ones", u32::MAX.into())];
+    // Of blocks that are not symmetric, all is one row.
+    let [rows, columns] = symmetric.unwrap_or([1, 4 * count]);
+    let params =
+        [("count", count.into()), ("rows", rows.into()), ("columns", columns.into()), ("all_ones", u32::MAX.into())];
     b.launch("dynamics_add", &[("partial", partial), ("high", high), ("low", low)], &params, [count, 1, 1])
 }
 

@@ -12,15 +12,17 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
-use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
+use crate::kernels::choose::product_tile;
+use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv2d};
+use crate::kernels::{ALIGNMENT, BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::stream::{Order, Pending, Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
 /// The two networks: the analysed one, and the same before training.
 pub(super) const NETWORKS: [&str; 2] = ["trained", "untrained"];
-/// Classes that a thread of `trajectory_cosine` serves.
-const CLASSES_PER_THREAD: usize = 4;
+/// Views of buffers begin at multiples of so many words.
+pub(crate) const WORDS: usize = ALIGNMENT as usize / 4;
 /// Timesteps and classes for which `trajectory_compact` has room.
 const MOST_STEPS: usize = (1 << 13) - 1;
 const MOST_CLASSES: usize = (1 << 16) - 1;
@@ -55,6 +57,31 @@ impl Layout {
         let (logits_step, features_step) = (readout.classes() * width, readout.features() * width);
         Layout { timesteps, width, logits_step, features_step, untrained: true }
     }
+}
+
+/// Launches the products of a batch's representations with all readout vectors \[K\]\[D\], which come as
+/// \[T\]\[K\]\[width\], timesteps at multiples of [`WORDS`]. Those of the representations lie at such multiples too.
+pub(crate) fn readout_products(
+    program: &mut Program,
+    target: &Target,
+    layout: &Layout,
+    [classes, features]: [usize; 2],
+    [representations, readout, products]: [View; 3],
+    site: Site,
+) -> Result<()> {
+    let Layout { timesteps, width, features_step, .. } = *layout;
+    assert!(features_step.is_multiple_of(WORDS), "timesteps lie at multiples of {WORDS} words");
+    let shape = ConvShape::same(width, features, classes, 1, 1, 1);
+    let tile = product_tile(target, width, features, classes);
+    for t in 0..timesteps {
+        let x = representations.part(t * features_step, Some(features * width));
+        let w = readout.part(0, Some(classes * features));
+        let y = products.part(t * (classes * width).next_multiple_of(WORDS), Some(classes * width));
+        let operands = (x, w, WeightOrder::out_first(features, 1), Start::default(), y);
+        let label = format!("{} t={t}", site.label);
+        conv2d(program, target, &tile, &shape, operands, Site { timestep: Some(t), label: &label, ..site })?;
+    }
+    Ok(())
 }
 
 /// The buffers of a program that hold what a batch brings: `trajectory.labels`, and `trajectory.logits NETWORK` and
@@ -195,8 +222,9 @@ impl Builder {
 }
 
 impl<'g> GpuStream<'g> {
-    /// For so many samples of a network with this readout. What a batch brings is read from buffers of `store`, in which
-    /// networks leave it ([`GpuStream::share`]) or the host ([`super::feed::Feed`]).
+    /// For so many samples of a network with this readout; the representations of timesteps lie at multiples of 64 words. What a
+    /// batch brings is read from buffers of `store`, in which networks leave it ([`GpuStream::share`]) or the host
+    /// ([`super::feed::Feed`]).
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
@@ -240,10 +268,19 @@ impl<'g> GpuStream<'g> {
         let (class_at, values) = b.measure(trained, "trained")?;
         let cosines = Builder::buffer(&mut b.program, "cosines", timesteps * classes * width, Role::Temporary);
         let picked = Builder::buffer(&mut b.program, "cosines picked", 2 * timesteps * width, Role::Temporary);
-        let operands =
-            [("representations", trained.representations), ("readout", unit), ("values", values), ("cosines", cosines)];
-        let threads = [width, timesteps * classes.div_ceil(CLASSES_PER_THREAD)];
-        b.launch("trajectory_cosine", &operands, threads, "trained")?;
+        let product_words = timesteps * (classes * width).next_multiple_of(WORDS);
+        let products = Builder::buffer(&mut b.program, "products", product_words, Role::Temporary);
+        let site = Site { label: "products trained", ..Site::of("product", "trajectory") };
+        let operands = [trained.representations, unit, products];
+        readout_products(&mut b.program, &gpu.target, &layout, [classes, features], operands, site)?;
+        let operands = [
+            ("products", products),
+            ("representations", trained.representations),
+            ("readout", unit),
+            ("values", values),
+            ("cosines", cosines),
+        ];
+        b.launch("trajectory_cosine", &operands, [width, timesteps], "trained")?;
         let operands = [("class_at", class_at), ("labels", labels), ("records", records)];
         b.launch("trajectory_classify", &operands, [width, 1], "trained")?;
         let operands = [("cosines", cosines), ("class_at", class_at), ("labels", labels), ("picked", picked)];

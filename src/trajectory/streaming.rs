@@ -1,5 +1,6 @@
 //! The statistics from a stream of batches: the CPU twin, in f32 and in the same order of summation, of the kernels in
-//! `shaders/trajectory_*.wgsl`. Each function below is one kernel; [`Stream::add`] is their sequence.
+//! `shaders/trajectory_*.wgsl`. Each function below is one kernel; [`Stream::add`] is their sequence. Only products with readout
+//! vectors have an order of their own on a device: the matrix product of convolutions computes them.
 //!
 //! Where f32 needs care: a sum over features goes in blocks; a sum over samples, whose number has no bound, is compensated
 //! (it carries along what rounding loses, [`Compensated`]), across batches too. Every sum has one owner, which takes the
@@ -145,7 +146,7 @@ fn measure(s: &Shape, of: Activity) -> (Vec<u32>, Vec<f32>) {
     (class_at, values)
 }
 
-/// `trajectory_cosine`: cosines \[T\]\[K\]\[width\] with the readout vectors, given at unit length \[K\]\[D\].
+/// The products with all readout vectors and `trajectory_cosine`: cosines \[T\]\[K\]\[width\] with the readout vectors, given at unit length \[K\]\[D\].
 fn cosine(s: &Shape, representations: &[f32], unit: &[f32], values: &[f32]) -> Vec<f32> {
     let mut cosines = vec![0.0; s.timesteps * s.classes * s.width];
     for t in 0..s.timesteps {

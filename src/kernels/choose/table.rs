@@ -64,6 +64,16 @@ pub fn tile(target: &Target, op: ConvOp, shape: &ConvShape) -> Tile {
     Tile { source: Source::Shared, lanes: 64, r: 8, nv, vec, winograd }
 }
 
+/// The tile for the products of large matrices that statistics are made of. Where loads are the limit it is twice as wide as that
+/// of networks, whose maps are often too small for it.
+pub fn product_tile(target: &Target, columns: usize, cin: usize, cout: usize) -> Tile {
+    let shape = ConvShape::same(1, cin, cout, 1, columns, 1);
+    let tile = tile(target, ConvOp::Conv2d, &shape);
+    let wide = target.cpu && tile.source == Source::Subgroup && !target.slow_compiler();
+    let nv = if wide && columns >= 2 * tile.lanes * tile.vec { 2 } else { tile.nv };
+    Tile { nv, ..tile }
+}
+
 /// Winograd's method where it pays on a CPU: enough channels that the transforms do not matter, enough tiles to fill vectors.
 /// Its matrix products have `columns`, or as many as there are tiles.
 pub(super) fn winograd(target: &Target, shape: &ConvShape, columns: Option<usize>) -> Option<Tile> {

@@ -69,7 +69,8 @@ pub fn conv2d_d_weight_transformed(
             site,
         )?;
         let sums = partial.part(part * parts.words, Some(parts.words));
-        let matrices = Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout };
+        let matrices =
+            Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout, symmetric: false };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
     let sums = winograd::Sums { pairs, partial, parts: parts.count, part_step: parts.words };

@@ -27,14 +27,14 @@ pub fn conv2d(
         let v = winograd::input(p, target, &cut, (x, shape.cin), site)?;
         let m = p.scratch("products", site.area, cut.words(shape.cout));
         let (columns, batch) = (cut.tiles(), cut.positions());
-        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout };
+        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric: false };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
         return winograd::output(p, target, &cut, shape.cout, (m, (x, shape.cin), start, y), site);
     }
     let packed = pack(p, target, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
         let columns = shape.out_h * shape.out_w * shape.n;
-        let matrices = Matrices { columns, batch: 1, cin: shape.cin, cout: shape.cout };
+        let matrices = Matrices { columns, batch: 1, cin: shape.cin, cout: shape.cout, symmetric: false };
         return product(p, target, tile, &matrices, (x, packed, start, y), site);
     }
     let vec = vector(tile.vec, shape.n);

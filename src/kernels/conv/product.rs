@@ -51,6 +51,8 @@ pub struct Matrices {
     pub cin: usize,
     /// Rows of y.
     pub cout: usize,
+    /// Whether y is symmetric, so that what lies left of the diagonal is not asked for: little of it is computed then.
+    pub symmetric: bool,
 }
 
 /// y = start + the products of the packed weights w \[batch\]\[cout / r\]\[cin\]\[r\] (r: the tile's) with x \[batch\]\[cin\]\[columns\];
@@ -73,7 +75,10 @@ pub fn product(
     if tile.source == Source::Shared {
         settings = settings.set("CT", 16);
     }
-    let settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
+    let mut settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
+    if of.symmetric {
+        settings = settings.set("VEC", vec as u32).flag("UPPER", true);
+    }
     let columns = of.columns / vec;
     let mut params: Vec<(&str, Param)> =
         vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
