@@ -280,8 +280,7 @@ impl Part {
     /// A block of a baseline picture.
     fn block(&self, tables: &[[Option<Table>; 4]; 2], bits: &mut Bits) -> Result<()> {
         let (mean, rest) = (self.table(tables, 0)?, self.table(tables, 1)?);
-        let size = mean.symbol(bits)?;
-        bits.take(u32::from(size))?;
+        mean.mean(bits)?;
         let mut k = 1;
         while k < 64 {
             let symbol = rest.symbol(bits)?;
@@ -318,10 +317,7 @@ impl Band {
         bits: &mut Bits,
     ) -> Result<()> {
         match (self.first, self.before) {
-            (0, 0) => {
-                let size = part.table(tables, 0)?.symbol(bits)?;
-                bits.take(u32::from(size)).map(drop)
-            }
+            (0, 0) => part.table(tables, 0)?.mean(bits),
             (0, _) => bits.take(1).map(drop),
             (_, 0) => self.first_of(part.table(tables, 1)?, nonzero, bits),
             _ => self.refine(part.table(tables, 1)?, nonzero, bits),
@@ -419,6 +415,14 @@ impl Table {
             index += count as usize;
         }
         Ok(table)
+    }
+
+    /// Takes a block's mean (as its difference from that of the last): a symbol that says of how many bits, and those.
+    fn mean(&self, bits: &mut Bits) -> Result<()> {
+        match self.symbol(bits)? {
+            size @ 0..16 => bits.take(size.into()).map(drop),
+            size => damaged(format!("it holds a difference of {size} bits; expected at most 15")),
+        }
     }
 
     fn symbol(&self, bits: &mut Bits) -> Result<u8> {

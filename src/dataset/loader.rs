@@ -246,3 +246,31 @@ pub fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_the_same_with_any_number_of_workers_and_without_any() {
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(8)).unwrap();
+        let which = || Which::Shuffled { seed: 3, endless: false, epoch: 0, shuffled: vec![] };
+        let batches = |workers: usize| -> Vec<(u64, Batch)> {
+            let order = Order { len: 10, batch: 3, next: true, which: which() };
+            let source = Source { dataset: dataset.clone(), split: "train".into(), order };
+            Loader::on_threads(workers, source, 2, None).take(7).map(|item| item.unwrap()).collect()
+        };
+        let wanted = batches(0);
+        assert_eq!(wanted.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (2..9).collect::<Vec<_>>());
+        [1, 2, 5].into_iter().for_each(|workers| assert_eq!(batches(workers), wanted, "{workers} workers"));
+    }
+
+    #[test]
+    fn without_workers_nothing_follows_an_error() {
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(8)).unwrap();
+        let order = Order { len: 10, batch: 3, next: false, which: Which::Listed([vec![0], vec![99], vec![1]].into()) };
+        let source = Source { dataset, split: "train".into(), order };
+        let results: Vec<bool> = Loader::on_threads(0, source, 0, Some(3)).map(|item| item.is_ok()).collect();
+        assert_eq!(results, [true, false]);
+    }
+}

@@ -19,7 +19,9 @@ const MOST_PIXELS: usize = 1 << 26;
 const MOST_BYTES: u64 = 8 * MOST_PIXELS as u64;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const PNG_END: &[u8] = b"\0\0\0\0IEND\xAE\x42\x60\x82";
 const JPEG: &[u8] = b"\xFF\xD8\xFF";
+const JPEG_END: &[u8] = b"\xFF\xD9";
 
 /// Decodes a picture, lays it on white where it is transparent, turns it as its EXIF data say, scales its shorter side to
 /// `side` and crops the longer one about the centre. RGB bytes, `[side][side][3]`.
@@ -51,22 +53,25 @@ fn kind(metadata: &Metadata) -> &'static str {
 }
 
 /// All pixels, upright, without transparency.
-fn pixels(file: Vec<u8>) -> Result<DynamicImage, String> {
+///
+/// The decoder gets one picture alone, with the mark of its end, whether the file has that or not, and whatever follows.
+fn pixels(mut file: Vec<u8>) -> Result<DynamicImage, String> {
     let (picture, orientation) = if file.starts_with(PNG) {
+        let (exif, end) = png_chunks(&file).ok_or_else(|| format!("one that cannot be used: {}", jpeg::Fault::Cut))?;
+        let orientation = exif.map_or(Orientation::NoTransforms, exif::orientation);
+        file.truncate(end);
+        file.extend(PNG_END);
         let decoder = PngDecoder::with_limits(Cursor::new(&file), Limits::default()).map_err(damaged)?;
         let (width, height) = decoder.dimensions();
         allowed(width as usize, height as usize)?;
-        let picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        (picture, png_exif(&file).map_or(Orientation::NoTransforms, exif::orientation))
+        (DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation)
     } else if file.starts_with(JPEG) {
         let found = jpeg::read(&file, allowed).map_err(|fault| format!("one that cannot be used: {fault}"))?;
         let orientation = found.exif.map_or(Orientation::NoTransforms, exif::orientation);
         let size = (found.width as u32, found.height as u32);
-        // The decoder gets this picture alone, with the mark of its end, whatever follows.
         let end = found.end;
-        let mut file = file;
         file.truncate(end);
-        file.extend([0xFF, 0xD9]);
+        file.extend(JPEG_END);
         let decoder = JpegDecoder::new(Cursor::new(file)).map_err(damaged)?;
         if decoder.dimensions() != size {
             return Err("one whose size is ambiguous: it has two headers".into());
@@ -94,19 +99,25 @@ fn allowed(width: usize, height: usize) -> Result<(), String> {
     }
 }
 
-/// The content of the first `eXIf` chunk, wherever it stands.
-fn png_exif(file: &[u8]) -> Option<&[u8]> {
-    let mut at = PNG.len();
-    loop {
-        let head = file.get(at..at + 8)?;
+/// The content of a PNG file's first `eXIf` chunk, wherever it stands, and where the chunks end whose content is needed:
+/// before the mark of the end or, where the file lacks that, behind the last whole one. Nothing where the pixels are cut.
+fn png_chunks(file: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let (mut at, mut exif, mut data) = (PNG.len(), None, false);
+    while let Some(head) = file.get(at..at + 8) {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let content = file.get(at + 8..(at + 8).checked_add(length)?)?;
-        match &head[4..] {
-            b"eXIf" => return Some(content),
-            b"IEND" => return None,
-            _ => at += 12 + length,
+        let kind = &head[4..];
+        let whole = file.len() - at >= 12 && length <= file.len() - at - 12;
+        match kind {
+            b"IDAT" if !whole => return None,
+            b"IDAT" => data = true,
+            b"IEND" => break,
+            _ if !whole => break,
+            b"eXIf" if exif.is_none() => exif = Some(&file[at + 8..at + 8 + length]),
+            _ => {}
         }
+        at += 12 + length;
     }
+    data.then_some((exif, at))
 }
 
 /// Lays a picture on white, in its own depth. This comes before scaling: what colour stands beneath the wholly
