@@ -166,8 +166,7 @@ impl Dataset for Hdf5 {
             return self.kept(split).map(drop);
         }
         let len = split.labels.len();
-        let first = (0..len).step_by(BLOCK);
-        first.into_iter().try_for_each(|first| self.slice(split, first, BLOCK.min(len - first)).map(drop))
+        (0..len).step_by(BLOCK).try_for_each(|first| self.slice(split, first, BLOCK.min(len - first)).map(drop))
     }
 
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {

@@ -152,7 +152,8 @@ impl fmt::Display for Inspection {
     }
 }
 
-const BACKGROUND: [u8; 3] = [255, 255, 255];
+/// Grey, so that white pictures show where they end.
+const BACKGROUND: [u8; 3] = [236, 236, 236];
 const INK: [u8; 3] = [30, 30, 30];
 const FAINT: [u8; 3] = [130, 130, 130];
 

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn batches_are_the_same_with_any_number_of_workers_and_without_any() {
-        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(8)).unwrap();
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
         let which = || Which::Shuffled { seed: 3, endless: false, epoch: 0, shuffled: vec![] };
         let batches = |workers: usize| -> Vec<(u64, Batch)> {
             let order = Order { len: 10, batch: 3, next: true, which: which() };
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn without_workers_nothing_follows_an_error() {
-        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(8)).unwrap();
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
         let order = Order { len: 10, batch: 3, next: false, which: Which::Listed([vec![0], vec![99], vec![1]].into()) };
         let source = Source { dataset, split: "train".into(), order };
         let results: Vec<bool> = Loader::on_threads(0, source, 0, Some(3)).map(|item| item.is_ok()).collect();
