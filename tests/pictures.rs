@@ -475,7 +475,7 @@ fn training_and_analysis_say_what_inspection_notes() {
             .contains(&note)
     );
     assert!(run(&["data", "sheet", data, "--out", out.path().join("s.png").to_str().unwrap()]).contains(&note));
-    for file in ["report.json", "index.html"] {
+    for file in ["report.json", "report.html"] {
         let report = fs::read_to_string(Path::new(trained).join("report").join(file)).unwrap();
         assert!(report.contains(wanted), "{file}");
     }
