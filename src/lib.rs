@@ -15,6 +15,8 @@ pub mod tensors;
 
 pub mod files;
 
+pub(crate) mod parallel;
+
 pub mod dataset;
 
 pub mod network;

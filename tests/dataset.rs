@@ -333,6 +333,7 @@ fn a_folder_is_read_and_held_out() {
     let again = open_folder(&folder, 16).unwrap();
     assert_eq!(again.read("val", &[0, 1]).unwrap(), dataset.read("val", &[0, 1]).unwrap());
     assert!(message(dataset.len("test")).contains("train, val"));
+    assert!(dataset.verify("val").is_ok() && message(dataset.verify("test")).contains("train, val"));
 
     let found = inspect::inspect(folder.path().to_str().unwrap()).unwrap();
     assert_eq!(found.splits[0].per_class, [11, 11]);

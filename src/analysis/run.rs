@@ -96,6 +96,7 @@ impl Opened {
         } else if data.classes() != trained.state.data.class_names {
             notes.push("The classes of the data set have other names than those of the training set.".into());
         }
+        data.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let split = selection.split.to_string();
         let images = data.len(&split)?;
         if images == 0 {
@@ -107,6 +108,7 @@ impl Opened {
         if trained.state.origin.is_some() {
             notes.iter().for_each(|note| eprintln!("note: {note}"));
         }
+        notes.extend(data.notes().iter().map(|note| format!("Of the data set: {note}.")));
         let choices = cache::read(&choices_path(selection.run), target).unwrap_or_else(|error| {
             eprintln!("warning: {error}; kernel variants are taken from the table");
             None

@@ -52,6 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Sheet { path, out, split, per_class } => {
             let dataset = open(path, None)?;
+            dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
             let splits = dataset.splits();
             let split = match split.as_ref().or(splits.first()) {
                 Some(split) => split,

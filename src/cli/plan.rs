@@ -193,7 +193,7 @@ impl Progress {
     fn start() -> Progress {
         let (sender, receiver) = mpsc::channel::<String>();
         let start = Instant::now();
-        std::thread::spawn(move || {
+        let announce = move || {
             let mut doing = String::new();
             loop {
                 match receiver.recv_timeout(Progress::SILENCE.saturating_sub(start.elapsed())) {
@@ -203,12 +203,14 @@ impl Progress {
                 }
             }
             receiver.iter().for_each(|next| eprintln!("plan: {next} …"));
-        });
+        };
+        // Where the system starts no further thread, nothing is said.
+        let _ = std::thread::Builder::new().spawn(announce);
         Progress(sender)
     }
 
     fn say(&self, what: String) {
-        let _ = self.0.send(what); // the thread lives as long as this
+        let _ = self.0.send(what); // the thread, if there is one, lives as long as this
     }
 }
 

@@ -1,17 +1,30 @@
-//! A folder of pictures: `train/<class>/*.png|jpg|jpeg`, and `val`, `test`, `testplus` likewise where they exist.
+//! A folder of pictures: `train/<class>/*.png|jpg|jpeg`, and `val`, `test`, `testplus` likewise where they exist. Pictures
+//! may lie in folders within that of their class. Nothing is left out without a word: what is not read is in the notes, or
+//! an error.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::ImageFormat;
+use unicode_normalization::UnicodeNormalization;
 
+use super::picture::decode;
 use super::{CACHE_BYTES, ChannelSums, Dataset, Pictures, SPLITS, no_such_picture, no_such_split};
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
+
+/// Pictures that a thread decodes at a time.
+const BLOCK: usize = 16;
+
+/// Folders within folders; more are refused.
+const DEEPEST: usize = 32;
 
 /// A folder of pictures, each scaled and cropped about its centre to a square.
 ///
-/// Opening reads all training pictures once, for the channel statistics, and so finds those that are damaged.
+/// Opening decodes every picture of every split once, for the channel statistics of train and to find those that are
+/// damaged before anything is made of the others.
 pub struct Folder {
     path: PathBuf,
     classes: Vec<String>,
@@ -30,55 +43,69 @@ struct File {
     pixels: OnceLock<Vec<u8>>,
 }
 
+/// What lies in the folders of the classes.
+#[derive(Default)]
+struct Contents {
+    files: Vec<File>,
+    /// Pictures in folders within that of their class, and those folders.
+    nested: (usize, BTreeSet<PathBuf>),
+    /// Other files, by the end of their name.
+    others: BTreeMap<String, usize>,
+}
+
 impl Folder {
     /// Opens a folder for pictures of `side` x `side` pixels.
     pub fn open(path: &Path, side: usize) -> Result<Folder> {
         let mut classes: Vec<String> = Vec::new();
-        let (mut splits, mut notes, mut others) = (Vec::new(), Vec::new(), 0);
+        let (mut splits, mut contents, mut stray) = (Vec::new(), Contents::default(), Vec::new());
+        let top: Vec<(String, Metadata)> = list(path)?;
         for split in SPLITS {
             let folder = path.join(split);
-            if !folder.is_dir() {
-                if split == "train" {
+            match top.iter().find(|(name, _)| name == split) {
+                Some((_, found)) if found.is_dir() => {}
+                Some(_) => {
+                    return Err(Error::Data(format!(
+                        "{}: expected a folder with one folder of pictures per class, found something else",
+                        folder.display()
+                    )));
+                }
+                None if split == "train" => {
                     return Err(Error::Data(format!(
                         "{}: expected a folder train with one folder of .png or .jpg pictures per class, found none",
                         path.display()
                     )));
                 }
-                continue;
+                None => continue,
             }
-            let found: Vec<String> = list(&folder)?.into_iter().filter(|name| folder.join(name).is_dir()).collect();
+            let (found, outside) = class_folders(&folder)?;
+            stray.extend(outside.into_iter().map(|name| Path::new(split).join(name)));
             if split == "train" {
-                classes = found;
-            } else if let Some(odd) = classes.iter().find(|c| !found.contains(c)) {
+                classes = found.keys().cloned().collect();
+            } else if let Some(odd) = classes.iter().find(|c| !found.contains_key(*c)) {
                 return Err(Error::Data(format!(
                     "{}: expected a folder for every class of train, found none for {odd}",
                     folder.display()
                 )));
-            } else if let Some(odd) = found.iter().find(|c| !classes.contains(c)) {
+            } else if let Some(odd) = found.keys().find(|c| !classes.contains(c)) {
                 return Err(Error::Data(format!(
                     "{}: expected only classes that train has ({}), found a folder {odd}",
                     folder.display(),
                     classes.join(", ")
                 )));
             }
-            let mut files = Vec::new();
-            for (label, class) in classes.iter().enumerate() {
-                let folder = folder.join(class);
-                let (pictures, rest): (Vec<_>, Vec<_>) = list(&folder)?.into_iter().partition(|f| is_picture(f));
-                if pictures.is_empty() {
+            for ((class, folder), label) in found.iter().zip(0..) {
+                let mut only = Contents::default();
+                collect(folder, label, &mut vec![], &mut only)?;
+                if only.files.is_empty() {
+                    let found = if only.others.is_empty() { String::new() } else { format!(" but {}", only.others()) };
                     return Err(Error::Data(format!(
-                        "{}: expected pictures of class {class} (.png, .jpg or .jpeg), found none",
+                        "{}: expected pictures of class {class} (.png, .jpg or .jpeg), found none{found}",
                         folder.display()
                     )));
                 }
-                others += rest.len();
-                files.extend(pictures.into_iter().map(|name| File {
-                    path: folder.join(name),
-                    label: label as u32,
-                    pixels: OnceLock::new(),
-                }));
+                contents.add(only);
             }
-            splits.push((split.to_string(), files));
+            splits.push((split.to_string(), std::mem::take(&mut contents.files)));
         }
         if classes.is_empty() {
             return Err(Error::Data(format!(
@@ -86,8 +113,18 @@ impl Folder {
                 path.join("train").display()
             )));
         }
-        if others > 0 {
-            notes.push(format!("{others} files in the class folders are not .png, .jpg or .jpeg and were passed over"));
+        for (name, found) in &top {
+            if !SPLITS.contains(&name.as_str()) && (found.is_dir() || is_image(name)) {
+                stray.push(name.into());
+            }
+        }
+        let mut notes = contents.notes(path);
+        if !stray.is_empty() {
+            notes.push(format!(
+                "what lies neither in {} nor in the folder of a class was left out: {}",
+                SPLITS.join(", "),
+                some(stray.iter())
+            ));
         }
         if !splits.iter().any(|(name, _)| name == "val") {
             let (train, val) = hold_out(std::mem::take(&mut splits[0].1), classes.len());
@@ -106,7 +143,7 @@ impl Folder {
         let keep = count.saturating_mul(side * side * 3) <= CACHE_BYTES;
         let mut folder =
             Folder { path: path.into(), classes, side, mean: [0.0; 3], std: [0.0; 3], splits, keep, notes };
-        let sums = folder.channel_sums(&folder.splits[0].1)?;
+        let sums = folder.read_all()?;
         (folder.mean, folder.std) = (sums.mean(), sums.std());
         if let Some(c) = folder.std.iter().position(|&std| std == 0.0) {
             return Err(Error::Data(format!(
@@ -118,27 +155,32 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Sums over all pixels of the files, on all cores.
-    fn channel_sums(&self, files: &[File]) -> Result<ChannelSums> {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        std::thread::scope(|scope| {
-            let parts: Vec<_> = files
-                .chunks(files.len().div_ceil(threads))
-                .map(|part| {
-                    scope.spawn(move || {
-                        let mut sums = ChannelSums::default();
-                        part.iter().try_for_each(|file| self.pixels(file, |rgb| sums.add(rgb)))?;
-                        Ok(sums)
-                    })
-                })
-                .collect();
+    /// Decodes every picture, on all cores; gives the sums over all pixels of the first split, which is train.
+    fn read_all(&self) -> Result<ChannelSums> {
+        let blocks: Vec<(usize, &[File])> = self
+            .splits
+            .iter()
+            .enumerate()
+            .flat_map(|(split, (_, files))| files.chunks(BLOCK).map(move |block| (split, block)))
+            .collect();
+        let failed = AtomicBool::new(false);
+        let read = |_, &(split, block): &(usize, &[File])| -> Result<ChannelSums> {
             let mut sums = ChannelSums::default();
-            for part in parts {
-                let part = part.join().unwrap_or_else(|_| Err(Error::Data("a decoding thread stopped".into())))?;
-                sums.merge(&part);
+            for file in block.iter().take_while(|_| !failed.load(Ordering::Relaxed)) {
+                let add = |rgb: &[u8]| {
+                    if split == 0 {
+                        sums.add(rgb)
+                    }
+                };
+                self.pixels(file, add).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
             Ok(sums)
-        })
+        };
+        let mut sums = ChannelSums::default();
+        for block in parallel::each(&blocks, read) {
+            sums.merge(&block?);
+        }
+        Ok(sums)
     }
 
     /// Hands the RGB bytes of a picture to `take`.
@@ -212,25 +254,129 @@ impl Dataset for Folder {
     }
 }
 
-/// Names in a folder in alphabetical order, without hidden ones.
-fn list(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
+/// Names in a folder in alphabetical order, without hidden ones, and what they (or what they link to) are.
+fn list(folder: &Path) -> Result<Vec<(String, Metadata)>> {
+    let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let name = entry.map_err(Error::io(folder))?.file_name();
         let name = name
             .into_string()
             .map_err(|name| Error::Data(format!("{}: expected names in UTF-8, found {name:?}", folder.display())))?;
-        if !name.starts_with('.') {
-            names.push(name);
+        if name.starts_with('.') {
+            continue;
+        }
+        let path = folder.join(&name);
+        let metadata = std::fs::metadata(&path).map_err(|error| match std::fs::read_link(&path) {
+            Ok(target) => Error::Data(format!(
+                "{}: it is a link to {}, which cannot be followed: {error}; mend or remove it",
+                path.display(),
+                target.display()
+            )),
+            Err(_) => Error::io(&path)(error),
+        })?;
+        entries.push((name, metadata));
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
+/// The folders of a split's classes by their names, and the pictures beside them. A name is the same in whatever Unicode
+/// form the file system has it: it is given in the composed one (NFC).
+fn class_folders(split: &Path) -> Result<(BTreeMap<String, PathBuf>, Vec<String>)> {
+    let (mut classes, mut outside) = (BTreeMap::new(), Vec::new());
+    for (name, metadata) in list(split)? {
+        if metadata.is_dir() {
+            let composed: String = name.nfc().collect();
+            if let Some(first) = classes.insert(composed, split.join(&name)) {
+                return Err(Error::Data(format!(
+                    "{}: expected one folder per class, found another that differs from {} in the Unicode form of its \
+                     name alone; join or rename them",
+                    split.join(&name).display(),
+                    first.display()
+                )));
+            }
+        } else if is_image(&name) {
+            outside.push(name);
         }
     }
-    names.sort();
-    Ok(names)
+    Ok((classes, outside))
+}
+
+/// Finds the pictures of a class in `folder` and in the folders within. `above` are those that it lies in.
+fn collect(folder: &Path, label: u32, above: &mut Vec<PathBuf>, contents: &mut Contents) -> Result<()> {
+    let real = std::fs::canonicalize(folder).map_err(Error::io(folder))?;
+    if above.contains(&real) || above.len() == DEEPEST {
+        let what = if above.contains(&real) { "a link back to a folder that it lies in" } else { "too many folders" };
+        return Err(Error::Data(format!("{}: expected pictures, found {what}", folder.display())));
+    }
+    above.push(real);
+    for (name, metadata) in list(folder)? {
+        let path = folder.join(&name);
+        if is_picture(&name) {
+            if above.len() > 1 {
+                contents.nested.0 += 1;
+                contents.nested.1.insert(folder.into());
+            }
+            contents.files.push(File { path, label, pixels: OnceLock::new() });
+        } else if metadata.is_dir() {
+            collect(&path, label, above, contents)?;
+        } else {
+            let end = Path::new(&name).extension().map_or("no ending".into(), |end| format!(".{}", end.display()));
+            *contents.others.entry(end.to_lowercase()).or_default() += 1;
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+impl Contents {
+    fn add(&mut self, more: Contents) {
+        self.files.extend(more.files);
+        self.nested.0 += more.nested.0;
+        self.nested.1.extend(more.nested.1);
+        more.others.into_iter().for_each(|(end, count)| *self.others.entry(end).or_default() += count);
+    }
+
+    /// The other files, counted by the end of their name.
+    fn others(&self) -> String {
+        self.others.iter().map(|(end, count)| format!("{count} {end}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn notes(&self, root: &Path) -> Vec<String> {
+        let mut notes = Vec::new();
+        let count: usize = self.others.values().sum();
+        if count > 0 {
+            notes.push(format!(
+                "{count} files in the class folders are not .png, .jpg or .jpeg and were passed over: {}",
+                self.others()
+            ));
+        }
+        let (count, folders) = &self.nested;
+        if *count > 0 {
+            notes.push(format!(
+                "{count} pictures lie in folders within that of their class and were read as pictures of that class: {}",
+                some(folders.iter().map(|folder| folder.strip_prefix(root).unwrap_or(folder)))
+            ));
+        }
+        notes
+    }
+}
+
+/// The first three of some paths, and how many more there are.
+fn some<P: AsRef<Path>>(paths: impl ExactSizeIterator<Item = P>) -> String {
+    let more = paths.len().saturating_sub(3);
+    let first: Vec<String> = paths.take(3).map(|path| path.as_ref().display().to_string()).collect();
+    first.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
 }
 
 fn is_picture(name: &str) -> bool {
     let name = name.to_lowercase();
     [".png", ".jpg", ".jpeg"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a name is that of a picture in any format.
+fn is_image(name: &str) -> bool {
+    ImageFormat::from_path(name).is_ok()
 }
 
 /// Takes a tenth of each class (rounded, at least one picture where there are two) for validation: those whose file
@@ -256,31 +402,4 @@ fn hold_out(files: Vec<File>, classes: usize) -> (Vec<File>, Vec<File>) {
 /// FNV-1a (64 bits) of a path's last component.
 fn hash(path: &Path) -> u64 {
     crate::hash::fnv1a(path.file_name().unwrap_or_default().as_encoded_bytes())
-}
-
-/// Decodes a picture, turns it as its EXIF data say, lays it on white where it is transparent, scales its shorter side
-/// to `side` and crops the longer one about the centre. RGB bytes, `[side][side][3]`.
-fn decode(path: &Path, side: usize) -> Result<Vec<u8>> {
-    let damaged = |e: image::ImageError| {
-        Error::Data(format!(
-            "{}: expected a PNG or JPEG picture, found one that cannot be decoded: {e}",
-            path.display()
-        ))
-    };
-    let reader = ImageReader::open(path).map_err(Error::io(path))?.with_guessed_format().map_err(Error::io(path))?;
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let orientation = decoder.orientation().map_err(damaged)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    picture.apply_orientation(orientation);
-    if (picture.width() as usize, picture.height() as usize) != (side, side) {
-        picture = picture.resize_to_fill(side as u32, side as u32, FilterType::CatmullRom);
-    }
-    if !picture.color().has_alpha() {
-        return Ok(picture.into_rgb8().into_raw());
-    }
-    let over_white = |rgba: &image::Rgba<u8>| {
-        let [r, g, b, alpha] = rgba.0.map(u32::from);
-        [r, g, b].map(|x| ((x * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
-    };
-    Ok(picture.into_rgba8().pixels().flat_map(over_white).collect())
 }

@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// Larger pictures than this are taken for a damaged file.
 const LARGEST_SIDE: u64 = 4096;
 
+/// Pictures read at a time where all are read.
+const BLOCK: usize = 256;
+
 /// An open file. Opening reads the structure and the labels and checks both; pictures are read when asked for.
 pub struct Hdf5 {
     path: PathBuf,
@@ -155,6 +158,15 @@ impl Dataset for Hdf5 {
 
     fn std(&self) -> [f64; 3] {
         self.std
+    }
+
+    fn verify(&self, split: &str) -> Result<()> {
+        let split = self.split(split)?;
+        if split.keep {
+            return self.kept(split).map(drop);
+        }
+        let len = split.labels.len();
+        (0..len).step_by(BLOCK).try_for_each(|first| self.slice(split, first, BLOCK.min(len - first)).map(drop))
     }
 
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {

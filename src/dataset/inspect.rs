@@ -45,6 +45,8 @@ pub struct SplitInspection {
     pub mean: [f64; 3],
     /// Standard deviation per channel, likewise.
     pub std: [f64; 3],
+    /// Number of pictures all of whose pixels are the same.
+    pub one_colour: usize,
 }
 
 /// Opens what `spec` names (as [`open`] does), reads all of it and verifies it. A file must have train, val and test.
@@ -80,6 +82,17 @@ pub fn inspect(spec: &str) -> Result<Inspection> {
             notes.push(format!("{} has no picture of {}", split.name, without.join(", ")));
         }
     }
+    let blank: Vec<String> = splits
+        .iter()
+        .filter(|split| split.one_colour > 0)
+        .map(|split| format!("{} of {} in {}", split.one_colour, split.pictures, split.name))
+        .collect();
+    if !blank.is_empty() {
+        notes.push(format!(
+            "pictures of one colour, all pixels the same: {}; what was never written to an HDF5 file reads as black",
+            blank.join(", ")
+        ));
+    }
     Ok(Inspection {
         name: dataset.name(),
         image_size: dataset.image_size(),
@@ -93,17 +106,19 @@ pub fn inspect(spec: &str) -> Result<Inspection> {
 
 fn inspect_split(dataset: &dyn Dataset, split: &str) -> Result<SplitInspection> {
     let len = dataset.len(split)?;
-    let mut sums = ChannelSums::default();
+    let (mut sums, mut one_colour) = (ChannelSums::default(), 0);
     let mut per_class = vec![0; dataset.classes().len()];
     for first in (0..len).step_by(BLOCK) {
         let indices: Vec<usize> = (first..len.min(first + BLOCK)).collect();
         let pictures = dataset.read(split, &indices)?;
         sums.add(&pictures.data);
+        let blank = |picture: &&[u8]| picture.chunks_exact(3).all(|pixel| pixel == &picture[..3]);
+        one_colour += pictures.data.chunks_exact(3 * pictures.side * pictures.side).filter(blank).count();
         for label in pictures.labels {
             per_class[label as usize] += 1;
         }
     }
-    Ok(SplitInspection { name: split.into(), pictures: len, per_class, mean: sums.mean(), std: sums.std() })
+    Ok(SplitInspection { name: split.into(), pictures: len, per_class, mean: sums.mean(), std: sums.std(), one_colour })
 }
 
 fn three(values: [f64; 3]) -> String {
@@ -137,7 +152,8 @@ impl fmt::Display for Inspection {
     }
 }
 
-const BACKGROUND: [u8; 3] = [255, 255, 255];
+/// Grey, so that white pictures show where they end.
+const BACKGROUND: [u8; 3] = [236, 236, 236];
 const INK: [u8; 3] = [30, 30, 30];
 const FAINT: [u8; 3] = [130, 130, 130];
 

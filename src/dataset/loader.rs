@@ -6,14 +6,17 @@ use std::thread::JoinHandle;
 
 use super::random::Random;
 use super::{Batch, Dataset};
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 
 /// An iterator over `(step, batch)`. Worker threads stay about one batch each ahead of the caller; what goes wrong on
-/// them is handed to the caller, once, as the last item.
+/// them is handed to the caller, once, as the last item. Where the system starts no thread, the caller prepares its batches.
 pub struct Loader {
+    source: Source,
     /// One queue per worker; batch k comes from queue k modulo their number, which keeps the order.
     queues: Vec<Receiver<Result<Batch>>>,
     workers: Vec<JoinHandle<()>>,
+    /// Whether something went wrong.
+    failed: bool,
     step: u64,
     taken: u64,
     /// Batches in all; none: without end.
@@ -30,7 +33,8 @@ impl Loader {
         let len = dataset.len(split)?;
         let endless = dataset.endless(split);
         let which = Which::Shuffled { seed, endless, epoch: 0, shuffled: vec![] };
-        Ok(Loader::start(dataset, split, Order { len, batch, next: false, which }, start_step, None))
+        let order = Order { len, batch, next: false, which };
+        Ok(Loader::start(Source { dataset: dataset.clone(), split: split.into(), order }, start_step, None))
     }
 
     /// All pictures of a split once, in order. The last batch is padded to `batch` by repeating the last picture;
@@ -68,7 +72,7 @@ impl Loader {
         let batches: Arc<[Vec<u32>]> = first.chunks(batch).chain(second.chunks(batch)).map(<[u32]>::to_vec).collect();
         let total = batches.len() as u64;
         let order = Order { len, batch, next, which: Which::Listed(batches) };
-        Ok(Loader::start(dataset, split, order, 0, Some(total)))
+        Ok(Loader::start(Source { dataset: dataset.clone(), split: split.into(), order }, 0, Some(total)))
     }
 
     /// Training steps in one epoch: whole batches of a split. An error where there is none.
@@ -93,44 +97,68 @@ impl Loader {
         batches as u64 * Batch::bytes(side, batch, next)
     }
 
-    fn start(dataset: &Arc<dyn Dataset>, split: &str, order: Order, step: u64, total: Option<u64>) -> Loader {
-        let count = workers() as u64;
-        let (mut queues, mut workers) = (Vec::new(), Vec::new());
-        for worker in 0..count {
+    fn start(source: Source, step: u64, total: Option<u64>) -> Loader {
+        Loader::on_threads(workers(), source, step, total)
+    }
+
+    /// With so many workers, or as many as the system starts.
+    fn on_threads(most: usize, source: Source, step: u64, total: Option<u64>) -> Loader {
+        let (mut queues, mut workers, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for worker in 0..most as u64 {
             let (sender, receiver) = sync_channel(1);
-            let (dataset, split, order) = (dataset.clone(), split.to_string(), order.clone());
-            let steps = (step + worker..total.unwrap_or(u64::MAX)).step_by(count as usize);
-            workers.push(std::thread::spawn(move || work(&*dataset, &split, order, steps, &sender)));
+            let (tell, count) = sync_channel::<usize>(1); // how many workers there are, once that is known
+            let source = source.clone();
+            let work = move || {
+                let Ok(count) = count.recv() else { return };
+                source.work((step + worker..total.unwrap_or(u64::MAX)).step_by(count), &sender);
+            };
+            let Ok(thread) = parallel::start("loader", work) else { break };
+            workers.push(thread);
             queues.push(receiver);
+            told.push(tell);
         }
-        Loader { queues, workers, step, taken: 0, total }
+        for tell in told {
+            tell.send(workers.len()).ok(); // a worker waits for it
+        }
+        Loader { source, queues, workers, failed: false, step, taken: 0, total }
     }
 }
 
 /// Threads that prepare batches.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get()).min(4)
+    parallel::cores().min(4)
 }
 
-/// Prepares the batches of `steps` until an error occurs or nobody wants more.
-fn work(
-    dataset: &dyn Dataset,
-    split: &str,
-    mut order: Order,
-    steps: impl Iterator<Item = u64>,
-    queue: &SyncSender<Result<Batch>>,
-) {
-    for step in steps {
+/// Where batches come from.
+#[derive(Clone)]
+struct Source {
+    dataset: Arc<dyn Dataset>,
+    split: String,
+    order: Order,
+}
+
+impl Source {
+    /// Prepares the batches of `steps` until an error occurs or nobody wants more.
+    fn work(mut self, steps: impl Iterator<Item = u64>, queue: &SyncSender<Result<Batch>>) {
+        for step in steps {
+            let batch = self.batch(step);
+            let failed = batch.is_err();
+            if queue.send(batch).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// The batch of a step.
+    fn batch(&mut self, step: u64) -> Result<Batch> {
+        let Source { dataset, split, order } = self;
         let indices = order.indices(step);
-        let mut batch = dataset.read(split, &indices).map(|pictures| Batch::new(pictures, order.batch));
-        if order.next {
-            let following: Vec<usize> = indices.iter().map(|i| (i + 1) % order.len).collect();
-            batch = batch.and_then(|batch| Ok(batch.with_next(dataset.read(split, &following)?)));
+        let batch = Batch::new(dataset.read(split, &indices)?, order.batch);
+        if !order.next {
+            return Ok(batch);
         }
-        let failed = batch.is_err();
-        if queue.send(batch).is_err() || failed {
-            return;
-        }
+        let following: Vec<usize> = indices.iter().map(|i| (i + 1) % order.len).collect();
+        Ok(batch.with_next(dataset.read(split, &following)?))
     }
 }
 
@@ -138,14 +166,20 @@ impl Iterator for Loader {
     type Item = Result<(u64, Batch)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.queues.is_empty() || self.total == Some(self.taken) {
+        if self.failed || self.total == Some(self.taken) {
             return None;
         }
-        let queue = &self.queues[(self.taken % self.queues.len() as u64) as usize];
-        let batch = queue.recv().unwrap_or_else(|_| Err(Error::Data("a data loading thread stopped".into())));
         let step = self.step + self.taken;
+        let batch = match self.queues.len() as u64 {
+            0 => self.source.batch(step),
+            count => {
+                let batch = self.queues[(self.taken % count) as usize].recv();
+                batch.unwrap_or_else(|_| Err(Error::Data("a data loading thread stopped".into())))
+            }
+        };
         self.taken += 1;
         if batch.is_err() {
+            self.failed = true;
             self.queues.clear();
         }
         Some(batch.map(|batch| (step, batch)))
@@ -211,4 +245,32 @@ pub fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
         order.swap(i, random.below(i as u64 + 1) as usize);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_the_same_with_any_number_of_workers_and_without_any() {
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
+        let which = || Which::Shuffled { seed: 3, endless: false, epoch: 0, shuffled: vec![] };
+        let batches = |workers: usize| -> Vec<(u64, Batch)> {
+            let order = Order { len: 10, batch: 3, next: true, which: which() };
+            let source = Source { dataset: dataset.clone(), split: "train".into(), order };
+            Loader::on_threads(workers, source, 2, None).take(7).map(|item| item.unwrap()).collect()
+        };
+        let wanted = batches(0);
+        assert_eq!(wanted.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (2..9).collect::<Vec<_>>());
+        [1, 2, 5].into_iter().for_each(|workers| assert_eq!(batches(workers), wanted, "{workers} workers"));
+    }
+
+    #[test]
+    fn without_workers_nothing_follows_an_error() {
+        let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
+        let order = Order { len: 10, batch: 3, next: false, which: Which::Listed([vec![0], vec![99], vec![1]].into()) };
+        let source = Source { dataset, split: "train".into(), order };
+        let results: Vec<bool> = Loader::on_threads(0, source, 0, Some(3)).map(|item| item.is_ok()).collect();
+        assert_eq!(results, [true, false]);
+    }
 }

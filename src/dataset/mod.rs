@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use crate::{Error, Result};
 
+mod exif;
 mod folder;
 mod glyphs;
 pub mod goldens;
 mod hdf5;
 pub mod inspect;
+mod jpeg;
 mod loader;
 pub(crate) mod outline;
+mod picture;
 pub(crate) mod random;
 
 pub use folder::Folder;
@@ -54,6 +57,11 @@ pub trait Dataset: Send + Sync {
     fn std(&self) -> [f64; 3];
     /// The pictures at these indices of a split, in this order.
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
+    /// Reads all of a split, where opening did not, so that damage is found before anything is made of the rest. An error as
+    /// for [`Dataset::labels`].
+    fn verify(&self, split: &str) -> Result<()> {
+        self.len(split).map(drop)
+    }
     /// What the user should know about how the data were read, one sentence each.
     fn notes(&self) -> Vec<String> {
         Vec::new()

@@ -1,7 +1,7 @@
 //! The bootstrap over images (Efron 1982; Efron and Tibshirani 1993): a statistic is computed again with every image counted as
 //! often as it was drawn, in each of R replicates. Groups, `t_stable` and window stay those of the full sample.
 
-use super::parallel;
+use crate::parallel;
 
 /// How a statistic varies over the replicates in which it is defined.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,8 +10,8 @@
 //! The class is the first arg-max. `unsafe` counts the test images whose two best scores are so close that rounding may
 //! decide: 1e-4 of the largest score or less, for class means of the largest |m_k|^2 / D if that is larger.
 
-use super::{Subject, parallel};
-use crate::{Error, Result};
+use super::Subject;
+use crate::{Error, Result, parallel};
 use nalgebra::{Cholesky, DMatrix};
 use serde::Serialize;
 

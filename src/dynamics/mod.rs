@@ -32,7 +32,6 @@ pub mod goldens;
 pub mod gpu;
 pub mod margin;
 pub mod moments;
-mod parallel;
 pub mod parameters;
 pub mod path;
 pub mod pca;

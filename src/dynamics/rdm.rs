@@ -7,7 +7,8 @@
 //!
 //! Keys: `rdm` (images `rdm_images`) and `class_rdm` (means over the images of each label in `shown_classes`).
 
-use super::{Subject, parallel};
+use super::Subject;
+use crate::parallel;
 use crate::trajectory::npz::Extraction;
 use serde::Serialize;
 

@@ -4,7 +4,7 @@
 //! thread that does nothing else: the poller, the only place of the program that blocks until the device is done.
 
 use super::device::Gpu;
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -99,10 +99,11 @@ impl Mark {
     }
 }
 
-/// The thread that polls a device for those who wait. It starts when somebody does, and ends with its device.
+/// The thread that polls a device for those who wait. It starts when somebody does, and ends with its device. Where the
+/// system starts no further thread, those who wait poll for themselves.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Default)]
-pub(super) struct Poller(std::sync::OnceLock<Running>);
+pub(super) struct Poller(std::sync::OnceLock<Option<Running>>);
 
 #[cfg(not(target_arch = "wasm32"))]
 struct Running {
@@ -117,10 +118,14 @@ impl Poller {
         let running = self.0.get_or_init(|| {
             let (marks, given) = std::sync::mpsc::channel::<Mark>();
             let device = device.clone();
-            let thread = std::thread::spawn(move || given.iter().for_each(|mark| finish(&device, &mark)));
-            Running { marks, thread }
+            let poll = move || given.iter().for_each(|mark| finish(&device, &mark));
+            let thread = parallel::start("poller", poll).ok()?;
+            Some(Running { marks, thread })
         });
-        running.marks.send(mark).expect("the poller lives as long as its device");
+        match running {
+            Some(running) => running.marks.send(mark).expect("the poller lives as long as its device"),
+            None => finish(device, &mark),
+        }
     }
 }
 
@@ -140,7 +145,7 @@ fn finish(device: &wgpu::Device, mark: &Mark) {
 #[cfg(not(target_arch = "wasm32"))]
 impl Drop for Poller {
     fn drop(&mut self) {
-        if let Some(Running { marks, thread }) = self.0.take() {
+        if let Some(Running { marks, thread }) = self.0.take().flatten() {
             drop(marks); // its loop ends
             let _ = thread.join();
         }

@@ -5,8 +5,8 @@
 //! a second device, on a thread of its own, compiles half of the kernels, and the first finds the results there.
 
 use super::device::Gpu;
-use crate::Result;
 use crate::kernels::{Access, Kernel};
+use crate::{Result, parallel};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,18 +34,8 @@ pub(super) async fn compile(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>
     if new.len() < 2 || cfg!(target_arch = "wasm32") {
         return Ok(()); // made, and compiled, where they are used
     }
-    let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(new.len());
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            while let Some(kernel) = new.get(next.fetch_add(1, Ordering::Relaxed)) {
-                on_this_thread(gpu.pipeline(kernel))?;
-            }
-            Ok(())
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles.into_iter().try_for_each(|h| h.join().expect("no panic in there"))
-    })?;
+    let made = parallel::each(&new, |_, kernel| on_this_thread(gpu.pipeline(kernel)).map(drop));
+    made.into_iter().collect::<Result<()>>()?;
     if gpu.info.name.contains("llvmpipe") {
         new.sort_by_key(|kernel| kernel.source.len());
         first_dispatches(gpu, &new).await?;
@@ -68,18 +58,20 @@ async fn first_dispatches(gpu: &Gpu, kernels: &[Arc<Kernel>]) -> Result<()> {
         before.ok().map(|n| &rest[n - 1])
     };
     std::thread::scope(|scope| {
-        let helper = scope.spawn(|| -> Result<()> {
+        let work = || -> Result<()> {
             let second = on_this_thread(gpu.second())?;
             while let Some(kernel) = take() {
                 on_this_thread(dispatch_nothing(&second, kernel))?;
             }
             Ok(())
-        });
+        };
+        let helper = std::thread::Builder::new().spawn_scoped(scope, work);
         while let Some(kernel) = take() {
             on_this_thread(dispatch_nothing(gpu, kernel))?;
         }
-        // What the second device could not do, the first does when it comes to it.
-        helper.join().expect("no panic in there").or(Ok(()))
+        // What the second device could not do, or no thread, the first does when it comes to it.
+        helper.into_iter().for_each(|helper| drop(helper.join().expect("no panic in there")));
+        Ok(())
     })
 }
 

@@ -17,7 +17,7 @@ use super::{Report, figures, html, tables};
 use crate::dataset::outline::FONT_FILE;
 use crate::dynamics::rdm::Rdm;
 use crate::files::write_atomically;
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 
 /// The fonts of the PNG files, which have to be the same everywhere.
 const FONTS: [&[u8]; 2] = [include_bytes!("../../assets/DejaVuSans.ttf"), FONT_FILE];
@@ -91,20 +91,11 @@ pub(crate) fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
         let png = png(&drawing.stem, &svg, &options)?;
         Ok([(format!("{}.png", drawing.stem), png), (format!("{}.svg", drawing.stem), svg.into_bytes())])
     };
-    // Drawings do not depend on each other: each processor core takes a share, and their order stays.
+    // Drawings do not depend on each other, and their order stays.
     let drawings: Vec<&Drawing> = figures.iter().flat_map(Figure::drawings).collect();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let shares = drawings.chunks(drawings.len().div_ceil(cores).max(1));
-    let drawn: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
-        let draw = &draw;
-        let work = |share: &[&Drawing]| share.iter().map(|drawing| draw(drawing)).collect::<Result<Vec<_>>>();
-        let threads: Vec<_> = shares.map(|share| scope.spawn(move || work(share))).collect();
-        let lost = || Err(Error::Data("figures: a thread that draws them failed".into()));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost())).collect()
-    });
     let mut files = Vec::new();
-    for share in drawn {
-        files.extend(share?.into_iter().flatten());
+    for drawn in parallel::each(&drawings, |_, drawing| draw(drawing)) {
+        files.extend(drawn?);
     }
     Ok(files)
 }

@@ -20,7 +20,7 @@ use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, Schedule, TrainingConfig};
 use crate::ops::Hyper;
 use crate::tune::{self, Tuning};
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,22 +61,23 @@ impl Run {
     /// # Errors
     /// Whatever is wrong with one of them.
     pub async fn create(
-        mut config: RunConfig,
+        config: RunConfig,
         out: &Path,
         adapter: impl Future<Output = Result<Gpu>>,
     ) -> Result<(Run, Gpu)> {
         config.validate()?;
-        let out = out.to_path_buf();
-        let preparing = std::thread::spawn(move || {
-            let (dataset, steps_per_epoch) = open_data(&mut config)?;
-            let start = Checkpoint::initial(&config, DataState::of(&*dataset));
-            let folder = RunFolder::create(&out, &config)?;
-            Ok::<_, Error>((config, dataset, steps_per_epoch, start, folder))
-        });
-        let gpu = adapter.await;
-        // What is left is work of the processor, on the thread above.
-        let prepared = preparing.join().expect("no panic in there");
-        let (config, dataset, steps_per_epoch, start, folder) = prepared?;
+        let preparing = {
+            let (config, out) = (config.clone(), out.to_path_buf());
+            parallel::start("preparation", move || prepare(config, &out))
+        };
+        let (prepared, gpu) = match preparing {
+            Ok(thread) => {
+                let gpu = adapter.await;
+                (thread.join().expect("no panic in there"), gpu)
+            }
+            Err(_) => (prepare(config, out), adapter.await), // the system starts no further thread
+        };
+        let Prepared { config, dataset, steps_per_epoch, start, folder } = prepared?;
         let gpu = match gpu {
             Ok(gpu) => gpu,
             Err(error) => {
@@ -403,14 +404,32 @@ async fn decide(
     Ok(chosen.choices)
 }
 
+/// What a new run has before it has a device: the work of the processor.
+struct Prepared {
+    config: RunConfig,
+    dataset: Arc<dyn Dataset>,
+    steps_per_epoch: u64,
+    start: Checkpoint,
+    folder: RunFolder,
+}
+
+/// Opens the data, draws the network and makes the run folder.
+fn prepare(mut config: RunConfig, out: &Path) -> Result<Prepared> {
+    let (dataset, steps_per_epoch) = open_data(&mut config)?;
+    let start = Checkpoint::initial(&config, DataState::of(&*dataset));
+    let folder = RunFolder::create(out, &config)?;
+    Ok(Prepared { config, dataset, steps_per_epoch, start, folder })
+}
+
 /// Opens the data set at the network's size and takes its classes; returns it with the steps of an epoch.
 fn open_data(config: &mut RunConfig) -> Result<(Arc<dyn Dataset>, u64)> {
     let path = config.data.path.as_deref().ok_or_else(|| {
         Error::Config("no data set is given: use --data with a file, a folder or glyphs, or [data] path".into())
     })?;
     let dataset = dataset::open(path, Some(config.network.image_size()))?;
+    dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
     config.set_classes(dataset.classes().len())?;
-    dataset.len(&config.data.eval_split)?;
+    dataset.verify(&config.data.eval_split)?;
     let steps_per_epoch = Loader::steps_per_epoch(&*dataset, &config.data.train_split, config.training.batch)?;
     Ok((dataset, steps_per_epoch))
 }
