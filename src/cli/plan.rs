@@ -70,7 +70,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     config.validate()?;
     let classes = config.network.classes().context("the readout has no classes")?;
     let assumed = config.classes_open; // a data set would say how many
-    let target = match adapters().await.first() {
+    let target = match adapters().await?.first() {
         Some(first) if adapter.0.is_none() => target(first),
         None if adapter.0.is_none() => Target::minimum(),
         _ => adapter.open(false).await?.target.clone(),

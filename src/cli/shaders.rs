@@ -30,7 +30,7 @@ enum To {
 
 /// Runs `recurve shaders`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let target = match adapters().await.first() {
+    let target = match adapters().await?.first() {
         Some(first) if adapter.0.is_none() => target(first),
         None if adapter.0.is_none() => Target { subgroup: 8, ..Target::minimum() },
         _ => adapter.open(false).await?.target.clone(),

@@ -1,14 +1,25 @@
 //! MiniEcoset's HDF5 schema: groups `train`, `val`, `test` and, if there, `testplus`, each with `data` (u8 `[N, S, S, 3]`) and
 //! `labels` (`[N]`); at the top `categories`, `train_img_mean_channels` and `train_img_std_channels` (0..255).
+//!
+//! External links and external storage are followed, relative to the file that names them. Virtual datasets are refused.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hdf5_reader::error::Error as ReadError;
-use hdf5_reader::{Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
+use hdf5_reader::storage::DynStorage;
+use hdf5_reader::{
+    Datatype, ExternalFileResolver, ExternalLinkResolver, FileStorage, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem,
+};
 
+use super::names::class_names;
 use super::{CACHE_BYTES, Dataset, Pictures, SPLITS, no_such_picture};
 use crate::{Error, Result};
+
+/// Bytes of a split too large to be kept that [`Dataset::verify`] reads, and in how many runs of neighbours.
+const LOOKED_AT: usize = 64 << 20;
+const RUNS: usize = 64;
 
 /// Larger pictures than this are taken for a damaged file.
 const LARGEST_SIDE: u64 = 4096;
@@ -23,6 +34,7 @@ pub struct Hdf5 {
     single_precision: bool,
     side: usize,
     splits: Vec<Split>,
+    notes: Vec<String>,
 }
 
 struct Split {
@@ -45,7 +57,8 @@ impl Hdf5 {
                 path.display()
             )));
         }
-        let options = OpenOptions::default().with_max_read_bytes(CACHE_BYTES);
+        let absent = Absent::default();
+        let options = Others::beside(path, &absent, 0);
         let file = Hdf5File::open_with_options(path, options).map_err(|e| not_readable(path, e))?;
         let end = file.superblock().eof_address;
         if end > size {
@@ -55,13 +68,17 @@ impl Hdf5 {
             )));
         }
         let root = file.root_group().map_err(|e| not_readable(path, e))?;
-        let (groups, datasets) = root.member_names().map_err(|e| not_readable(path, e))?;
-        let reader = Reader { path, file: &file };
+        let reader = Reader { path, file: &file, absent: &absent };
+        let (groups, datasets) = root.member_names().map_err(|e| cannot_read(path, "/", e))?;
 
-        let classes = reader.categories(&datasets)?;
+        let (classes, notes) = class_names(reader.categories(&datasets)?);
         let (mean, single_precision) = reader.statistics(&datasets, "train_img_mean_channels", "finite", |_| true)?;
         let (std, _) = reader.statistics(&datasets, "train_img_std_channels", "positive", |x| x > 0.0)?;
-        let mut hdf5 = Hdf5 { path: path.into(), classes, mean, std, single_precision, side: 0, splits: Vec::new() };
+        let mut hdf5 =
+            Hdf5 { path: path.into(), classes, mean, std, single_precision, side: 0, splits: Vec::new(), notes };
+        for name in SPLITS.into_iter().filter(|name| !groups.iter().any(|g| g == name)) {
+            reader.opened(&format!("/{name}"), || file.group(name))?;
+        }
         if !groups.iter().any(|g| g == "train") {
             return Err(no_group(path, "train", &groups));
         }
@@ -94,6 +111,18 @@ impl Hdf5 {
 
     fn picture_bytes(&self) -> usize {
         self.side * self.side * 3
+    }
+
+    /// Reads a split whose pictures are not kept, as much of it as is read in little time: runs of pictures at equal distances.
+    fn look_into(&self, split: &Split) -> Result<()> {
+        let count = split.labels.len();
+        let run = (LOOKED_AT / RUNS / self.picture_bytes()).clamp(1, count);
+        let runs = RUNS.min(count.div_ceil(run));
+        for i in 0..runs {
+            let first = if runs > 1 { i * (count - run) / (runs - 1) } else { 0 };
+            self.slice(split, first, run)?;
+        }
+        Ok(())
     }
 
     /// All bytes of a small split, decoded once.
@@ -157,6 +186,15 @@ impl Dataset for Hdf5 {
         self.std
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    fn verify(&self, split: &str) -> Result<()> {
+        let split = self.split(split)?;
+        if split.keep { self.kept(split).map(drop) } else { self.look_into(split) }
+    }
+
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {
         let split = self.split(split)?;
         let (size, len) = (self.picture_bytes(), split.labels.len());
@@ -190,6 +228,7 @@ impl Dataset for Hdf5 {
 struct Reader<'a> {
     path: &'a Path,
     file: &'a Hdf5File,
+    absent: &'a Absent,
 }
 
 impl Reader<'_> {
@@ -197,8 +236,21 @@ impl Reader<'_> {
         Error::Data(format!("{}: {dataset}: expected {expected}, found {found}", self.path.display()))
     }
 
+    /// Tries to open what is not listed, which a link that leads to another file that is not there is not either. An error is
+    /// about such a link.
+    fn opened<T>(&self, name: &str, open: impl FnOnce() -> Result<T, ReadError>) -> Result<()> {
+        self.absent.forget();
+        match (open(), self.absent.error(self.path, name)) {
+            (Err(_), Some(absent)) => Err(absent),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens `/name` if it is among the datasets that are `there`.
     fn dataset(&self, name: &str, there: &[String], expected: &str) -> Result<hdf5_reader::Dataset> {
+        if !there.iter().any(|there| name.ends_with(&format!("/{there}"))) {
+            self.opened(name, || self.file.dataset(name))?;
+        }
         if !there.iter().any(|there| name.ends_with(&format!("/{there}"))) {
             let found = match there {
                 [] => "no dataset there".into(),
@@ -339,8 +391,143 @@ fn not_readable(path: &Path, error: ReadError) -> Error {
 }
 
 fn cannot_read(path: &Path, dataset: &str, error: ReadError) -> Error {
+    let told = error.to_string();
+    if told.contains("unsupported layout class 3") {
+        return virtual_dataset(path, dataset);
+    }
+    if told.contains("external raw data file") {
+        return Error::Data(format!(
+            "{}: {dataset}: its data lie in another file (external storage), which cannot be read: {told}; put that file where \
+             it is looked for, relative to the folder of {0}, or write the pictures into one file",
+            path.display()
+        ));
+    }
     Error::Data(format!(
         "{}: {dataset}: expected readable data, found damage or an unsupported encoding: {error}",
         path.display()
     ))
+}
+
+/// The error for a dataset that is put together of others.
+fn virtual_dataset(path: &Path, dataset: &str) -> Error {
+    let sources = virtual_sources(path);
+    let from = match &sources[..] {
+        [] => "of data in other files".to_string(),
+        _ => format!("of data in {}", sources.join(", ")),
+    };
+    Error::Data(format!(
+        "{}: {dataset}: holds a virtual dataset, put together {from}, which this program does not read; write the pictures into \
+         one file, with h5py for example: new[\"train/data\"] = old[\"train/data\"][:]",
+        path.display()
+    ))
+}
+
+/// Most bytes of a file that are searched for the names of sources.
+const SEARCHED: u64 = 16 << 20;
+
+/// The files that virtual datasets name, each once, as far as they are found: the lists of sources lie in global heaps ("GCOL"),
+/// each a version (0), a count of 8 bytes, and for each source the name of its file and its dataset, ended by zeros.
+fn virtual_sources(path: &Path) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(SEARCHED).read_to_end(&mut bytes));
+    let mut names: Vec<String> = Vec::new();
+    if read.is_err() {
+        return names;
+    }
+    for heap in (0..bytes.len()).step_by(8).filter(|&at| bytes[at..].starts_with(b"GCOL")) {
+        let mut at = heap + 16;
+        // An object: index (2 bytes), references (2), nothing (4), size (8), content in whole words of 8.
+        while let Some(head) = bytes.get(at..at + 16) {
+            let size = u64::from_le_bytes(head[8..].try_into().expect("8 bytes"));
+            let content = usize::try_from(size).ok().and_then(|size| bytes.get(at + 16..)?.get(..size));
+            let (Some(content), true) = (content, head[..2] != [0, 0]) else { break };
+            if let Some([0, count @ ..]) = content.get(..9)
+                && count.iter().any(|&byte| byte > 0)
+                && let Some(end) = content[9..].iter().position(|&byte| byte == 0)
+                && let Ok(name) = std::str::from_utf8(&content[9..9 + end])
+                && !name.is_empty()
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.into());
+            }
+            at += 16 + content.len().next_multiple_of(8);
+        }
+    }
+    names
+}
+
+/// The files that were looked for, because others point to them, and are not there.
+#[derive(Clone, Default)]
+struct Absent(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Absent {
+    fn add(&self, file: PathBuf) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(file);
+    }
+
+    fn forget(&self) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+
+    /// The error for `what`, which lies in the file that was missed last, if one was.
+    fn error(&self, path: &Path, what: &str) -> Option<Error> {
+        let missed = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).last()?.clone();
+        Some(Error::Data(format!(
+            "{}: {what}: lies in another, external file, {}, which is not there; put it there, or write everything into one file",
+            path.display(),
+            missed.display()
+        )))
+    }
+}
+
+/// Finds the other files that a file points to: absolute paths, or those relative to its folder.
+struct Others {
+    folder: PathBuf,
+    absent: Absent,
+    /// Links from file to file on the way here.
+    depth: usize,
+}
+
+/// Most links from file to file.
+const DEPTH: usize = 8;
+
+impl Others {
+    /// How a file is opened, so that what it points to is found.
+    fn beside(path: &Path, absent: &Absent, depth: usize) -> OpenOptions {
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let others = Arc::new(Others { folder, absent: absent.clone(), depth });
+        OpenOptions::default()
+            .with_max_read_bytes(CACHE_BYTES)
+            .with_external_link_resolver(others.clone())
+            .with_external_file_resolver(others)
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(name);
+        if path.is_file() {
+            return Some(path);
+        }
+        self.absent.add(path);
+        None
+    }
+}
+
+impl ExternalLinkResolver for Others {
+    fn resolve_external_link(&self, name: &str) -> hdf5_reader::error::Result<Option<Hdf5File>> {
+        if self.depth >= DEPTH {
+            return Err(ReadError::Other(format!(
+                "external links lead through more than {DEPTH} files, last to {name}"
+            )));
+        }
+        let Some(path) = self.find(name) else { return Ok(None) };
+        Hdf5File::open_with_options(&path, Others::beside(&path, &self.absent, self.depth + 1)).map(Some)
+    }
+}
+
+impl ExternalFileResolver for Others {
+    fn resolve_external_file(&self, name: &str) -> hdf5_reader::error::Result<Option<DynStorage>> {
+        let Some(path) = self.find(name) else { return Ok(None) };
+        let file = std::fs::File::open(&path)?;
+        Ok(Some(Arc::new(FileStorage::from_file(file)?)))
+    }
 }

@@ -15,8 +15,11 @@ pub mod goldens;
 mod hdf5;
 pub mod inspect;
 mod loader;
+pub mod names;
 pub(crate) mod outline;
+pub mod place;
 pub(crate) mod random;
+pub mod statistics;
 
 pub use folder::Folder;
 pub use glyphs::Glyphs;
@@ -54,6 +57,10 @@ pub trait Dataset: Send + Sync {
     fn std(&self) -> [f64; 3];
     /// The pictures at these indices of a split, in this order.
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
+    /// Reads a split, or where that takes long some of it, and finds what is damaged before it is needed. Nothing to do for most.
+    fn verify(&self, split: &str) -> Result<()> {
+        self.len(split).map(drop)
+    }
     /// What the user should know about how the data were read, one sentence each.
     fn notes(&self) -> Vec<String> {
         Vec::new()
@@ -154,8 +161,8 @@ pub fn open(spec: &str, image_size: Option<usize>) -> Result<Arc<dyn Dataset>> {
         let dataset = Hdf5::open(path)?;
         match image_size {
             Some(side) if side != dataset.image_size() => Err(Error::Data(format!(
-                "{spec}: its pictures are {found} x {found} pixels, the network's image_size is {side}; \
-                 set image_size = {found} or use a file with {side} x {side} pictures",
+                "{spec}: its pictures are {found} x {found} pixels, the network's image_size is {side}; use a file with \
+                 {side} x {side} pictures",
                 found = dataset.image_size(),
             ))),
             _ => Ok(Arc::new(dataset)),
