@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 
+use super::names::class_names;
 use super::{CACHE_BYTES, ChannelSums, Dataset, Pictures, SPLITS, no_such_picture, no_such_split};
 use crate::{Error, Result};
 
@@ -102,6 +103,8 @@ impl Folder {
             }
             splits[0].1 = train;
         }
+        let (classes, odd) = class_names(classes);
+        notes.extend(odd);
         let count: usize = splits.iter().map(|(_, files)| files.len()).sum();
         let keep = count.saturating_mul(side * side * 3) <= CACHE_BYTES;
         let mut folder =
