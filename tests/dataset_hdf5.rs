@@ -163,7 +163,10 @@ fn an_external_link_is_followed_and_a_missing_file_named() {
     }
     write(folder.path(), "elsewhere.h5", &good());
     let error = message(open(path.to_str().unwrap(), None));
-    assert!(error.contains("/train/labels") && !error.contains("external"), "the link is followed: {error}");
+    assert!(error.contains("/train/labels") && !error.contains("not there"), "the link is followed: {error}");
+    fs::write(folder.path().join("elsewhere.h5"), "no HDF5").unwrap();
+    let error = message(open(path.to_str().unwrap(), None));
+    assert!(error.contains("points.h5") && error.contains("elsewhere.h5"), "{error}");
 }
 
 #[test]

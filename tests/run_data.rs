@@ -150,6 +150,15 @@ fn classes_are_matched_by_name() {
     compare.current_dir(folder);
     assert!(said(compare).contains("matched by name"));
 
+    // Outputs of networks whose classes have another order cannot be set side by side.
+    let mut turned =
+        recurve(&["train", "--data", "other.h5", "--config", "small.toml", "--out", "turned", "--steps", "2"]);
+    turned.current_dir(folder);
+    said(turned);
+    let mut compare = recurve(&["compare", "run", "turned", "--out", "comparison-2"]);
+    compare.current_dir(folder);
+    refused(compare, &["turned", "another order", "cow, ant, bee"]);
+
     // Whoever goes on sees the same labels.
     let mut resume = recurve(&["train", "--resume", "run", "--data", "other.h5", "--steps", "31"]);
     resume.current_dir(folder);

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hdf5_reader::error::Error as ReadError;
 use hdf5_reader::storage::DynStorage;
@@ -35,6 +35,7 @@ pub struct Hdf5 {
     side: usize,
     splits: Vec<Split>,
     notes: Vec<String>,
+    pointed: Arc<Pointed>,
 }
 
 struct Split {
@@ -50,6 +51,11 @@ struct Split {
 impl Hdf5 {
     /// Opens a file that has at least `train`; a group that is there must be sound.
     pub fn open(path: &Path) -> Result<Hdf5> {
+        let pointed = Arc::default();
+        Hdf5::open_pointed(path, &pointed).map_err(|error| pointed.named(error))
+    }
+
+    fn open_pointed(path: &Path, pointed: &Arc<Pointed>) -> Result<Hdf5> {
         let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
         if size == 0 {
             return Err(Error::Data(format!(
@@ -57,8 +63,7 @@ impl Hdf5 {
                 path.display()
             )));
         }
-        let absent = Absent::default();
-        let options = Others::beside(path, &absent, 0);
+        let options = Others::beside(path, pointed, 0);
         let file = Hdf5File::open_with_options(path, options).map_err(|e| not_readable(path, e))?;
         let end = file.superblock().eof_address;
         if end > size {
@@ -68,14 +73,23 @@ impl Hdf5 {
             )));
         }
         let root = file.root_group().map_err(|e| not_readable(path, e))?;
-        let reader = Reader { path, file: &file, absent: &absent };
+        let reader = Reader { path, file: &file, pointed };
         let (groups, datasets) = root.member_names().map_err(|e| cannot_read(path, "/", e))?;
 
         let (classes, notes) = class_names(reader.categories(&datasets)?);
         let (mean, single_precision) = reader.statistics(&datasets, "train_img_mean_channels", "finite", |_| true)?;
         let (std, _) = reader.statistics(&datasets, "train_img_std_channels", "positive", |x| x > 0.0)?;
-        let mut hdf5 =
-            Hdf5 { path: path.into(), classes, mean, std, single_precision, side: 0, splits: Vec::new(), notes };
+        let mut hdf5 = Hdf5 {
+            path: path.into(),
+            classes,
+            mean,
+            std,
+            single_precision,
+            side: 0,
+            splits: Vec::new(),
+            notes,
+            pointed: pointed.clone(),
+        };
         for name in SPLITS.into_iter().filter(|name| !groups.iter().any(|g| g == name)) {
             reader.opened(&format!("/{name}"), || file.group(name))?;
         }
@@ -127,7 +141,7 @@ impl Hdf5 {
 
     /// All bytes of a small split, decoded once.
     fn kept(&self, split: &Split) -> Result<Arc<Vec<u8>>> {
-        let mut kept = split.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut kept = locked(&split.kept);
         if let Some(bytes) = &*kept {
             return Ok(bytes.clone());
         }
@@ -149,7 +163,7 @@ impl Hdf5 {
     }
 
     fn data_error(&self, split: &Split, error: ReadError) -> Error {
-        cannot_read(&self.path, &format!("/{}/data", split.name), error)
+        self.pointed.named(cannot_read(&self.path, &format!("/{}/data", split.name), error))
     }
 }
 
@@ -228,7 +242,7 @@ impl Dataset for Hdf5 {
 struct Reader<'a> {
     path: &'a Path,
     file: &'a Hdf5File,
-    absent: &'a Absent,
+    pointed: &'a Pointed,
 }
 
 impl Reader<'_> {
@@ -239,8 +253,8 @@ impl Reader<'_> {
     /// Tries to open what is not listed, which a link that leads to another file that is not there is not either. An error is
     /// about such a link.
     fn opened<T>(&self, name: &str, open: impl FnOnce() -> Result<T, ReadError>) -> Result<()> {
-        self.absent.forget();
-        match (open(), self.absent.error(self.path, name)) {
+        self.pointed.forget_absent();
+        match (open(), self.pointed.absent(self.path, name)) {
             (Err(_), Some(absent)) => Err(absent),
             _ => Ok(()),
         }
@@ -395,6 +409,12 @@ fn cannot_read(path: &Path, dataset: &str, error: ReadError) -> Error {
     if told.contains("unsupported layout class 3") {
         return virtual_dataset(path, dataset);
     }
+    if told.contains("cannot allocate") {
+        return Error::Data(format!(
+            "{}: {dataset}: there is not enough memory to read it: {told}; end other programs, or raise the limit (ulimit -v)",
+            path.display()
+        ));
+    }
     if told.contains("external raw data file") {
         return Error::Data(format!(
             "{}: {dataset}: its data lie in another file (external storage), which cannot be read: {told}; put that file where \
@@ -456,34 +476,49 @@ fn virtual_sources(path: &Path) -> Vec<String> {
     names
 }
 
-/// The files that were looked for, because others point to them, and are not there.
-#[derive(Clone, Default)]
-struct Absent(Arc<Mutex<Vec<PathBuf>>>);
+/// The other files that a file points to, as far as they were looked for.
+#[derive(Default)]
+struct Pointed {
+    there: Mutex<Vec<PathBuf>>,
+    absent: Mutex<Vec<PathBuf>>,
+}
 
-impl Absent {
-    fn add(&self, file: PathBuf) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(file);
-    }
-
-    fn forget(&self) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+impl Pointed {
+    fn forget_absent(&self) {
+        locked(&self.absent).clear();
     }
 
     /// The error for `what`, which lies in the file that was missed last, if one was.
-    fn error(&self, path: &Path, what: &str) -> Option<Error> {
-        let missed = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).last()?.clone();
+    fn absent(&self, path: &Path, what: &str) -> Option<Error> {
+        let missed = locked(&self.absent).last()?.clone();
         Some(Error::Data(format!(
             "{}: {what}: lies in another, external file, {}, which is not there; put it there, or write everything into one file",
             path.display(),
             missed.display()
         )))
     }
+
+    /// An error with the other files in which its cause may lie.
+    fn named(&self, error: Error) -> Error {
+        let there = locked(&self.there);
+        match error {
+            Error::Data(text) if !there.is_empty() => {
+                let files: Vec<String> = there.iter().map(|file| file.display().to_string()).collect();
+                Error::Data(format!("{text} (this file points to external files: {})", files.join(", ")))
+            }
+            other => other,
+        }
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Finds the other files that a file points to: absolute paths, or those relative to its folder.
 struct Others {
     folder: PathBuf,
-    absent: Absent,
+    pointed: Arc<Pointed>,
     /// Links from file to file on the way here.
     depth: usize,
 }
@@ -493,9 +528,9 @@ const DEPTH: usize = 8;
 
 impl Others {
     /// How a file is opened, so that what it points to is found.
-    fn beside(path: &Path, absent: &Absent, depth: usize) -> OpenOptions {
+    fn beside(path: &Path, pointed: &Arc<Pointed>, depth: usize) -> OpenOptions {
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let others = Arc::new(Others { folder, absent: absent.clone(), depth });
+        let others = Arc::new(Others { folder, pointed: pointed.clone(), depth });
         OpenOptions::default()
             .with_max_read_bytes(CACHE_BYTES)
             .with_external_link_resolver(others.clone())
@@ -505,9 +540,13 @@ impl Others {
     fn find(&self, name: &str) -> Option<PathBuf> {
         let path = self.folder.join(name);
         if path.is_file() {
+            let mut there = locked(&self.pointed.there);
+            if !there.contains(&path) {
+                there.push(path.clone());
+            }
             return Some(path);
         }
-        self.absent.add(path);
+        locked(&self.pointed.absent).push(path);
         None
     }
 }
@@ -520,7 +559,7 @@ impl ExternalLinkResolver for Others {
             )));
         }
         let Some(path) = self.find(name) else { return Ok(None) };
-        Hdf5File::open_with_options(&path, Others::beside(&path, &self.absent, self.depth + 1)).map(Some)
+        Hdf5File::open_with_options(&path, Others::beside(&path, &self.pointed, self.depth + 1)).map(Some)
     }
 }
 

@@ -66,17 +66,29 @@ pub(super) fn judge(stated: [[f64; 3]; 2], found: [[f64; 3]; 2], tolerance: f64,
     }
     let times = |values: [f64; 3], factor: f64| values.map(|x| x * factor);
     let reversed = |[r, g, b]: [f64; 3]| [b, g, r];
-    let scaled =
-        near(times(mean, 255.0), found_mean, 2.0 * tolerance) && near(times(std, 255.0), found_std, 2.0 * tolerance);
-    // The square of a deviation d that is off by t is off by about 2 d t.
-    let squares = (0..3).all(|c| (std[c].sqrt() - found_std[c]).abs() <= tolerance);
-    let unit_squares = (0..3).all(|c| (255.0 * std[c].sqrt() - found_std[c]).abs() <= 2.0 * tolerance)
-        && near(times(mean, 255.0), found_mean, 2.0 * tolerance);
+    // Such a scale is certain only where the numbers are those of the pictures on it, and these are not as dark or flat themselves.
+    let unit = |values: [f64; 3], found: [f64; 3]| {
+        values.iter().all(|x| x.abs() <= 1.0)
+            && found.iter().any(|x| *x > 2.0 * tolerance)
+            && near(times(values, 255.0), found, 2.0 * tolerance)
+    };
+    let squares = |values: [f64; 3], scale: f64| {
+        let roots = values.map(|x| scale * x.sqrt());
+        found_std.iter().all(|x| *x > 2.0 * tolerance) && near(roots, found_std, 2.0 * tolerance)
+    };
     let turned = near(reversed(mean), found_mean, tolerance) && near(reversed(std), found_std, tolerance);
     let (why, certain) = match () {
-        () if scaled => (" They are on the scale 0 to 1: multiply them by 255.", true),
-        () if unit_squares => (" They are means and variances on the scale 0 to 1.", true),
-        () if squares => (" The deviations are variances: store their square roots.", true),
+        () if unit(mean, found_mean) && unit(std, found_std) => {
+            (" They are on the scale 0 to 1: multiply them by 255.", true)
+        }
+        () if unit(mean, found_mean) && squares(std, 255.0) => {
+            (" They are means and variances on the scale 0 to 1.", true)
+        }
+        () if unit(mean, found_mean) => (" The means are on the scale 0 to 1: multiply them by 255.", true),
+        () if unit(std, found_std) => (" The deviations are on the scale 0 to 1: multiply them by 255.", true),
+        () if !near(std, found_std, tolerance) && squares(std, 1.0) => {
+            (" The deviations are variances: store their square roots.", true)
+        }
         () if turned => (" The channels are reversed (BGR): store red first.", false),
         () => ("", false),
     };
@@ -113,6 +125,15 @@ mod tests {
         assert_eq!(judged([123.0, 107.0, 93.5], [63.0, 52.0, 50.0]), None);
     }
 
+    /// Statistics of pictures that are dark and flat are not taken for another scale.
+    #[test]
+    fn nothing_is_certain_of_dark_pictures() {
+        let found = [[3.0; 3], [5.0; 3]];
+        assert_eq!(judge([[0.5; 3], [5.0; 3]], found, 4.0, "x"), None);
+        assert!(!judge([[0.01; 3], [0.02; 3]], found, 2.0, "x").unwrap().certain);
+        assert!(judge([[3.0; 3], [25.0; 3]], found, 2.0, "x").unwrap().certain);
+    }
+
     #[test]
     fn wrong_statistics_are_told_apart() {
         let unit = |values: [f64; 3]| values.map(|x| x / 255.0);
@@ -121,6 +142,8 @@ mod tests {
             (unit(FOUND[0]), unit(FOUND[1]), true, "scale 0 to 1: multiply"),
             (unit(FOUND[0]), squares(unit(FOUND[1])), true, "means and variances on the scale 0 to 1"),
             (FOUND[0], squares(FOUND[1]), true, "deviations are variances"),
+            (unit(FOUND[0]), FOUND[1], true, "means are on the scale 0 to 1"),
+            (FOUND[0], unit(FOUND[1]), true, "deviations are on the scale 0 to 1"),
             ([90.0, 110.0, 120.0], [50.0, 55.0, 60.0], false, "reversed"),
             ([0.0; 3], [1.0; 3], false, "found 120.0 110.0 90.0 and 60.0 55.0 50.0"),
             (FOUND[0], [30.0; 3], false, "stored channel mean 120.0"),

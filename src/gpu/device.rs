@@ -134,7 +134,8 @@ fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu:
         return Err(Error::Gpu(
             "no adapter found: no Vulkan, Metal or DX12 driver answers. Without a GPU, install lavapipe, Mesa's software \
              Vulkan driver (scripts/setup.sh does it; Debian and Ubuntu: mesa-vulkan-drivers and libvulkan1), and check \
-             that VK_DRIVER_FILES, if set, names an existing file"
+             that VK_DRIVER_FILES, if set, names an existing file. A limit on the address space (ulimit -v) keeps drivers from \
+             loading too"
                 .into(),
         ));
     }
