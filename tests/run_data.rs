@@ -215,7 +215,7 @@ fn a_run_finds_its_data_from_anywhere() {
     write(&folder, "in.h5", &colourful(["ant", "bee", "cow"]));
     said(train(&folder, "in.h5", &["--steps", "2"]));
     let config = fs::read_to_string(folder.join("run/config.toml")).unwrap();
-    assert!(config.contains("from_run = \"../in.h5\"") && config.contains("fingerprint = \"fnv1a:"), "{config}");
+    assert!(config.contains("from_run = \"../in.h5\"") && config.contains("fingerprint = \"train:"), "{config}");
 
     // From another folder, in which something else has the name.
     let deeper = folder.join("deeper");
@@ -228,6 +228,16 @@ fn a_run_finds_its_data_from_anywhere() {
         command.current_dir(from);
         command
     };
+    said(resume(&deeper, "../run", "3"));
+
+    // A split that was added does no harm.
+    let mut more = colourful(["ant", "bee", "cow"]);
+    let plus = more.splits.pop().unwrap();
+    write(&folder, "in.h5", &more);
+    fs::remove_dir_all(folder.join("run")).unwrap();
+    said(train(&folder, "in.h5", &["--steps", "2"]));
+    more.splits.push(plus);
+    write(&folder, "in.h5", &more);
     said(resume(&deeper, "../run", "3"));
 
     // Moved together with the data.

@@ -21,25 +21,32 @@ pub struct Place<'a> {
     pub fingerprint: Option<&'a str>,
 }
 
-/// A hash of what a data set holds, as far as it is known without reading all of it: sizes, labels, some pictures.
+/// What a data set holds, as far as it is known without reading all of it: of each split a hash of its size and labels, of the first
+/// of some pictures too, as `SPLIT:HASH SPLIT:HASH ...`.
 ///
 /// # Errors
 /// Pictures that cannot be read.
 pub fn fingerprint(data: &dyn Dataset) -> Result<String> {
-    let splits = data.splits();
-    let mut bytes = data.image_size().to_le_bytes().to_vec();
-    for split in &splits {
-        bytes.extend(split.as_bytes());
-        bytes.extend((data.len(split)? as u64).to_le_bytes());
-        bytes.extend(data.labels(split)?.iter().flat_map(|label| label.to_le_bytes()));
-    }
-    if let Some(split) = splits.first() {
+    let mut parts = Vec::new();
+    for (i, split) in data.splits().iter().enumerate() {
         let count = data.len(split)?;
-        let shown = count.min(LOOKED_AT);
-        let indices: Vec<usize> = (0..shown).map(|i| i * count / shown).collect();
-        bytes.extend(data.read(split, &indices)?.data);
+        let mut bytes = (data.image_size() as u64).to_le_bytes().to_vec();
+        bytes.extend(data.labels(split)?.iter().flat_map(|label| label.to_le_bytes()));
+        if i == 0 {
+            let shown = count.min(LOOKED_AT);
+            let indices: Vec<usize> = (0..shown).map(|i| i * count / shown).collect();
+            bytes.extend(data.read(split, &indices)?.data);
+        }
+        parts.push(format!("{split}:{:016x}", fnv1a(&bytes)));
     }
-    Ok(format!("fnv1a:{:016x}", fnv1a(&bytes)))
+    Ok(parts.join(" "))
+}
+
+/// What of an expected fingerprint is not in the one found; splits that were added since do no harm.
+fn differs(found: &str, expected: &str) -> Option<String> {
+    let other: Vec<&str> = expected.split(' ').filter(|part| !found.split(' ').any(|found| found == *part)).collect();
+    let names: Vec<&str> = other.iter().map(|part| part.split(':').next().unwrap_or_default()).collect();
+    (!other.is_empty()).then(|| names.join(", "))
 }
 
 /// Whether these are data on a disk, and no built-in stimuli.
@@ -90,6 +97,13 @@ pub fn find(place: Place, run: &Path, side: usize) -> Result<(Arc<dyn Dataset>, 
     if said.is_relative() {
         candidates.extend([run.join(said), run.join("..").join(said)]);
     }
+    let mut known: Vec<PathBuf> = Vec::new();
+    candidates.retain(|path| {
+        let real = real(&std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        let new = !known.contains(&real);
+        known.push(real);
+        new
+    });
     let mut others = Vec::new();
     for (i, path) in candidates.iter().enumerate().filter(|(_, path)| path.exists()) {
         let Some(spec) = path.to_str() else { continue };
@@ -97,8 +111,8 @@ pub fn find(place: Place, run: &Path, side: usize) -> Result<(Arc<dyn Dataset>, 
         if let Some(expected) = place.fingerprint {
             // What stands there may be something else altogether.
             let other = match data.as_ref().map(|data| fingerprint(&**data)) {
-                Ok(Ok(found)) if found == expected => None,
-                Ok(Ok(found)) => Some(format!("{spec} holds other data (fingerprint {found}, expected {expected})")),
+                Ok(Ok(found)) => differs(&found, expected)
+                    .map(|splits| format!("{spec} holds other data (other pictures or labels in {splits})")),
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
@@ -137,6 +151,17 @@ pub fn find(place: Place, run: &Path, side: usize) -> Result<(Arc<dyn Dataset>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn splits_may_be_added_to_data_but_not_changed() {
+        assert_eq!(differs("train:1 val:2 test:3", "train:1 val:2"), None);
+        assert_eq!(differs("train:1 val:3", "train:1 val:2 test:3").as_deref(), Some("val, test"));
+        let data = open("glyphs:train=10,val=10,test=10", Some(16)).unwrap();
+        let other = open("glyphs:train=10,val=10,test=10,seed=5", Some(16)).unwrap();
+        let [a, b] = [&data, &other].map(|data| fingerprint(&**data).unwrap());
+        assert_eq!(a, fingerprint(&*data).unwrap());
+        assert!(differs(&a, &b).unwrap().contains("train"));
+    }
 
     #[test]
     fn the_way_from_folder_to_file() {
