@@ -200,6 +200,10 @@ impl Dataset for Hdf5 {
         self.std
     }
 
+    fn states_statistics(&self) -> bool {
+        true
+    }
+
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }

@@ -55,6 +55,10 @@ pub trait Dataset: Send + Sync {
     fn mean(&self) -> [f64; 3];
     /// Standard deviation of each channel over the training set, on the scale 0..255.
     fn std(&self) -> [f64; 3];
+    /// Whether mean and deviation are what a file states, rather than computed from the pictures.
+    fn states_statistics(&self) -> bool {
+        false
+    }
     /// The pictures at these indices of a split, in this order.
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
     /// Reads a split, or where that takes long some of it, and finds what is damaged before it is needed. Nothing to do for most.

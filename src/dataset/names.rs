@@ -166,6 +166,10 @@ impl Dataset for Relabelled {
         Ok(Pictures { labels: self.of(pictures.labels), ..pictures })
     }
 
+    fn states_statistics(&self) -> bool {
+        self.data.states_statistics()
+    }
+
     fn notes(&self) -> Vec<String> {
         self.data.notes()
     }
