@@ -43,12 +43,7 @@ pub(super) fn class_names(found: Vec<String>) -> (Vec<String>, Vec<String>) {
 /// Pairs of places that hold the same name: the first and each later one.
 fn twice(names: &[String]) -> Vec<(usize, usize)> {
     let mut first = HashMap::new();
-    names
-        .iter()
-        .enumerate()
-        .filter_map(|(i, name)| Some((*first.entry(name).or_insert(i), i)))
-        .filter(|(a, b)| a != b)
-        .collect()
+    names.iter().enumerate().map(|(i, name)| (*first.entry(name).or_insert(i), i)).filter(|(a, b)| a != b).collect()
 }
 
 /// The first names of a list, and how many more there are.
