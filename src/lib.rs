@@ -8,6 +8,9 @@
 //!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare
 //! ```
 
+#[macro_use]
+pub mod output;
+
 pub mod error;
 pub mod hash;
 

@@ -220,6 +220,28 @@ fn nothing_waits_but_the_edge_the_poller_and_compile_threads() {
     assert_eq!(polls, [Path::new("gpu/wait.rs")], "one line waits for the device");
 }
 
+/// Rule `terminal`.
+#[test]
+fn all_that_is_printed_goes_through_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for (path, text) in all() {
+        if path == root.join("output.rs") {
+            continue;
+        }
+        for line in code(&text) {
+            seen += usize::from(line.contains("println!("));
+            for way in ["stdout()", "dbg!(", "std::println", "std::eprintln", " print!(", " eprint!(", "anstream"] {
+                assert!(!line.contains(way), "{}: {way} passes by output.rs: {line}", path.display());
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} lines print");
+    let main = std::fs::read_to_string(root.join("main.rs")).expect("readable");
+    let taken = main.contains("#[macro_use(eprintln, println)]\nextern crate recurve;");
+    assert!(taken, "the binary takes its macros from the library");
+}
+
 /// ARCHITECTURE.md gives each rule a label, by which tests and this page find each other.
 #[test]
 fn every_rule_is_named_by_a_test() {

@@ -1,208 +1,17 @@
-//! HDF5 files in MiniEcoset's schema, written here (contiguous storage, superblock 2) with and without defects, and the
-//! golden files where they are at hand.
+//! HDF5 files in MiniEcoset's schema, with and without defects, and the golden files where they are at hand.
 
 mod golden_folder;
+mod hdf5_file;
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use golden_folder::golden_folder;
-use hdf5_reader::checksum::jenkins_lookup3;
+use hdf5_file::{Spec, Type, Writer, byte, encode, good, numbers, write};
 use recurve::Result;
 use recurve::dataset::{Normaliser, SPLITS, goldens, inspect, open};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-
-/// A writer of just enough HDF5.
-struct Writer {
-    bytes: Vec<u8>,
-}
-
-#[derive(Clone, Copy)]
-enum Type {
-    U8,
-    U16,
-    I64,
-    F32,
-    F64,
-    Text(u32),
-}
-
-impl Writer {
-    fn new() -> Writer {
-        Writer { bytes: vec![0; 48] } // room for the superblock
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> u64 {
-        let address = self.bytes.len() as u64;
-        self.bytes.extend_from_slice(bytes);
-        address
-    }
-
-    /// A version-2 object header of these messages (type, content).
-    fn object(&mut self, messages: &[(u8, Vec<u8>)]) -> u64 {
-        let mut body = Vec::new();
-        for (kind, content) in messages {
-            body.push(*kind);
-            body.extend((content.len() as u16).to_le_bytes());
-            body.push(0);
-            body.extend(content);
-        }
-        let mut header = b"OHDR\x02\x02".to_vec();
-        header.extend((body.len() as u32).to_le_bytes());
-        header.extend(body);
-        let checksum = jenkins_lookup3(&header);
-        header.extend(checksum.to_le_bytes());
-        self.append(&header)
-    }
-
-    fn group(&mut self, members: &[(&str, u64)]) -> u64 {
-        let mut info = vec![0, 0];
-        info.extend([0xff; 16]);
-        let mut messages = vec![(0x02, info), (0x0a, vec![0, 0])];
-        for (name, address) in members {
-            let mut link = vec![1, 0, name.len() as u8];
-            link.extend(name.bytes());
-            link.extend(address.to_le_bytes());
-            messages.push((0x06, link));
-        }
-        self.object(&messages)
-    }
-
-    fn dataset(&mut self, kind: Type, shape: &[u64], content: &[u8]) -> u64 {
-        let address = self.append(content);
-        self.dataset_at(kind, shape, address)
-    }
-
-    /// A dataset whose content lies, or will lie, at an address.
-    fn dataset_at(&mut self, kind: Type, shape: &[u64], address: u64) -> u64 {
-        let mut space = vec![2, shape.len() as u8, 0, 1];
-        space.extend(shape.iter().flat_map(|d| d.to_le_bytes()));
-        let (size, class, bits, properties) = match kind {
-            Type::U8 => (1_u32, 0x10, [0, 0, 0], vec![0, 0, 8, 0]),
-            Type::U16 => (2, 0x10, [0, 0, 0], vec![0, 0, 16, 0]),
-            Type::I64 => (8, 0x10, [8, 0, 0], vec![0, 0, 64, 0]),
-            Type::F32 => (4, 0x11, [0x20, 31, 0], vec![0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0]),
-            Type::F64 => (8, 0x11, [0x20, 63, 0], vec![0, 0, 64, 0, 52, 11, 0, 52, 255, 3, 0, 0]),
-            Type::Text(size) => (size, 0x13, [1, 0, 0], vec![]),
-        };
-        let mut datatype = vec![class];
-        datatype.extend(bits);
-        datatype.extend(size.to_le_bytes());
-        datatype.extend(properties);
-        let mut layout = vec![3, 1];
-        layout.extend(address.to_le_bytes());
-        layout.extend((shape.iter().product::<u64>() * u64::from(size)).to_le_bytes());
-        self.object(&[(0x01, space), (0x03, datatype), (0x08, layout)])
-    }
-
-    /// Writes the superblock; `end` is the size that the file will have.
-    fn finish(mut self, root: u64, end: u64) -> Vec<u8> {
-        let mut superblock = b"\x89HDF\r\n\x1a\n\x02\x08\x08\x00".to_vec();
-        for address in [0, u64::MAX, end, root] {
-            superblock.extend(address.to_le_bytes());
-        }
-        let checksum = jenkins_lookup3(&superblock);
-        superblock.extend(checksum.to_le_bytes());
-        self.bytes[..48].copy_from_slice(&superblock);
-        self.bytes
-    }
-}
-
-/// What a test file holds; a defect is a change of one of these.
-#[derive(Clone)]
-struct Spec {
-    categories: Option<Vec<&'static str>>,
-    mean: Vec<f64>,
-    std: Vec<f64>,
-    splits: Vec<Split>,
-}
-
-#[derive(Clone)]
-struct Split {
-    name: &'static str,
-    shape: Vec<u64>,
-    kind: Type,
-    /// Numbers, their shape and how they are stored; none: no dataset.
-    labels: Option<(Vec<f64>, Vec<u64>, Type)>,
-    has_data: bool,
-}
-
-const SIDE: u64 = 4;
-
-fn good() -> Spec {
-    let split = |name, n: u64| Split {
-        name,
-        shape: vec![n, SIDE, SIDE, 3],
-        kind: Type::U8,
-        labels: Some(((0..n).map(|i| (i % 3) as f64).collect(), vec![n], Type::I64)),
-        has_data: true,
-    };
-    Spec {
-        categories: Some(vec!["ant", "bee", "cow"]),
-        mean: vec![100.5, 120.25, 90.125],
-        std: vec![60.0, 50.5, 70.7],
-        splits: vec![split("train", 7), split("val", 4), split("test", 3), split("testplus", 5)],
-    }
-}
-
-/// Byte `k` of a split's pictures.
-fn byte(split: &str, k: usize) -> u8 {
-    (k * 37 + k / 256 * 11 + split.len() * 5) as u8
-}
-
-fn numbers(values: &[f64], kind: Type) -> Vec<u8> {
-    let bytes = values.iter().map(|&x| match kind {
-        Type::U8 => vec![x as u8],
-        Type::U16 => (x as u16).to_le_bytes().to_vec(),
-        Type::I64 => (x as i64).to_le_bytes().to_vec(),
-        Type::F32 => (x as f32).to_le_bytes().to_vec(),
-        Type::F64 => x.to_le_bytes().to_vec(),
-        Type::Text(_) => unreachable!(),
-    });
-    bytes.flatten().collect()
-}
-
-fn encode(spec: &Spec) -> Vec<u8> {
-    let mut w = Writer::new();
-    let mut root = Vec::new();
-    if let Some(names) = &spec.categories {
-        let mut text = Vec::new();
-        names.iter().for_each(|name| text.extend(format!("{name:\0<8}").bytes()));
-        root.push(("categories", w.dataset(Type::Text(8), &[names.len() as u64], &text)));
-    }
-    for (name, values) in [("train_img_mean_channels", &spec.mean), ("train_img_std_channels", &spec.std)] {
-        let content = numbers(values, Type::F64);
-        root.push((name, w.dataset(Type::F64, &[values.len() as u64], &content)));
-    }
-    for split in &spec.splits {
-        let mut members = Vec::new();
-        if split.has_data {
-            let size = match split.kind {
-                Type::U16 => 2,
-                Type::F32 => 4,
-                _ => 1,
-            };
-            let count = split.shape.iter().product::<u64>() as usize * size;
-            let content: Vec<u8> = (0..count).map(|k| byte(split.name, k)).collect();
-            members.push(("data", w.dataset(split.kind, &split.shape, &content)));
-        }
-        if let Some((values, shape, kind)) = &split.labels {
-            members.push(("labels", w.dataset(*kind, shape, &numbers(values, *kind))));
-        }
-        let group = w.group(&members);
-        root.push((split.name, group));
-    }
-    let root = w.group(&root);
-    let end = w.bytes.len() as u64;
-    w.finish(root, end)
-}
-
-fn write(folder: &Path, name: &str, spec: &Spec) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, encode(spec)).unwrap();
-    path
-}
 
 fn message<T>(result: Result<T>) -> String {
     match result {
@@ -325,6 +134,82 @@ fn changed_bytes_never_panic() {
     }
 }
 
+/// A file with all that is needed, whose group `train` is what the function writes.
+fn with_train(folder: &Path, train: impl FnOnce(&mut Writer) -> u64) -> std::path::PathBuf {
+    let mut w = Writer::new();
+    let mean = w.dataset(Type::F64, &[3], &numbers(&[100.0; 3], Type::F64));
+    let std = w.dataset(Type::F64, &[3], &numbers(&[50.0; 3], Type::F64));
+    let names = w.dataset(Type::Text(3), &[2], b"antbee");
+    let train = train(&mut w);
+    let root = w.group(&[
+        ("categories", names),
+        ("train_img_mean_channels", mean),
+        ("train_img_std_channels", std),
+        ("train", train),
+    ]);
+    let end = w.bytes.len() as u64;
+    let path = folder.join("points.h5");
+    fs::write(&path, w.finish(root, end)).unwrap();
+    path
+}
+
+#[test]
+fn an_external_link_is_followed_and_a_missing_file_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_train(folder.path(), |w| w.group_with_link("data", "elsewhere.h5", "/train/data"));
+    let error = message(open(path.to_str().unwrap(), None));
+    for word in ["points.h5", "external", "elsewhere.h5", "not there"] {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+    write(folder.path(), "elsewhere.h5", &good());
+    let error = message(open(path.to_str().unwrap(), None));
+    assert!(error.contains("/train/labels") && !error.contains("not there"), "the link is followed: {error}");
+    fs::write(folder.path().join("elsewhere.h5"), "no HDF5").unwrap();
+    let error = message(open(path.to_str().unwrap(), None));
+    assert!(error.contains("points.h5") && error.contains("elsewhere.h5"), "{error}");
+}
+
+#[test]
+fn a_virtual_dataset_is_refused_with_the_file_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_train(folder.path(), |w| {
+        let labels = w.dataset(Type::U8, &[2], &[0, 1]);
+        let data = w.virtual_dataset(&[2, 4, 4, 3], "gone.h5");
+        w.group(&[("data", data), ("labels", labels)])
+    });
+    let error = message(open(path.to_str().unwrap(), None));
+    for word in ["points.h5", "virtual", "gone.h5", "/train"] {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+}
+
+#[test]
+fn odd_names_of_classes_are_noted_and_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = good();
+    spec.categories = Some(vec!["ant", "a\n\u{1b}[31m", "ant"]);
+    let path = write(folder.path(), "names.h5", &spec);
+    let found = inspect::inspect(path.to_str().unwrap()).unwrap();
+    assert_eq!(found.classes[1], "a\\n\\u{1b}[31m");
+    let text = found.to_string();
+    assert!(text.contains("same name, ant") && text.contains("control characters"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    spec.categories = Some(vec!["ant", "", "12"]);
+    let text = inspect::inspect(write(folder.path(), "names.h5", &spec).to_str().unwrap()).unwrap().to_string();
+    assert!(text.contains("class 1 is empty") && text.contains("without a letter: 12"), "{text}");
+}
+
+#[test]
+fn a_split_is_verified_as_far_as_is_cheap() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "good.h5", &good());
+    let dataset = open(path.to_str().unwrap(), None).unwrap();
+    for split in SPLITS {
+        dataset.verify(split).unwrap();
+    }
+    assert!(message(dataset.verify("exam")).contains("/exam"));
+}
+
 #[test]
 fn training_needs_only_the_split_it_uses() {
     let folder = tempfile::tempdir().unwrap();
@@ -378,6 +263,7 @@ fn a_large_split_is_read_in_slices() {
         assert!(picture.iter().all(|&b| b == wanted), "picture {i}");
     }
     assert_eq!(pictures.labels, [1, 0, 1, 0, 1, 1, 0, 1]);
+    dataset.verify("train").unwrap();
 }
 
 /// Writes what a golden folder holds beside good files.

@@ -42,6 +42,8 @@ use std::time::Instant;
 pub struct Analysis {
     /// What was analysed, with what, on what.
     pub meta: Meta,
+    /// Accuracy by timestep, that of the statistics.
+    pub accuracy: Vec<f64>,
     /// The published statistics.
     pub statistics: Statistics,
     /// What was measured beyond them.
@@ -159,7 +161,8 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         .with_images(pictures::images(&trained))?;
     let page = report::write(&report, output.folder)?;
     let disturbance = disturbance.map(|(disturbance, _)| disturbance);
-    Ok(Analysis { meta: report.meta, statistics, dynamics, disturbance, values: trained, page })
+    let accuracy = statistics.accuracy.clone();
+    Ok(Analysis { meta: report.meta, accuracy, statistics, dynamics, disturbance, values: trained, page })
 }
 
 /// A stream that an adapter may have no room for: then there is none, and a note says what was left out.

@@ -1,6 +1,7 @@
 //! A run folder, opened: which checkpoint, what its network is shown, under which protocol.
 
-use crate::dataset::{self, Dataset, Normaliser};
+use crate::dataset::names::{Match, match_classes};
+use crate::dataset::{self, Dataset, Normaliser, statistics};
 use crate::engine::Engine;
 use crate::gpu::{Gpu, Store};
 use crate::graph::compile::Request;
@@ -11,6 +12,7 @@ use crate::kernels::choose::Choices;
 use crate::network::{Network, Protocol, RunConfig, Schedule, initialise};
 use crate::tensors::Tensors;
 use crate::train::Checkpoint;
+use crate::train::data::find;
 use crate::train::run_folder::{choices_path, chosen, read_config};
 use crate::tune::cache;
 use crate::{Error, Result};
@@ -61,6 +63,8 @@ pub struct Opened {
     pub normaliser: Normaliser,
     /// What the reader of a result must know, one sentence each.
     pub notes: Vec<String>,
+    /// Why labels of the data set are not the network's classes, if they are not.
+    other_classes: Option<String>,
     /// The run's kernel variants, which serve the shapes that its batches share with those here.
     choices: Choices,
 }
@@ -83,18 +87,40 @@ impl Opened {
         let schedule = Schedule::new(&network, protocol.as_ref());
         protocol.iter().for_each(|protocol| warn_of_what_never_acts(protocol, &schedule));
 
-        let spec = match (selection.data, &config.data.path) {
-            (Some(data), _) => data.to_string(),
-            (None, Some(path)) => path.clone(),
+        let mut data = match (selection.data, &config.data.path) {
+            (Some(data), _) => dataset::open(data, Some(network.image_size))?,
+            (None, Some(_)) => find(&config.data, selection.run, network.image_size)?,
             (None, None) => return Err(Error::Data("the run names no data set; give one by --data".into())),
         };
-        let data = dataset::open(&spec, Some(network.image_size))?;
+        let mut other_classes = None;
         if trained.state.data.names_unknown() {
             notes.push(
-                "Class names of the imported network are not known: they are the data set's, in its order.".into(),
+                "Class names of the imported network are not known: they are the data set's, in its order (import --classes \
+                 gives them)."
+                    .into(),
             );
-        } else if data.classes() != trained.state.data.class_names {
-            notes.push("The classes of the data set have other names than those of the training set.".into());
+        } else {
+            match match_classes(&data, &trained.state.data.class_names) {
+                Match::Same => {}
+                Match::ByName(mapped, note) => {
+                    eprintln!("note: {note}");
+                    notes.push(note);
+                    data = mapped;
+                }
+                Match::Differ(why) => {
+                    notes.push(format!("Labels are those of the data set, not the network's classes. {why}."));
+                    other_classes = Some(why);
+                }
+            }
+        }
+        match statistics::check(&*data) {
+            Ok(None) => {}
+            Ok(Some(doubt)) => {
+                let note = format!("{}: {}", data.name(), doubt.text);
+                eprintln!("warning: {note}");
+                notes.push(note);
+            }
+            Err(error) => eprintln!("warning: {error}"), // of the training split, which may not be what is looked at
         }
         data.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let split = selection.split.to_string();
@@ -126,6 +152,7 @@ impl Opened {
             images,
             normaliser,
             notes,
+            other_classes,
             choices: choices.unwrap_or_default(),
         })
     }
@@ -133,8 +160,11 @@ impl Opened {
     /// Refuses a data set whose labels cannot be the network's classes.
     ///
     /// # Errors
-    /// Another number of classes.
+    /// Other names, or another number of classes where names are not known.
     pub fn labels_are_classes(&self) -> Result<()> {
+        if let Some(why) = &self.other_classes {
+            return Err(Error::Data(why.clone()));
+        }
         let (found, expected) = (self.data.classes().len(), self.network.classes);
         match found == expected {
             true => Ok(()),

@@ -21,7 +21,7 @@ use recurve::graph::passes::Passes;
 use recurve::network::Preset;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -299,12 +299,12 @@ impl Bench<'_> {
         let total = jobs.len();
         for (i, job) in jobs.iter().enumerate() {
             if std::io::stderr().is_terminal() {
-                eprint!("\r{}/{total} {:70.70}", i + 1, job.id());
+                _ = write!(std::io::stderr(), "\r{}/{total} {:70.70}", i + 1, job.id()); // nobody may be reading
             }
             self.measure(&mut document, job).await?;
         }
         if std::io::stderr().is_terminal() {
-            eprint!("\r{:80}\r", "");
+            _ = write!(std::io::stderr(), "\r{:80}\r", "");
         }
         self.say(&document.table());
         Ok((document, Map::new()))

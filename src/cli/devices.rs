@@ -21,7 +21,7 @@ const KNOWN_BAD: [(&str, &str); 1] = [(
 
 /// Runs `recurve devices`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let found = adapters().await;
+    let found = adapters().await?;
     if found.is_empty() || adapter.selector.is_some() {
         adapter.open(false).await?; // says what is wrong, for people
     }

@@ -126,7 +126,7 @@ impl Adapter {
 
     /// The facts about it, without opening it where none was chosen; `fallback` where there is no adapter.
     async fn target(&self, fallback: Target) -> recurve::Result<Target> {
-        match (adapters().await.first(), &self.selector) {
+        match (adapters().await?.first(), &self.selector) {
             (Some(first), None) => Ok(target(first, self.smaller)),
             (None, None) => Ok(fallback),
             _ => Ok(self.open(false).await?.target.clone()),

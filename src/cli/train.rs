@@ -70,9 +70,7 @@ impl Arguments {
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);
-        if self.data.is_some() {
-            config.data.path = self.data.clone();
-        }
+        self.data.iter().for_each(|path| config.data.set_path(path));
     }
 }
 

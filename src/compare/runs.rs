@@ -9,6 +9,7 @@ use super::Settings;
 use crate::analysis::Selection;
 use crate::analysis::facts::{checkpoint_hash, description};
 use crate::analysis::run;
+use crate::dataset::names::listed;
 use crate::hash::fnv1a;
 use crate::kernels::Target;
 use crate::network::TrainingConfig;
@@ -197,6 +198,21 @@ impl Looked {
         let [classes, other_classes] = [self.classes.len(), first.classes.len()];
         if classes != other_classes {
             return differs(format!("{here} has {classes} classes, {there} {other_classes}"));
+        }
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort();
+            names
+        };
+        if self.classes != first.classes && sorted(&self.classes) == sorted(&first.classes) {
+            return Err(Error::Data(format!(
+                "{} and {} have their classes in another order ({} and {}), so that their outputs cannot be set side by side; \
+                 compare runs that were trained with one order of the classes",
+                self.folder.display(),
+                first.folder.display(),
+                listed(&self.classes),
+                listed(&first.classes)
+            )));
         }
         let [images, other_images] = [self.labels.len(), first.labels.len()];
         if images != other_images {

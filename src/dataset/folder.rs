@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use image::ImageFormat;
 use unicode_normalization::UnicodeNormalization;
 
+use super::names::class_names;
 use super::picture::decode;
 use super::{CACHE_BYTES, ChannelSums, Dataset, Pictures, SPLITS, no_such_picture, no_such_split};
 use crate::{Error, Result, parallel};
@@ -139,6 +140,8 @@ impl Folder {
             }
             splits[0].1 = train;
         }
+        let (classes, odd) = class_names(classes);
+        notes.extend(odd);
         let count: usize = splits.iter().map(|(_, files)| files.len()).sum();
         let keep = count.saturating_mul(side * side * 3) <= CACHE_BYTES;
         let mut folder =

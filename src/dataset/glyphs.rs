@@ -106,7 +106,8 @@ fn whole(key: &str, value: &str, most: u64) -> Result<u64> {
 }
 
 fn number(key: &str, value: &str, low: f32, high: f32) -> Result<f32> {
-    let number = value.parse().ok().filter(|n| (low..=high).contains(n));
+    let fits = |n: &f32| (low..=high).contains(n) && (*n != 0.0 || value.parse() == Ok(0.0_f64)); // not too small for f32
+    let number = value.parse().ok().filter(fits);
     number.ok_or_else(|| wrong(key, &format!("a number from {low} to {high}"), value))
 }
 

@@ -1,20 +1,28 @@
 //! MiniEcoset's HDF5 schema: groups `train`, `val`, `test` and, if there, `testplus`, each with `data` (u8 `[N, S, S, 3]`) and
 //! `labels` (`[N]`); at the top `categories`, `train_img_mean_channels` and `train_img_std_channels` (0..255).
+//!
+//! External links and external storage are followed, relative to the file that names them. Virtual datasets are refused.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hdf5_reader::error::Error as ReadError;
-use hdf5_reader::{Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
+use hdf5_reader::storage::DynStorage;
+use hdf5_reader::{
+    Datatype, ExternalFileResolver, ExternalLinkResolver, FileStorage, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem,
+};
 
+use super::names::class_names;
 use super::{CACHE_BYTES, Dataset, Pictures, SPLITS, no_such_picture};
 use crate::{Error, Result};
 
+/// Bytes of a split too large to be kept that [`Dataset::verify`] reads, and in how many runs of neighbours.
+const LOOKED_AT: usize = 64 << 20;
+const RUNS: usize = 64;
+
 /// Larger pictures than this are taken for a damaged file.
 const LARGEST_SIDE: u64 = 4096;
-
-/// Pictures read at a time where all are read.
-const BLOCK: usize = 256;
 
 /// An open file. Opening reads the structure and the labels and checks both; pictures are read when asked for.
 pub struct Hdf5 {
@@ -26,6 +34,8 @@ pub struct Hdf5 {
     single_precision: bool,
     side: usize,
     splits: Vec<Split>,
+    notes: Vec<String>,
+    pointed: Arc<Pointed>,
 }
 
 struct Split {
@@ -41,6 +51,11 @@ struct Split {
 impl Hdf5 {
     /// Opens a file that has at least `train`; a group that is there must be sound.
     pub fn open(path: &Path) -> Result<Hdf5> {
+        let pointed = Arc::default();
+        Hdf5::open_pointed(path, &pointed).map_err(|error| pointed.named(error))
+    }
+
+    fn open_pointed(path: &Path, pointed: &Arc<Pointed>) -> Result<Hdf5> {
         let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
         if size == 0 {
             return Err(Error::Data(format!(
@@ -48,7 +63,7 @@ impl Hdf5 {
                 path.display()
             )));
         }
-        let options = OpenOptions::default().with_max_read_bytes(CACHE_BYTES);
+        let options = Others::beside(path, pointed, 0);
         let file = Hdf5File::open_with_options(path, options).map_err(|e| not_readable(path, e))?;
         let end = file.superblock().eof_address;
         if end > size {
@@ -58,13 +73,26 @@ impl Hdf5 {
             )));
         }
         let root = file.root_group().map_err(|e| not_readable(path, e))?;
-        let (groups, datasets) = root.member_names().map_err(|e| not_readable(path, e))?;
-        let reader = Reader { path, file: &file };
+        let reader = Reader { path, file: &file, pointed };
+        let (groups, datasets) = root.member_names().map_err(|e| cannot_read(path, "/", e))?;
 
-        let classes = reader.categories(&datasets)?;
+        let (classes, notes) = class_names(reader.categories(&datasets)?);
         let (mean, single_precision) = reader.statistics(&datasets, "train_img_mean_channels", "finite", |_| true)?;
         let (std, _) = reader.statistics(&datasets, "train_img_std_channels", "positive", |x| x > 0.0)?;
-        let mut hdf5 = Hdf5 { path: path.into(), classes, mean, std, single_precision, side: 0, splits: Vec::new() };
+        let mut hdf5 = Hdf5 {
+            path: path.into(),
+            classes,
+            mean,
+            std,
+            single_precision,
+            side: 0,
+            splits: Vec::new(),
+            notes,
+            pointed: pointed.clone(),
+        };
+        for name in SPLITS.into_iter().filter(|name| !groups.iter().any(|g| g == name)) {
+            reader.opened(&format!("/{name}"), || file.group(name))?;
+        }
         if !groups.iter().any(|g| g == "train") {
             return Err(no_group(path, "train", &groups));
         }
@@ -99,9 +127,21 @@ impl Hdf5 {
         self.side * self.side * 3
     }
 
+    /// Reads a split whose pictures are not kept, as much of it as is read in little time: runs of pictures at equal distances.
+    fn look_into(&self, split: &Split) -> Result<()> {
+        let count = split.labels.len();
+        let run = (LOOKED_AT / RUNS / self.picture_bytes()).clamp(1, count);
+        let runs = RUNS.min(count.div_ceil(run));
+        for i in 0..runs {
+            let first = if runs > 1 { i * (count - run) / (runs - 1) } else { 0 };
+            self.slice(split, first, run)?;
+        }
+        Ok(())
+    }
+
     /// All bytes of a small split, decoded once.
     fn kept(&self, split: &Split) -> Result<Arc<Vec<u8>>> {
-        let mut kept = split.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut kept = locked(&split.kept);
         if let Some(bytes) = &*kept {
             return Ok(bytes.clone());
         }
@@ -123,7 +163,7 @@ impl Hdf5 {
     }
 
     fn data_error(&self, split: &Split, error: ReadError) -> Error {
-        cannot_read(&self.path, &format!("/{}/data", split.name), error)
+        self.pointed.named(cannot_read(&self.path, &format!("/{}/data", split.name), error))
     }
 }
 
@@ -160,13 +200,17 @@ impl Dataset for Hdf5 {
         self.std
     }
 
+    fn states_statistics(&self) -> bool {
+        true
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
     fn verify(&self, split: &str) -> Result<()> {
         let split = self.split(split)?;
-        if split.keep {
-            return self.kept(split).map(drop);
-        }
-        let len = split.labels.len();
-        (0..len).step_by(BLOCK).try_for_each(|first| self.slice(split, first, BLOCK.min(len - first)).map(drop))
+        if split.keep { self.kept(split).map(drop) } else { self.look_into(split) }
     }
 
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {
@@ -202,6 +246,7 @@ impl Dataset for Hdf5 {
 struct Reader<'a> {
     path: &'a Path,
     file: &'a Hdf5File,
+    pointed: &'a Pointed,
 }
 
 impl Reader<'_> {
@@ -209,8 +254,21 @@ impl Reader<'_> {
         Error::Data(format!("{}: {dataset}: expected {expected}, found {found}", self.path.display()))
     }
 
+    /// Tries to open what is not listed, which a link that leads to another file that is not there is not either. An error is
+    /// about such a link.
+    fn opened<T>(&self, name: &str, open: impl FnOnce() -> Result<T, ReadError>) -> Result<()> {
+        self.pointed.forget_absent();
+        match (open(), self.pointed.absent(self.path, name)) {
+            (Err(_), Some(absent)) => Err(absent),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens `/name` if it is among the datasets that are `there`.
     fn dataset(&self, name: &str, there: &[String], expected: &str) -> Result<hdf5_reader::Dataset> {
+        if !there.iter().any(|there| name.ends_with(&format!("/{there}"))) {
+            self.opened(name, || self.file.dataset(name))?;
+        }
         if !there.iter().any(|there| name.ends_with(&format!("/{there}"))) {
             let found = match there {
                 [] => "no dataset there".into(),
@@ -351,8 +409,168 @@ fn not_readable(path: &Path, error: ReadError) -> Error {
 }
 
 fn cannot_read(path: &Path, dataset: &str, error: ReadError) -> Error {
+    let told = error.to_string();
+    if told.contains("unsupported layout class 3") {
+        return virtual_dataset(path, dataset);
+    }
+    if told.contains("cannot allocate") {
+        return Error::Data(format!(
+            "{}: {dataset}: there is not enough memory to read it: {told}; end other programs, or raise the limit (ulimit -v)",
+            path.display()
+        ));
+    }
+    if told.contains("external raw data file") {
+        return Error::Data(format!(
+            "{}: {dataset}: its data lie in another file (external storage), which cannot be read: {told}; put that file where \
+             it is looked for, relative to the folder of {0}, or write the pictures into one file",
+            path.display()
+        ));
+    }
     Error::Data(format!(
         "{}: {dataset}: expected readable data, found damage or an unsupported encoding: {error}",
         path.display()
     ))
+}
+
+/// The error for a dataset that is put together of others.
+fn virtual_dataset(path: &Path, dataset: &str) -> Error {
+    let sources = virtual_sources(path);
+    let from = match &sources[..] {
+        [] => "of data in other files".to_string(),
+        _ => format!("of data in {}", sources.join(", ")),
+    };
+    Error::Data(format!(
+        "{}: {dataset}: holds a virtual dataset, put together {from}, which this program does not read; write the pictures into \
+         one file, with h5py for example: new[\"train/data\"] = old[\"train/data\"][:]",
+        path.display()
+    ))
+}
+
+/// Most bytes of a file that are searched for the names of sources.
+const SEARCHED: u64 = 16 << 20;
+
+/// The files that virtual datasets name, each once, as far as they are found: the lists of sources lie in global heaps ("GCOL"),
+/// each a version (0), a count of 8 bytes, and for each source the name of its file and its dataset, ended by zeros.
+fn virtual_sources(path: &Path) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(SEARCHED).read_to_end(&mut bytes));
+    let mut names: Vec<String> = Vec::new();
+    if read.is_err() {
+        return names;
+    }
+    for heap in (0..bytes.len()).step_by(8).filter(|&at| bytes[at..].starts_with(b"GCOL")) {
+        let mut at = heap + 16;
+        // An object: index (2 bytes), references (2), nothing (4), size (8), content in whole words of 8.
+        while let Some(head) = bytes.get(at..at + 16) {
+            let size = u64::from_le_bytes(head[8..].try_into().expect("8 bytes"));
+            let content = usize::try_from(size).ok().and_then(|size| bytes.get(at + 16..)?.get(..size));
+            let (Some(content), true) = (content, head[..2] != [0, 0]) else { break };
+            if let Some([0, count @ ..]) = content.get(..9)
+                && count.iter().any(|&byte| byte > 0)
+                && let Some(end) = content[9..].iter().position(|&byte| byte == 0)
+                && let Ok(name) = std::str::from_utf8(&content[9..9 + end])
+                && !name.is_empty()
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.into());
+            }
+            at += 16 + content.len().next_multiple_of(8);
+        }
+    }
+    names
+}
+
+/// The other files that a file points to, as far as they were looked for.
+#[derive(Default)]
+struct Pointed {
+    there: Mutex<Vec<PathBuf>>,
+    absent: Mutex<Vec<PathBuf>>,
+}
+
+impl Pointed {
+    fn forget_absent(&self) {
+        locked(&self.absent).clear();
+    }
+
+    /// The error for `what`, which lies in the file that was missed last, if one was.
+    fn absent(&self, path: &Path, what: &str) -> Option<Error> {
+        let missed = locked(&self.absent).last()?.clone();
+        Some(Error::Data(format!(
+            "{}: {what}: lies in another, external file, {}, which is not there; put it there, or write everything into one file",
+            path.display(),
+            missed.display()
+        )))
+    }
+
+    /// An error with the other files in which its cause may lie.
+    fn named(&self, error: Error) -> Error {
+        let there = locked(&self.there);
+        match error {
+            Error::Data(text) if !there.is_empty() => {
+                let files: Vec<String> = there.iter().map(|file| file.display().to_string()).collect();
+                Error::Data(format!("{text} (this file points to external files: {})", files.join(", ")))
+            }
+            other => other,
+        }
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Finds the other files that a file points to: absolute paths, or those relative to its folder.
+struct Others {
+    folder: PathBuf,
+    pointed: Arc<Pointed>,
+    /// Links from file to file on the way here.
+    depth: usize,
+}
+
+/// Most links from file to file.
+const DEPTH: usize = 8;
+
+impl Others {
+    /// How a file is opened, so that what it points to is found.
+    fn beside(path: &Path, pointed: &Arc<Pointed>, depth: usize) -> OpenOptions {
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let others = Arc::new(Others { folder, pointed: pointed.clone(), depth });
+        OpenOptions::default()
+            .with_max_read_bytes(CACHE_BYTES)
+            .with_external_link_resolver(others.clone())
+            .with_external_file_resolver(others)
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(name);
+        if path.is_file() {
+            let mut there = locked(&self.pointed.there);
+            if !there.contains(&path) {
+                there.push(path.clone());
+            }
+            return Some(path);
+        }
+        locked(&self.pointed.absent).push(path);
+        None
+    }
+}
+
+impl ExternalLinkResolver for Others {
+    fn resolve_external_link(&self, name: &str) -> hdf5_reader::error::Result<Option<Hdf5File>> {
+        if self.depth >= DEPTH {
+            return Err(ReadError::Other(format!(
+                "external links lead through more than {DEPTH} files, last to {name}"
+            )));
+        }
+        let Some(path) = self.find(name) else { return Ok(None) };
+        Hdf5File::open_with_options(&path, Others::beside(&path, &self.pointed, self.depth + 1)).map(Some)
+    }
+}
+
+impl ExternalFileResolver for Others {
+    fn resolve_external_file(&self, name: &str) -> hdf5_reader::error::Result<Option<DynStorage>> {
+        let Some(path) = self.find(name) else { return Ok(None) };
+        let file = std::fs::File::open(&path)?;
+        Ok(Some(Arc::new(FileStorage::from_file(file)?)))
+    }
 }

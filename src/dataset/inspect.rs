@@ -7,6 +7,7 @@ use image::{Rgb, RgbImage};
 use serde::Serialize;
 
 use super::outline::{draw_text, text_width};
+use super::statistics::{OF_ALL, judge, three};
 use super::{ChannelSums, Dataset, SPLITS, open};
 use crate::{Error, Result};
 
@@ -61,18 +62,8 @@ pub fn inspect(spec: &str) -> Result<Inspection> {
     let splits = wanted.iter().map(|split| inspect_split(&*dataset, split)).collect::<Result<Vec<_>>>()?;
 
     let mut notes = dataset.notes();
-    for (what, stored, found) in
-        [("mean", dataset.mean(), splits[0].mean), ("standard deviation", dataset.std(), splits[0].std)]
-    {
-        if (0..3).any(|c| (stored[c] - found[c]).abs() > 2.0) {
-            notes.push(format!(
-                "the stored channel {what} {} differs from that of the training pictures, {}; \
-                 expected are statistics of all training pixels on the scale 0..255",
-                three(stored),
-                three(found)
-            ));
-        }
-    }
+    let (stated, found) = ([dataset.mean(), dataset.std()], [splits[0].mean, splits[0].std]);
+    notes.extend(judge(stated, found, OF_ALL, "the training pictures").map(|doubt| doubt.text));
     for split in &splits {
         let without: Vec<&str> = (0..dataset.classes().len())
             .filter(|&c| split.per_class[c] == 0)
@@ -119,10 +110,6 @@ fn inspect_split(dataset: &dyn Dataset, split: &str) -> Result<SplitInspection> 
         }
     }
     Ok(SplitInspection { name: split.into(), pictures: len, per_class, mean: sums.mean(), std: sums.std(), one_colour })
-}
-
-fn three(values: [f64; 3]) -> String {
-    values.map(|x| format!("{x:.1}")).join(" ")
 }
 
 impl fmt::Display for Inspection {

@@ -17,9 +17,12 @@ mod hdf5;
 pub mod inspect;
 mod jpeg;
 mod loader;
+pub mod names;
 pub(crate) mod outline;
 mod picture;
+pub mod place;
 pub(crate) mod random;
+pub mod statistics;
 
 pub use folder::Folder;
 pub use glyphs::Glyphs;
@@ -55,10 +58,14 @@ pub trait Dataset: Send + Sync {
     fn mean(&self) -> [f64; 3];
     /// Standard deviation of each channel over the training set, on the scale 0..255.
     fn std(&self) -> [f64; 3];
+    /// Whether mean and deviation are what a file states, rather than computed from the pictures.
+    fn states_statistics(&self) -> bool {
+        false
+    }
     /// The pictures at these indices of a split, in this order.
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
-    /// Reads all of a split, where opening did not, so that damage is found before anything is made of the rest. An error as
-    /// for [`Dataset::labels`].
+    /// Reads a split where opening did not, or where that takes long some of it, and finds what is damaged before it is needed. An
+    /// error as for [`Dataset::labels`].
     fn verify(&self, split: &str) -> Result<()> {
         self.len(split).map(drop)
     }
@@ -162,8 +169,8 @@ pub fn open(spec: &str, image_size: Option<usize>) -> Result<Arc<dyn Dataset>> {
         let dataset = Hdf5::open(path)?;
         match image_size {
             Some(side) if side != dataset.image_size() => Err(Error::Data(format!(
-                "{spec}: its pictures are {found} x {found} pixels, the network's image_size is {side}; \
-                 set image_size = {found} or use a file with {side} x {side} pictures",
+                "{spec}: its pictures are {found} x {found} pixels, the network's image_size is {side}; use a file with \
+                 {side} x {side} pictures",
                 found = dataset.image_size(),
             ))),
             _ => Ok(Arc::new(dataset)),

@@ -105,9 +105,49 @@ fn instance(memory: Option<u8>) -> wgpu::Instance {
     })
 }
 
+/// Backends by which wgpu knows them in `WGPU_BACKEND`.
+const BACKENDS: [&str; 11] =
+    ["vulkan", "vk", "dx12", "d3d12", "metal", "mtl", "opengl", "gles", "gl", "webgpu", "noop"];
+/// Variables of wgpu that are on or off.
+const SWITCHES: [&str; 5] = [
+    "WGPU_VALIDATION",
+    "WGPU_DEBUG",
+    "WGPU_DISCARD_HAL_LABELS",
+    "WGPU_GPU_BASED_VALIDATION",
+    "WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER",
+];
+/// Variables by which other programs choose an adapter.
+const NOT_READ: [&str; 2] = ["WGPU_ADAPTER_NAME", "WGPU_POWER_PREF"];
+
+/// Refuses values of environment variables that would be taken for something else in silence; says which are not read.
+fn check_environment(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Result<()> {
+    let read = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+    let wrong = |name: &str, value: &str, expected: &str| {
+        Err(Error::Gpu(format!("the environment variable {name} is {value:?}; expected {expected}, or unset it")))
+    };
+    if let Some(value) = read("WGPU_BACKEND")
+        && value.split(',').any(|name| !BACKENDS.contains(&name.trim().to_lowercase().as_str()))
+    {
+        return wrong("WGPU_BACKEND", &value, "vulkan, metal or dx12, or several of them with commas between");
+    }
+    for name in SWITCHES {
+        if let Some(value) = read(name).filter(|value| !["0", "1"].contains(&value.as_str())) {
+            return wrong(name, &value, "0 or 1");
+        }
+    }
+    for (name, value) in NOT_READ.into_iter().filter_map(|name| Some((name, read(name)?))) {
+        eprintln!("note: the environment variable {name} ({value}) is not read: --adapter chooses an adapter");
+    }
+    Ok(())
+}
+
 /// All adapters of the primary backends (Vulkan, Metal, DX12), the fastest kind first.
-pub async fn adapters() -> Vec<wgpu::Adapter> {
-    adapters_of(instance(None)).await
+///
+/// # Errors
+/// An environment variable of wgpu with a value that means nothing.
+pub async fn adapters() -> Result<Vec<wgpu::Adapter>> {
+    check_environment(|name| std::env::var_os(name))?;
+    Ok(adapters_of(instance(None)).await)
 }
 
 async fn adapters_of(instance: wgpu::Instance) -> Vec<wgpu::Adapter> {
@@ -138,7 +178,8 @@ fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu:
         return Err(Error::Gpu(
             "no adapter found: no Vulkan, Metal or DX12 driver answers. Without a GPU, install lavapipe, Mesa's software \
              Vulkan driver (scripts/setup.sh does it; Debian and Ubuntu: mesa-vulkan-drivers and libvulkan1), and check \
-             that VK_DRIVER_FILES, if set, names an existing file"
+             that VK_DRIVER_FILES, if set, names an existing file. A limit on the address space (ulimit -v) keeps drivers from \
+             loading too"
                 .into(),
         ));
     }
@@ -179,7 +220,7 @@ impl Gpu {
     /// # Errors
     /// No adapter, none that matches, or one below WebGPU's default limits.
     pub async fn open(options: &Options) -> Result<Gpu> {
-        Gpu::on(choose(options.adapter.as_deref(), adapters().await)?, options).await
+        Gpu::on(choose(options.adapter.as_deref(), adapters().await?)?, options).await
     }
 
     /// As [`Gpu::open`], but buffers are refused, as out of memory, once so many per cent of the adapter's memory are in use
@@ -395,4 +436,23 @@ impl Gpu {
 fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
     // SAFETY: the text comes from `shaders/` alone, never from a user.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_mean_nothing_are_refused_by_name_and_value() {
+        let check = |name: &'static str, value: &'static str| check_environment(|n| (n == name).then(|| value.into()));
+        for (name, value) in
+            [("WGPU_BACKEND", "vulkna"), ("WGPU_BACKEND", ""), ("WGPU_BACKEND", "vulkan,x"), ("WGPU_VALIDATION", "yes")]
+        {
+            let error = check(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(&format!("{value:?}")), "{error}");
+        }
+        for (name, value) in [("WGPU_BACKEND", "Vulkan, dx12"), ("WGPU_DEBUG", "1"), ("WGPU_ADAPTER_NAME", "x")] {
+            check(name, value).unwrap();
+        }
+    }
 }

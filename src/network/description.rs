@@ -97,6 +97,15 @@ impl Description {
         }
     }
 
+    /// The same network for pictures of another size.
+    pub fn with_image_size(mut self, side: usize) -> Description {
+        match &mut self {
+            Description::Family(network) => network.image_size = side,
+            Description::Own(architecture) => architecture.image_size = side,
+        }
+        self
+    }
+
     /// Timesteps T.
     pub fn timesteps(&self) -> usize {
         match self {

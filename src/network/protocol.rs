@@ -43,6 +43,7 @@ pub struct Gain {
     /// `<to>.<name>`, or `*.<kind>` for all connections of a kind, whatever their names.
     pub connection: String,
     /// 0: lesion; 0.5: cooling; 2: amplification.
+    #[serde(deserialize_with = "super::terms::single")]
     pub gain: f32,
     /// First step of the target that is affected.
     #[serde(default, skip_serializing_if = "is_zero")]

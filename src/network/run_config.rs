@@ -136,7 +136,13 @@ impl Preset {
     pub fn run(self) -> RunConfig {
         RunConfig {
             network: self.network().into(),
-            data: DataConfig { path: None, train_split: "train".into(), eval_split: "val".into() },
+            data: DataConfig {
+                path: None,
+                from_run: None,
+                fingerprint: None,
+                train_split: "train".into(),
+                eval_split: "val".into(),
+            },
             training: self.training(),
             classes_open: true,
         }

@@ -63,3 +63,14 @@ pub(super) fn within(what: &str, found: usize, low: usize, high: usize) -> Resul
 pub(super) fn impossible<T>(what: &str, found: impl std::fmt::Display, allowed: &str) -> Result<T> {
     Err(Error::Config(format!("{what} = {found} is not possible: it must be {allowed}")))
 }
+
+/// Reads a number in single precision; one that is not 0 must not become 0 there, and not infinite.
+pub(super) fn single<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f32, D::Error> {
+    let number = <f64 as serde::Deserialize>::deserialize(deserializer)?;
+    let single = number as f32;
+    if number.is_finite() && (!single.is_finite() || (number != 0.0 && single.abs() < f32::MIN_POSITIVE)) {
+        let range = "expected 0 or a number in the range of f32 (1.2e-38 to 3.4e38)";
+        return Err(serde::de::Error::custom(format!("{number:e} is outside what the device computes with: {range}")));
+    }
+    Ok(single)
+}

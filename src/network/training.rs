@@ -11,6 +11,12 @@ pub struct DataConfig {
     /// HDF5 file, folder of pictures, or `glyphs` (the built-in stimuli). `None` until a file or flag gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The same path seen from the run folder, for a run that was moved together with its data; written when a run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_run: Option<String>,
+    /// A hash of the data that the run was started on, so that others are not taken for them; written when a run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// Split that is trained on.
     pub train_split: String,
     /// Split that is evaluated after each epoch.
@@ -56,6 +62,13 @@ fn one() -> usize {
 
 fn is_one(parts: &usize) -> bool {
     *parts == 1
+}
+
+impl DataConfig {
+    /// Replaces where the data lie by what a user says, relative to the present folder; nothing is known yet of these data.
+    pub fn set_path(&mut self, path: &str) {
+        (self.path, self.from_run, self.fingerprint) = (Some(path.into()), None, None);
+    }
 }
 
 impl TrainingConfig {
@@ -105,16 +118,18 @@ impl TrainingConfig {
                 return wrong(key, length, "1 to 1099511627776");
             }
         }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", self.learning_rate, "a number above 0");
-        }
-        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return wrong(key, beta, "at least 0 and below 1");
+        // The device computes in single precision, where a smaller number is 0 and a larger one infinite.
+        let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+        for (key, number) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
+            if !range.contains(&number) {
+                return wrong(key, format!("{number:e}"), "a number above 0 in the range of f32, 1.2e-38 to 3.4e38");
             }
         }
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
-            return wrong("epsilon", self.epsilon, "a number above 0");
+        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            let single = beta as f32;
+            if beta != 0.0 && !(range.contains(&beta) && single < 1.0) {
+                return wrong(key, beta, "0, or in the range of f32 above 0 and below 1 (1.2e-38 to 0.99999994)");
+            }
         }
         if self.decay_steps > 1 << 40 {
             return wrong("decay_steps", self.decay_steps, "0 to 1099511627776");

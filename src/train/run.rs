@@ -6,10 +6,11 @@
 //! checkpoint gives the bytes of one that never stopped.
 
 use super::checkpoint::{Checkpoint, CheckpointState, DataState};
+use super::data;
 use super::metrics::Event;
 use super::progress::Progress;
 use super::run_folder::{Resumed, RunFolder, choices_path};
-use crate::dataset::{self, Batch, Dataset, Loader, Normaliser};
+use crate::dataset::{Batch, Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Reading, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
@@ -100,7 +101,8 @@ impl Run {
         change(&mut config);
         config.validate()?;
         let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
-        let (dataset, steps_per_epoch) = open_data(&mut config)?;
+        let trained = checkpoint.as_ref().map(|c| &c.state.data);
+        let (dataset, steps_per_epoch) = data::open_again(&mut config, root, trained)?;
         let data = DataState::of(&*dataset);
         if let Some(changed) = checkpoint.as_ref().and_then(|c| data_change(&data, &c.state.data)) {
             let (name, root) = (dataset.name(), root.display());
@@ -415,23 +417,10 @@ struct Prepared {
 
 /// Opens the data, draws the network and makes the run folder.
 fn prepare(mut config: RunConfig, out: &Path) -> Result<Prepared> {
-    let (dataset, steps_per_epoch) = open_data(&mut config)?;
+    let (dataset, steps_per_epoch) = data::open_new(&mut config, out)?;
     let start = Checkpoint::initial(&config, DataState::of(&*dataset));
     let folder = RunFolder::create(out, &config)?;
     Ok(Prepared { config, dataset, steps_per_epoch, start, folder })
-}
-
-/// Opens the data set at the network's size and takes its classes; returns it with the steps of an epoch.
-fn open_data(config: &mut RunConfig) -> Result<(Arc<dyn Dataset>, u64)> {
-    let path = config.data.path.as_deref().ok_or_else(|| {
-        Error::Config("no data set is given: use --data with a file, a folder or glyphs, or [data] path".into())
-    })?;
-    let dataset = dataset::open(path, Some(config.network.image_size()))?;
-    dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    config.set_classes(dataset.classes().len())?;
-    dataset.verify(&config.data.eval_split)?;
-    let steps_per_epoch = Loader::steps_per_epoch(&*dataset, &config.data.train_split, config.training.batch)?;
-    Ok((dataset, steps_per_epoch))
 }
 
 /// What differs between the data set found and the one a checkpoint was trained on, as far as that is known.
