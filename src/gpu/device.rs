@@ -153,6 +153,24 @@ impl Gpu {
         Gpu::on(self.adapter.clone(), self.checked).await
     }
 
+    /// The same adapter opened anew, from the drivers on: for going on after the device was lost.
+    ///
+    /// # Errors
+    /// An adapter that is no longer there, or that cannot be opened.
+    pub async fn reopen(&self) -> Result<Gpu> {
+        let place = |info: &wgpu::AdapterInfo| {
+            (info.backend, info.vendor, info.device, info.device_pci_bus_id.clone(), info.name.clone())
+        };
+        let same = adapters().await.into_iter().find(|adapter| place(&adapter.get_info()) == place(&self.info));
+        let adapter = same.ok_or_else(|| Error::Gpu(format!("{}: the adapter is no longer there", self.describe())))?;
+        Gpu::on(adapter, self.checked).await
+    }
+
+    /// Takes the device away in the middle of whatever it does, as a driver may: for tests.
+    pub fn lose(&self) {
+        self.device.destroy();
+    }
+
     async fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);

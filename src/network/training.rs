@@ -1,5 +1,6 @@
 //! How a network is trained and on what: sections `[training]` and `[data]` of a configuration file.
 
+use super::keep::Keep;
 use super::terms::impossible;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// Steps between checkpoints; 0: only the first and the last.
     pub checkpoint_every: u64,
+    /// Which checkpoints stay; all where the key is absent.
+    #[serde(default, skip_serializing_if = "Keep::is_all")]
+    pub keep: Keep,
 }
 
 fn one() -> usize {

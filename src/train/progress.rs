@@ -2,8 +2,14 @@
 //! stderr and say the loss, the speed in images/s and the time left.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+/// Says a line on stderr. Where nobody listens any more (a closed terminal, a full disk) nothing is said, and what was to
+/// be said about goes on.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// Time between plain lines.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -38,7 +44,7 @@ impl Progress {
             }
             None if is_due(self.last_line, now) || step >= self.pace.steps => {
                 self.last_line = Some(now);
-                eprintln!("{}", self.pace.text(loss));
+                say(&self.pace.text(loss));
             }
             None => {}
         }
@@ -53,8 +59,8 @@ impl Progress {
     /// Prints a line without disturbing the bar.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 
