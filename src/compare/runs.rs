@@ -11,7 +11,7 @@ use crate::analysis::facts::{checkpoint_hash, description};
 use crate::analysis::run;
 use crate::hash::fnv1a;
 use crate::kernels::Target;
-use crate::network::{Keep, TrainingConfig};
+use crate::network::TrainingConfig;
 use crate::report::published::{NETWORKS, comparison};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -234,8 +234,7 @@ fn doubts(network: &str, members: &[(&Looked, &String)]) -> Vec<String> {
             }
         }
     }
-    let without_seed =
-        |one: &Looked| TrainingConfig { seed: 0, checkpoint_every: 0, keep: Keep::default(), ..one.training.clone() };
+    let without_seed = |one: &Looked| TrainingConfig { seed: 0, ..one.training.essential() };
     if members.iter().any(|(one, _)| without_seed(one) != without_seed(members[0].0)) {
         notes.push(format!(
             "The runs of {network} were not all trained in the same way: their sections [training] differ."

@@ -18,7 +18,7 @@ pub struct DataConfig {
     pub eval_split: String,
 }
 
-/// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds a copy.
+/// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds [`TrainingConfig::essential`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -63,6 +63,12 @@ fn is_one(parts: &usize) -> bool {
 }
 
 impl TrainingConfig {
+    /// The same without what changes no number of the run: when checkpoints are written, and which stay. A checkpoint holds
+    /// this, so that its bytes do not depend on them.
+    pub fn essential(&self) -> TrainingConfig {
+        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), ..self.clone() }
+    }
+
     /// Makes the run this many steps long.
     pub fn set_steps(&mut self, steps: u64) {
         (self.steps, self.epochs) = (Some(steps), None);

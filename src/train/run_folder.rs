@@ -20,7 +20,7 @@ use super::metrics::{self, Event};
 use super::progress::say;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::network::{Description, RunConfig};
+use crate::network::{Description, Keep, RunConfig};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -205,36 +205,37 @@ impl RunFolder {
 
     /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
     pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        store(&self.root, &self.metrics, checkpoint, None)
+        store(&self.root, &self.metrics, checkpoint, &Keep::default(), None)
     }
 
-    /// As [`RunFolder::save`], on a thread of its own. Of two, the first must have finished before the second begins. `best`
-    /// is the step of the checkpoint that `keep` calls the best.
+    /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that `keep` does not name; `best` is
+    /// the step of that which it calls the best. Of two, the first must have finished before the second begins.
     ///
     /// # Errors
     /// A thread that cannot be started; what goes wrong later is told by [`Saving::finish`].
-    pub fn save_later(&self, checkpoint: Arc<Checkpoint>, best: Option<u64>) -> Result<Saving> {
+    pub fn save_later(&self, checkpoint: Arc<Checkpoint>, keep: &Keep, best: Option<u64>) -> Result<Saving> {
         let step = checkpoint.state.step;
         let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
         let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
         let thread = std::thread::Builder::new().name("checkpoint".into());
-        let thread = thread.spawn(move || store(&root, &metrics, &checkpoint, best)).map_err(unsaved)?;
+        let keep = keep.clone();
+        let thread = thread.spawn(move || store(&root, &metrics, &checkpoint, &keep, best)).map_err(unsaved)?;
         Ok(Saving { step, thread })
     }
 }
 
 /// Writes a checkpoint's two files, after all that was logged has reached the disk, and removes those that the run's rule
 /// does not keep.
-fn store(root: &Path, metrics: &File, checkpoint: &Checkpoint, best: Option<u64>) -> Result<PathBuf> {
+fn store(root: &Path, metrics: &File, checkpoint: &Checkpoint, keep: &Keep, best: Option<u64>) -> Result<PathBuf> {
     let bytes = checkpoint.to_bytes()?;
     metrics.sync_data().map_err(|e| unlogged(root, &e))?;
-    let state = &checkpoint.state;
-    let numbered = numbered_path(root, state.step);
+    let step = checkpoint.state.step;
+    let numbered = numbered_path(root, step);
     write_checkpoint_bytes(&numbered, &bytes)?;
     write_checkpoint_bytes(&newest_path(root), &bytes)?;
-    let saved = checkpoints(root)?.into_iter().map(|(step, _)| step);
-    let saved: Vec<u64> = saved.filter(|step| *step <= state.step).collect();
-    for step in state.training.keep.dropped(&saved, best) {
+    let saved: Vec<u64> =
+        checkpoints(root)?.into_iter().map(|(saved, _)| saved).filter(|saved| *saved <= step).collect();
+    for step in keep.dropped(&saved, best) {
         let path = numbered_path(root, step);
         if let Err(error) = std::fs::remove_file(&path) {
             say(&format!("warning: {} should not stay, but cannot be removed: {error}", path.display()));

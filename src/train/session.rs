@@ -327,7 +327,7 @@ impl<'a> Session<'a> {
             batch_in_epoch: step % self.run.steps_per_epoch,
             data: held.data.clone(),
             network: self.run.config.network.clone(),
-            training: self.run.config.training.clone(),
+            training: self.run.config.training.essential(),
             origin: held.origin.clone(),
         };
         let checkpoint = Arc::new(Checkpoint { state, parameters, adam_m, adam_v });
@@ -343,7 +343,7 @@ impl<'a> Session<'a> {
             return Err(Error::Checkpoint(format!("checkpoint of step {step} not written: {full}")));
         }
         let best = self.run.best.map(|best| best.step);
-        self.saving = Some(self.run.folder.save_later(checkpoint, best)?);
+        self.saving = Some(self.run.folder.save_later(checkpoint, &self.run.config.training.keep, best)?);
         Ok(())
     }
 
