@@ -1,8 +1,8 @@
 //! Adapters, the device, and compiled pipelines.
 
-use super::wait::Mark;
 #[cfg(not(target_arch = "wasm32"))]
 use super::wait::Poller;
+use super::wait::{Mark, rest};
 use crate::kernels::{Kernel, Target};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -241,6 +241,14 @@ impl Gpu {
             (None, Some(message)) => Err(Error::Gpu(format!("{adapter}: {message}"))),
             (None, None) => Ok(()),
         }
+    }
+
+    /// What is behind an error: if the device was lost, that, as what it leads to may show first.
+    pub async fn cause(&self, error: Error) -> Error {
+        if let Error::Gpu(_) = error {
+            rest(self).await;
+        }
+        self.check().err().filter(|cause| matches!(cause, Error::DeviceLost { .. })).unwrap_or(error)
     }
 
     /// Makes something on the device, and catches what goes wrong with it, of whatever kind.

@@ -209,9 +209,7 @@ impl Run {
             let gpu = opened.as_ref().unwrap_or(gpu);
             let error = match training.on(gpu, passes, tuning, stop).await {
                 Ok(outcome) => return Ok(outcome),
-                // What a lost device leads to may show first.
-                Err(error @ Error::Gpu(_)) => gpu.wait().await.err().filter(is_lost).unwrap_or(error),
-                Err(error) => error,
+                Err(error) => gpu.cause(error).await,
             };
             if !is_lost(&error) {
                 return Err(error);

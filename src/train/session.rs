@@ -76,8 +76,10 @@ impl<'a> Session<'a> {
         if ended.is_ok() {
             ended = saved.and(ended);
         }
-        if let Err(error) = &ended {
-            self.rescue(error).await;
+        if let Err(error) = ended {
+            let error = self.engine.gpu.cause(error).await;
+            self.rescue(&error).await;
+            ended = Err(error);
         }
         self.progress.finish();
         ended
