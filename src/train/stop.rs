@@ -74,7 +74,7 @@ fn hear(stop: &Stop) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::{flag, iterator::Signals, low_level::signal_name};
     let ignored = ignored();
-    let heard_of: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| ignored >> (s - 1) & 1 == 0).collect();
+    let heard_of: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| (ignored >> (s - 1)) & 1 == 0).collect();
     for &signal in &heard_of {
         let status = 128 + signal; // as a shell reports a process that a signal has ended
         flag::register_conditional_shutdown(signal, status, stop.at_once.clone())?;
