@@ -128,8 +128,8 @@ mod tests {
         assert_eq!(kept(&["every 1000"], &steps, Some(1200)), [0, 1000, 2000, 2100]);
         assert_eq!(kept(&["best", "last"], &steps, Some(1200)), [1200, 2000, 2100]);
         assert_eq!(kept(&["best"], &steps, None), [2000, 2100]);
-        assert_eq!(kept(&["first"], &[], None), []);
-        assert_eq!(Keep::default().dropped(&steps, None), []);
+        assert!(kept(&["first"], &[], None).is_empty());
+        assert!(Keep::default().dropped(&steps, None).is_empty());
     }
 
     #[test]

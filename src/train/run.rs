@@ -249,7 +249,7 @@ impl Run {
     /// as a signal has ended the run meanwhile.
     fn evaluation_due(&self) -> Result<bool> {
         let step = self.step();
-        if step == 0 || (step % self.steps_per_epoch != 0 && step != self.total_steps()) {
+        if step == 0 || (!step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps()) {
             return Ok(false);
         }
         let events = read_metrics(self.folder.root())?;
