@@ -16,6 +16,7 @@ use recurve::bench::step::{PassEffect, Share, StepFigures, passes, step};
 use recurve::bench::table::{Document, Row};
 use recurve::bench::trace::trace;
 use recurve::bench::variants::{GPUS, SHAPE, variants};
+use recurve::files::write_atomically;
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::Preset;
@@ -355,7 +356,7 @@ impl Bench<'_> {
         if let Some(path) = trace_file {
             let title = format!("{name}, {}", self.gpu.describe());
             let text = trace(&title, found.parts_by, &launches).to_string();
-            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+            write_atomically(path, text.as_bytes()).with_context(|| path.display().to_string())?;
             self.say(&format!("one step as a trace: {} (open it in ui.perfetto.dev)", path.display()));
         }
         match serde_json::to_value(found)? {
@@ -408,10 +409,10 @@ impl Bench<'_> {
         baseline: Option<Document>,
     ) -> anyhow::Result<ExitCode> {
         if let Some(path) = &self.arguments.csv {
-            std::fs::write(path, document.csv()).with_context(|| path.display().to_string())?;
+            write_atomically(path, document.csv().as_bytes()).with_context(|| path.display().to_string())?;
         }
         if let Some(path) = &self.arguments.html {
-            std::fs::write(path, html(document)?).with_context(|| path.display().to_string())?;
+            write_atomically(path, html(document)?.as_bytes()).with_context(|| path.display().to_string())?;
             self.say(&format!("table and chart: {}", path.display()));
         }
         let margin = self.arguments.margin / 100.0;

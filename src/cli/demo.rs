@@ -5,8 +5,8 @@ use recurve::analysis::{Output, Selection};
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{NetworkConfig, Preset, RunConfig};
-use recurve::train::Run;
 use recurve::train::run::describe;
+use recurve::train::{Outcome, Run, Stop};
 use recurve::tune::Tuning;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ impl Arguments {
 
 /// Runs `recurve demo`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let (out, config) = (&arguments.out, arguments.config()?);
+    let (out, config, stop) = (&arguments.out, arguments.config()?, Stop::on_signals()?);
     let (run, gpu) = if out.join("config.toml").exists() {
         let run = Run::resume(out, |_| ())?;
         anyhow::ensure!(
@@ -62,9 +62,14 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     } else {
         Run::create(config, out, adapter.open(false)).await?
     };
-    if run.step() < run.total_steps() {
-        let outcome = run.train(&gpu, Passes::default(), &Tuning::Auto).await?;
-        eprintln!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
+    if !run.is_over()? {
+        match run.train(&gpu, Passes::default(), &Tuning::Auto, &stop).await? {
+            Outcome::Finished(run) => eprintln!("{} steps, {}: {}", run.step, run.split, describe(&run.evaluation)),
+            Outcome::Stopped(run) => {
+                eprintln!("stopped and saved after step {} of {}; to go on, repeat the command", run.step, run.steps);
+                return Ok(ExitCode::from(run.status));
+            }
+        }
     }
     let report = analyse(&gpu, out).await?;
     println!("{}", report.display());

@@ -4,6 +4,7 @@ use super::Adapter;
 use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::dataset::Loader;
+use recurve::files::write_atomically;
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
 use recurve::graph::fit::largest_batch;
@@ -91,7 +92,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         effects.push((*name, Figures::of(&compile(&request(Passes::without(&off)?))?)));
     }
     if let Some(path) = &arguments.dot {
-        std::fs::write(path, dot(&compiled.unrolled.graph)).with_context(|| path.display().to_string())?;
+        write_atomically(path, dot(&compiled.unrolled.graph).as_bytes()).with_context(|| path.display().to_string())?;
     }
     let parameters: usize = compiled.places.arenas.ranges.iter().map(|r| r.2 as usize / 4).sum();
     let Figures { nodes, dispatches, peak_bytes } = Figures::of(&compiled);

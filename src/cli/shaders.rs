@@ -4,6 +4,7 @@ use super::Adapter;
 use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::check::shaders::{Language, all_kernels, translate};
+use recurve::files::write_atomically;
 use recurve::kernels::{Access, Target};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         for kernel in &kernels {
             let path = folder.join(format!("{}.{}", kernel.label().replace('/', "-"), language.extension()));
-            std::fs::write(&path, translate(kernel, language)?).with_context(|| path.display().to_string())?;
+            write_atomically(&path, &translate(kernel, language)?).with_context(|| path.display().to_string())?;
         }
         println!("{} files in {}", kernels.len(), folder.display());
         return Ok(ExitCode::SUCCESS);

@@ -3,9 +3,9 @@
 use super::Adapter;
 use super::tune::Flags;
 use recurve::graph::passes::Passes;
-use recurve::network::{Preset, RunConfig};
-use recurve::train::Run;
+use recurve::network::{Keep, Preset, RunConfig};
 use recurve::train::run::describe;
+use recurve::train::{Outcome, Run, Stop};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,6 +52,10 @@ pub struct Arguments {
     /// Steps between checkpoints; 0: only the first and the last
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u64>,
+    /// Which checkpoints stay: `first`, `last N`, `every N` (steps), `best` (on the evaluation split), separated by commas;
+    /// the newest two always do. Default: all
+    #[arg(long, value_name = "TERMS", value_delimiter = ',')]
+    keep: Option<Vec<String>>,
     /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
     #[arg(long, value_name = "NAME")]
     no_pass: Vec<String>,
@@ -60,8 +64,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Flags win over what the configuration says.
-    fn apply(&self, config: &mut RunConfig) {
+    /// Flags win over what the configuration says; `keep` is what the flag of that name says.
+    fn apply(&self, config: &mut RunConfig, keep: &Option<Keep>) {
         let training = &mut config.training;
         self.epochs.inspect(|&n| training.set_epochs(n));
         self.steps.inspect(|&n| training.set_steps(n));
@@ -71,16 +75,19 @@ impl Arguments {
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);
         self.data.iter().for_each(|path| config.data.set_path(path));
+        training.keep = keep.clone().unwrap_or(std::mem::take(&mut training.keep));
     }
 }
 
 /// Runs `recurve train`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
+    let keep = arguments.keep.as_ref().map(|terms| Keep::parse(terms)).transpose()?;
+    let stop = Stop::on_signals()?;
     let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
         (Some(root), _) => {
-            let run = Run::resume(root, |config| arguments.apply(config))?;
-            if run.step() > 0 && run.step() == run.total_steps() {
+            let run = Run::resume(root, |config| arguments.apply(config, &keep))?;
+            if run.is_over()? {
                 println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
                 return Ok(ExitCode::SUCCESS);
             }
@@ -91,14 +98,25 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
                 (Some(file), _) => RunConfig::read(file)?,
                 (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
             };
-            arguments.apply(&mut config);
+            arguments.apply(&mut config, &keep);
             let (run, gpu) = Run::create(config, out, adapter.open(false)).await?;
             (run, gpu, out)
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
-    let outcome = run.train(&gpu, passes, &tuning).await?;
-    println!("{} steps, {}: {}", outcome.step, outcome.split, describe(&outcome.evaluation));
+    let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
+        Outcome::Finished(finished) => finished,
+        Outcome::Stopped(stopped) => {
+            eprintln!(
+                "stopped and saved after step {} of {}; to go on: recurve train --resume {}",
+                stopped.step,
+                stopped.steps,
+                root.display()
+            );
+            return Ok(ExitCode::from(stopped.status));
+        }
+    };
+    println!("{} steps, {}: {}", finished.step, finished.split, describe(&finished.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)
 }

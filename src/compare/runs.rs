@@ -250,7 +250,7 @@ fn doubts(network: &str, members: &[(&Looked, &String)]) -> Vec<String> {
             }
         }
     }
-    let without_seed = |one: &Looked| TrainingConfig { seed: 0, checkpoint_every: 0, ..one.training.clone() };
+    let without_seed = |one: &Looked| TrainingConfig { seed: 0, ..one.training.essential() };
     if members.iter().any(|(one, _)| without_seed(one) != without_seed(members[0].0)) {
         notes.push(format!(
             "The runs of {network} were not all trained in the same way: their sections [training] differ."

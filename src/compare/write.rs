@@ -1,7 +1,7 @@
 //! The folder of a comparison.
 
 use super::{Comparison, figures, page, tables};
-use crate::files::write_atomically;
+use crate::files::{remove_sign, write_atomically};
 use crate::report::folder::{fill, pictures};
 use crate::report::in_lines;
 use crate::{Error, Result};
@@ -14,6 +14,8 @@ pub(super) fn write(comparison: &Comparison, folder: &Path) -> Result<PathBuf> {
     let page = page::render(comparison, &drawn)?;
     let json = in_lines(comparison).map_err(|e| Error::Data(format!("compare.json: {e}")))?;
     let csv = tables::all(comparison).into_iter().map(|table| Ok((format!("{}.csv", table.name), table.csv()?)));
+    let sign = folder.join("compare.html");
+    remove_sign(&sign).map_err(Error::io(&sign))?;
     fill(&folder.join("tables"), csv.collect::<Result<Vec<_>>>()?)?;
     fill(&folder.join("figures"), pictures(&drawn)?)?;
     let write = |name: &str, text: &str| {

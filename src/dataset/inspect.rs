@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::outline::{draw_text, text_width};
 use super::statistics::{OF_ALL, judge, three};
 use super::{ChannelSums, Dataset, SPLITS, open};
+use crate::files::write_atomically;
 use crate::{Error, Result};
 
 /// Pictures read at a time.
@@ -211,8 +212,8 @@ fn shortened(text: &str, em: f32, room: f32) -> String {
 
 /// Writes a picture as PNG.
 pub fn write_png(picture: &RgbImage, path: &Path) -> Result<()> {
-    picture.save_with_format(path, image::ImageFormat::Png).map_err(|error| match error {
-        image::ImageError::IoError(source) => Error::Io { path: path.into(), source },
-        other => Error::Data(format!("{}: cannot be written: {other}", path.display())),
-    })
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let unwritten = |error| Error::Data(format!("{}: cannot be written: {error}", path.display()));
+    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(unwritten)?;
+    write_atomically(path, &bytes.into_inner()).map_err(Error::io(path))
 }

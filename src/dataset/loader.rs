@@ -91,9 +91,9 @@ impl Loader {
     }
 
     /// Bytes of host memory that a loader of such batches and its caller hold at most: each worker has a batch in its queue
-    /// and prepares another, the caller has one, and a copy of it where it is computed in several parts.
+    /// and prepares another, the caller has one and that before it, and a copy of it where it is computed in several parts.
     pub fn host_bytes(side: usize, batch: usize, next: bool, parts: usize) -> u64 {
-        let batches = 2 * workers() + 1 + usize::from(parts > 1);
+        let batches = 2 * workers() + 2 + usize::from(parts > 1);
         batches as u64 * Batch::bytes(side, batch, next)
     }
 

@@ -1,8 +1,8 @@
 //! Adapters, the device, and compiled pipelines.
 
-use super::wait::Mark;
 #[cfg(not(target_arch = "wasm32"))]
 use super::wait::Poller;
+use super::wait::{Mark, rest};
 use crate::kernels::{Kernel, Target};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -235,8 +235,30 @@ impl Gpu {
 
     /// Another device on the same adapter, with a queue of its own.
     pub(super) async fn second(&self) -> Result<Gpu> {
-        let options = Options { adapter: None, checked: self.checked, smaller: self.smaller };
-        Gpu::on(self.adapter.clone(), &options).await
+        Gpu::on(self.adapter.clone(), &self.options()).await
+    }
+
+    /// How it was opened.
+    fn options(&self) -> Options {
+        Options { adapter: None, checked: self.checked, smaller: self.smaller }
+    }
+
+    /// The same adapter opened anew, from the drivers on: for going on after the device was lost.
+    ///
+    /// # Errors
+    /// An adapter that is no longer there, or that cannot be opened.
+    pub async fn reopen(&self) -> Result<Gpu> {
+        let place = |info: &wgpu::AdapterInfo| {
+            (info.backend, info.vendor, info.device, info.device_pci_bus_id.clone(), info.name.clone())
+        };
+        let same = adapters().await?.into_iter().find(|adapter| place(&adapter.get_info()) == place(&self.info));
+        let adapter = same.ok_or_else(|| Error::Gpu(format!("{}: the adapter is no longer there", self.describe())))?;
+        Gpu::on(adapter, &self.options()).await
+    }
+
+    /// Takes the device away in the middle of whatever it does, as a driver may: for tests.
+    pub fn lose(&self) {
+        self.device.destroy();
     }
 
     async fn on(adapter: wgpu::Adapter, &Options { checked, smaller, .. }: &Options) -> Result<Gpu> {
@@ -310,6 +332,14 @@ impl Gpu {
             (None, Some(message)) => Err(Error::Gpu(format!("{adapter}: {message}"))),
             (None, None) => Ok(()),
         }
+    }
+
+    /// What is behind an error: if the device was lost, that, as what it leads to may show first.
+    pub async fn cause(&self, error: Error) -> Error {
+        if let Error::Gpu(_) = error {
+            rest(self).await;
+        }
+        self.check().err().filter(|cause| matches!(cause, Error::DeviceLost { .. })).unwrap_or(error)
     }
 
     /// Makes something on the device, and catches what goes wrong with it, of whatever kind.

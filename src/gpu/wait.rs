@@ -94,9 +94,23 @@ impl Mark {
             gpu.poller.watch(&gpu.device, self.clone());
         }
         let outcome = poll_fn(|context| self.signal.poll(context)).await;
+        if outcome.is_err() {
+            rest(gpu).await;
+        }
         gpu.check()?;
         outcome.map_err(|error| Error::Gpu(format!("{}: waiting for the device: {error}", gpu.info.name)))
     }
+}
+
+/// Waits until nothing is under way on the device, or it finishes nothing any more: a device that was lost says so only then.
+pub(super) async fn rest(gpu: &Gpu) {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let mark = Mark { signal: Signal::default(), submission: None };
+        gpu.poller.watch(&gpu.device, mark.clone());
+        let _ = poll_fn(|context| mark.signal.poll(context)).await;
+    }
+    let _ = gpu.device.poll(wgpu::PollType::Poll);
 }
 
 /// The thread that polls a device for those who wait. It starts when somebody does, and ends with its device. Where the

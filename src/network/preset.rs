@@ -1,6 +1,7 @@
 //! The named configurations. This is the only place that holds their numbers.
 
 use super::config::{LtPosition, NetworkConfig, RecurrentFrom};
+use super::keep::Keep;
 use super::terms::{Interaction, Normalisation};
 use super::training::TrainingConfig;
 use crate::error::{Error, Result};
@@ -78,6 +79,7 @@ impl Preset {
             epsilon: 1e-8,
             seed: 1,
             checkpoint_every: 500,
+            keep: Keep::default(),
         };
         match self {
             Preset::Tiny => tiny,

@@ -1,5 +1,6 @@
 //! How a network is trained and on what: sections `[training]` and `[data]` of a configuration file.
 
+use super::keep::Keep;
 use super::terms::impossible;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub struct DataConfig {
     pub eval_split: String,
 }
 
-/// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds a copy.
+/// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds [`TrainingConfig::essential`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -54,6 +55,9 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// Steps between checkpoints; 0: only the first and the last.
     pub checkpoint_every: u64,
+    /// Which checkpoints stay; all where the key is absent.
+    #[serde(default, skip_serializing_if = "Keep::is_all")]
+    pub keep: Keep,
 }
 
 fn one() -> usize {
@@ -72,6 +76,12 @@ impl DataConfig {
 }
 
 impl TrainingConfig {
+    /// The same without what changes no number of the run: when checkpoints are written, and which stay. A checkpoint holds
+    /// this, so that its bytes do not depend on them.
+    pub fn essential(&self) -> TrainingConfig {
+        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), ..self.clone() }
+    }
+
     /// Makes the run this many steps long.
     pub fn set_steps(&mut self, steps: u64) {
         (self.steps, self.epochs) = (Some(steps), None);

@@ -16,7 +16,7 @@ use super::tables::Table;
 use super::{Report, figures, html, tables};
 use crate::dataset::outline::FONT_FILE;
 use crate::dynamics::rdm::Rdm;
-use crate::files::write_atomically;
+use crate::files::{remove_sign, write_atomically};
 use crate::{Error, Result, parallel};
 
 /// The fonts of the PNG files, which have to be the same everywhere.
@@ -26,7 +26,7 @@ const FONTS: [&[u8]; 2] = [include_bytes!("../../assets/DejaVuSans.ttf"), FONT_F
 const SCALE: f32 = 2.0;
 
 /// Writes `report.json`, `tables/*.csv`, `rdms/*.npy`, `figures/*.svg`, `figures/*.png` and, last, `report.html` into `dir`
-/// (made if missing), each file atomically. Files that an earlier report left in these three folders and this one does
+/// (made if missing), each file atomically: without the page, which is removed first, the folder is not complete. Files that an earlier report left in these three folders and this one does
 /// not have are removed, so that all that is there belongs together. Returns the path of the page.
 ///
 /// # Errors
@@ -37,6 +37,8 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     let page = html::render(report, &view, dynamics.as_ref(), &drawn)?;
     let json = report.json()?;
 
+    let sign = dir.join("report.html");
+    remove_sign(&sign).map_err(Error::io(&sign))?;
     let mut files = Vec::new();
     for table in tables::all(report, &view, dynamics.as_ref()) {
         files.push((format!("{}.csv", table.name), table.csv()?));

@@ -41,7 +41,7 @@ pub struct CheckpointState {
     pub data: DataState,
     /// The network, as it is described.
     pub network: Description,
-    /// The training, with the seed.
+    /// The training, with the seed, without what changes no number ([`TrainingConfig::essential`]).
     pub training: TrainingConfig,
     /// The file that the network was imported from, with its hash; `None` for one that was drawn here.
     pub origin: Option<String>,
@@ -177,7 +177,7 @@ impl Checkpoint {
                 batch_in_epoch: 0,
                 data,
                 network: config.network.clone(),
-                training: config.training.clone(),
+                training: config.training.essential(),
                 origin: None,
             },
             parameters,

@@ -2,17 +2,23 @@
 //!
 //! [`checkpoint`] is one file with everything that a run needs to go on, [`metrics`] the log's events, [`run_folder`]
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`data`] where
-//! the run's data are found again, [`run`] the loop.
+//! the run's data are found again, [`stop`]
+//! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, [`session`] the loop on a
+//! device.
 
 pub mod checkpoint;
 pub mod data;
+pub mod fault;
 pub mod metrics;
 pub mod progress;
 pub mod run;
 pub mod run_folder;
+mod session;
+pub mod stop;
 
 pub use checkpoint::{Checkpoint, CheckpointState, DataState};
 pub use metrics::Event;
 pub use progress::Progress;
-pub use run::{FinishedRun, Run};
+pub use run::{FinishedRun, Outcome, Run, StoppedRun};
 pub use run_folder::{Latest, Resumed, RunFolder};
+pub use stop::Stop;

@@ -53,8 +53,8 @@ impl Progress {
     /// Prints a line without disturbing the bar.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| eprintln!("{}", line)),
+            None => eprintln!("{}", line),
         }
     }
 

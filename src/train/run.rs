@@ -1,37 +1,33 @@
 //! One training run: prepared and checked without a device, then trained on one.
 //!
-//! Each step feeds a batch and runs the recorded program (forward, backward, Adam). Its scores are read back while the
-//! next step runs, and before a checkpoint is written: a loss that is not finite stops the run and is never saved. What a
-//! step computes is a function of the configuration, the seed and the step's number, so a run that goes on from a
-//! checkpoint gives the bytes of one that never stopped.
+//! Each step feeds a batch and runs the recorded program (forward, backward, Adam); `session.rs` holds the loop. Its scores
+//! are read back while the next step runs, and before a checkpoint is written: a loss that is not finite stops the run and is
+//! never saved. What a step computes is a function of the configuration, the seed and the step's number, so a run that goes
+//! on from a checkpoint, in another process or here on a device that is opened again, gives the bytes of one that never
+//! stopped.
 
-use super::checkpoint::{Checkpoint, CheckpointState, DataState};
+use super::checkpoint::{Checkpoint, DataState};
 use super::data;
+use super::fault::Faults;
 use super::metrics::Event;
-use super::progress::Progress;
-use super::run_folder::{Resumed, RunFolder, choices_path};
-use crate::dataset::{Batch, Dataset, Loader, Normaliser};
+use super::run_folder::{Resumed, RunFolder, choices_path, newest_path, read_metrics, tell_of_damaged};
+use super::session::Session;
+use super::stop::Stop;
+use crate::dataset::{Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
-use crate::gpu::{Gpu, Reading, Store, driver};
+use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::fits;
 use crate::graph::passes::Passes;
-use crate::graph::plan::UNDER_WAY;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, Schedule, TrainingConfig};
-use crate::ops::Hyper;
 use crate::tune::{self, Tuning};
 use crate::{Error, Result, parallel};
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
-/// Steps between `step` events of the log; the first and every saved step have one too.
-const LOG_EVERY: u64 = 10;
-
-/// Steps whose loss is not yet looked at while the next is submitted.
-const IN_FLIGHT: usize = UNDER_WAY - 1;
+/// How often in a row a device may be lost before a run gets beyond the step where it was.
+const MOST_LOSSES: u32 = 3;
 
 /// A run that is ready to start or to go on: configuration, data and folder are in order.
 pub struct Run {
@@ -42,6 +38,26 @@ pub struct Run {
     /// Where it starts; for a new run the freshly drawn network.
     start: Checkpoint,
     resumed: bool,
+}
+
+/// How training has ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// With its last step.
+    Finished(FinishedRun),
+    /// Earlier, as it was told to stop; its steps are saved.
+    Stopped(StoppedRun),
+}
+
+/// Where a run was told to stop.
+#[derive(Clone, Debug)]
+pub struct StoppedRun {
+    /// Steps done and saved.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// The exit status that was asked for.
+    pub status: u8,
 }
 
 /// What training has led to.
@@ -95,8 +111,8 @@ impl Run {
     /// # Errors
     /// No usable checkpoint; a configuration or data set that is not the run's; a length that is already behind.
     pub fn resume(root: &Path, change: impl FnOnce(&mut RunConfig)) -> Result<Run> {
-        let Resumed { folder, mut config, checkpoint, warnings } = RunFolder::resume(root)?;
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let Resumed { folder, mut config, checkpoint, warnings, from } = RunFolder::resume(root)?;
+        from.iter().for_each(|from| tell_of_damaged(&warnings, from));
         let before = config.clone();
         change(&mut config);
         config.validate()?;
@@ -157,18 +173,183 @@ impl Run {
     }
 
     /// Trains to the end: decides on kernel variants (a run that goes on keeps its own), prints the plan, allocates, and
-    /// writes events and checkpoints into the run folder.
+    /// writes events and checkpoints into the run folder. Where the device is lost, it is opened again and the run goes on
+    /// from the state that the host holds, which gives the same bytes. `stop` may end it after any step; an error ends it
+    /// with its last finished step saved, where device and disk let it.
     ///
     /// # Errors
-    /// What does not fit the adapter, before anything is allocated; a lost device; data that cannot be read; a folder
-    /// that cannot be written; a loss that is not finite, with the step and the last good checkpoint.
-    pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning) -> Result<FinishedRun> {
-        let (first, total) = (self.step(), self.total_steps());
+    /// What does not fit the adapter, before anything is allocated; a device that is lost again and again, or cannot be
+    /// opened again; data that cannot be read; a folder that cannot be written; a loss that is not finite, with the step
+    /// and the last good checkpoint.
+    pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
+        let evaluation_due = self.resumed && self.evaluation_due()?;
         let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
-        let network = config.network.network()?;
+        let saved = start.state.step;
+        let held = Held { log_bytes: folder.log_bytes()?, checkpoint: Arc::new(start) };
+        let last_good = newest_path(folder.root());
+        let (faults, best) = (Faults::from_environment()?, None);
+        let mut training = Training {
+            folder,
+            config,
+            dataset,
+            steps_per_epoch,
+            resumed,
+            evaluation_due,
+            held,
+            saved,
+            last_good,
+            best,
+            reached: saved,
+            faults,
+        };
+        if resumed {
+            read_metrics(training.folder.root())?.iter().for_each(|event| training.met(event));
+        }
+        let mut opened: Option<Gpu> = None;
+        let mut losses = Losses::default();
+        loop {
+            let gpu = opened.as_ref().unwrap_or(gpu);
+            let error = match training.on(gpu, passes, tuning, stop).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => gpu.cause(error).await,
+            };
+            if !is_lost(&error) {
+                return Err(error);
+            }
+            if !losses.bearable(training.reached) {
+                eprintln!("the device was lost {} times before step {}", losses.times, training.reached + 1);
+                return Err(error);
+            }
+            let reason = match &error {
+                Error::DeviceLost { reason, .. } => reason.trim(),
+                _ => unreachable!("seen just now"),
+            };
+            eprintln!(
+                "warning: {} was lost ({reason}); the last step that it gave is {}. It is opened again, and training goes on \
+                 from step {}",
+                gpu.info.name, training.reached, training.held.checkpoint.state.step
+            );
+            let again = gpu.reopen().await.map_err(|second| {
+                eprintln!("the lost device cannot be opened again: {second}");
+                error
+            })?;
+            training.folder.rewind_log(training.held.log_bytes)?;
+            training.resumed = true;
+            opened = Some(again);
+        }
+    }
+
+    /// Whether there is nothing left to do.
+    ///
+    /// # Errors
+    /// A log that cannot be read.
+    pub fn is_over(&self) -> Result<bool> {
+        Ok(self.step() > 0 && self.step() == self.total_steps() && !self.evaluation_due()?)
+    }
+
+    /// Whether an epoch, or the run, has ended at the step where the run goes on, but its evaluation is missing from the log,
+    /// as a signal has ended the run meanwhile.
+    fn evaluation_due(&self) -> Result<bool> {
+        let step = self.step();
+        if step == 0 || (!step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps()) {
+            return Ok(false);
+        }
+        let events = read_metrics(self.folder.root())?;
+        let of = |split: &str| {
+            events.iter().any(|e| matches!(e, Event::Epoch { step: s, split: of, .. } if *s == step && of == split))
+        };
+        Ok(of(&self.config.data.train_split) && !of(&self.config.data.eval_split))
+    }
+}
+
+/// How often the device was lost without a step that was not reached before.
+#[derive(Default)]
+struct Losses {
+    reached: u64,
+    times: u32,
+}
+
+impl Losses {
+    /// Counts a loss after `reached` steps; whether it is worth going on.
+    fn bearable(&mut self, reached: u64) -> bool {
+        self.times = if reached > self.reached { 1 } else { self.times + 1 };
+        self.reached = reached;
+        self.times <= MOST_LOSSES
+    }
+}
+
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::DeviceLost { .. })
+}
+
+/// The newest state that the host holds, and the log's length then.
+pub(super) struct Held {
+    pub(super) checkpoint: Arc<Checkpoint>,
+    log_bytes: u64,
+}
+
+/// An evaluation that was better than all before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Best {
+    pub(super) step: u64,
+    accuracy: f64,
+    loss: f64,
+}
+
+/// A run that is under way: all that outlives the device that it is trained on.
+pub(super) struct Training {
+    pub(super) folder: RunFolder,
+    pub(super) config: RunConfig,
+    pub(super) dataset: Arc<dyn Dataset>,
+    pub(super) steps_per_epoch: u64,
+    /// Whether the folder has checkpoint and variants already.
+    resumed: bool,
+    /// Whether the evaluation after the step that `held` stands behind is missing.
+    pub(super) evaluation_due: bool,
+    pub(super) held: Held,
+    /// Steps of the newest checkpoint on the disk, and its file.
+    pub(super) saved: u64,
+    pub(super) last_good: PathBuf,
+    /// The best evaluation so far.
+    pub(super) best: Option<Best>,
+    /// The furthest step whose scores have come from a device.
+    pub(super) reached: u64,
+    pub(super) faults: Faults,
+}
+
+impl Training {
+    pub(super) fn total_steps(&self) -> u64 {
+        self.config.training.total_steps(self.steps_per_epoch)
+    }
+
+    /// Holds a state from which the run can go on.
+    pub(super) fn hold(&mut self, checkpoint: Arc<Checkpoint>) -> Result<()> {
+        self.held = Held { log_bytes: self.folder.log_bytes()?, checkpoint };
+        self.evaluation_due = false; // what belongs to the step is logged before it is held
+        Ok(())
+    }
+
+    /// Takes note of an event: an evaluation may be the best so far, by the accuracy at the last timestep, then by the loss.
+    pub(super) fn met(&mut self, event: &Event) {
+        let Event::Epoch { step, split, loss, accuracy, .. } = event else { return };
+        let Some(accuracy) = accuracy.last().copied().flatten().filter(|_| *split == self.config.data.eval_split)
+        else {
+            return;
+        };
+        let loss = loss.iter().flatten().sum();
+        let better = |best: Best| accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
+        if self.best.is_none_or(better) {
+            self.best = Some(Best { step: *step, accuracy, loss });
+        }
+    }
+
+    /// Trains on this device from the state that the host holds.
+    async fn on(&mut self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
+        let (first, total) = (self.held.checkpoint.state.step, self.total_steps());
+        let network = self.config.network.network()?;
         let schedule = Schedule::plain(network.timesteps);
-        let parts = config.training.accumulate;
-        let batch = config.training.batch / parts;
+        let parts = self.config.training.accumulate;
+        let batch = self.config.training.batch / parts;
         let request = Request { passes, parts, ..Request::training(&network, &schedule, batch, &gpu.target) };
         let forward = Request { train: false, parts: 1, ..request.clone() };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
@@ -177,27 +358,24 @@ impl Run {
         let mut uses = training.uses.clone();
         evaluation.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
         let tuning = if first > 0 { &Tuning::Off } else { tuning }; // where a run without choices goes on
-        let choices = decide(gpu, &folder, resumed, &uses, tuning, total - first).await?;
+        let choices = decide(gpu, &self.folder, self.resumed, &uses, tuning, total - first).await?;
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
-        let (planned, host, learned) = announce(&training, &evaluation, &config, gpu);
+        let (planned, host, learned) = announce(&training, &evaluation, &self.config, gpu);
 
         let before = gpu.allocated();
         let mut store = Store::default();
         let mut engine = Engine::of(gpu, &request, training, &mut store).await?;
         let evaluator = Engine::of(gpu, &forward, evaluation, &mut store).await?;
+        let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
         engine.set_moments(&start.adam_m, &start.adam_v)?;
-        engine.set_normaliser(&Normaliser::new(dataset.mean(), dataset.std()));
+        engine.set_normaliser(&Normaliser::new(self.dataset.mean(), self.dataset.std()));
 
-        let last_good = folder.root().join("checkpoint.safetensors");
-        let state = start.state.clone();
-        let mut session =
-            Session { engine, evaluator, folder, config: &config, start: state, steps_per_epoch, last_good };
-        session.folder.log(&Event::Start {
+        self.folder.log(&Event::Start {
             step: first,
-            seed: config.training.seed,
+            seed: self.config.training.seed,
             adapter: gpu.info.name.clone(),
             driver: driver(&gpu.info),
             planned_bytes: planned,
@@ -205,179 +383,11 @@ impl Run {
             host_bytes: host,
             parameters: learned,
         })?;
-        if !resumed || first == 0 {
-            session.last_good = session.folder.save(&start)?;
+        if !self.resumed || first == 0 {
+            self.last_good = self.folder.save(&start)?;
         }
-
-        // Only now: the batches of a plan that does not fit might not fit this machine either.
-        let TrainingConfig { batch, seed, .. } = config.training;
-        let mut loader = Loader::train(&dataset, &config.data.train_split, batch, seed, first)?;
-        let begun = Instant::now();
-        let mut progress = Progress::new(first, total, config.training.batch);
-        let mut epoch_scores: Option<Scores> = None;
-        let mut evaluation = None;
-        // Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
-        let mut pending: VecDeque<(u64, Vec<(usize, Reading)>)> = VecDeque::new();
-        for step in first + 1..=total {
-            let (_, batch) = loader.next().expect("training batches never end")?;
-            pending.push_back((step, session.step(&batch, &hyper(&config.training, step, total), step).await?));
-
-            let (epoch_ends, run_ends) = (step % steps_per_epoch == 0, step == total);
-            let every = config.training.checkpoint_every;
-            let saves = run_ends || (every > 0 && step % every == 0);
-            let logs = step == first + 1 || step % LOG_EVERY == 0 || saves;
-            while pending.len() > if logs || epoch_ends { 0 } else { IN_FLIGHT } {
-                let (step, readings) = pending.pop_front().expect("not empty");
-                let mut scores = None;
-                for (images, reading) in readings {
-                    add(&mut scores, session.engine.finish_scores(reading, images).await?);
-                }
-                let scores = scores.expect("one part at least");
-                let loss = session.finite(&scores, step)?;
-                add(&mut epoch_scores, scores);
-                let images_per_s = progress.step(step, loss);
-                if logs && pending.is_empty() {
-                    let epoch = (step - 1) / steps_per_epoch;
-                    session.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
-                }
-            }
-            if epoch_ends || run_ends {
-                let trained = epoch_scores.take().expect("at least this step's");
-                session.log_epoch(step, &config.data.train_split, &trained)?;
-                let evaluated = session.evaluate(&dataset, step).await?;
-                session.log_epoch(step, &config.data.eval_split, &evaluated)?;
-                let epoch = step as f64 / steps_per_epoch as f64;
-                progress.note(&format!("epoch {epoch:.1}, {}: {}", config.data.eval_split, describe(&evaluated)));
-                evaluation = Some(evaluated);
-            }
-            if saves {
-                session.save(step, &batch).await?;
-            }
-            if epoch_ends || saves {
-                progress.pause_over();
-            }
-        }
-        progress.finish();
-        let evaluation = match evaluation {
-            Some(evaluation) => evaluation,
-            None => session.evaluate(&dataset, total).await?, // the run was over already
-        };
-        let (epoch, seconds) = (total / steps_per_epoch, begun.elapsed().as_secs_f64());
-        session.folder.log(&Event::End { step: total, epoch, seconds })?;
-        Ok(FinishedRun { step: total, evaluation, split: config.data.eval_split.clone() })
-    }
-}
-
-/// A run on a device.
-struct Session<'a> {
-    engine: Engine<'a>,
-    /// The same parameters, forward only.
-    evaluator: Engine<'a>,
-    folder: RunFolder,
-    config: &'a RunConfig,
-    /// Where this process began.
-    start: CheckpointState,
-    steps_per_epoch: u64,
-    last_good: PathBuf,
-}
-
-impl Session<'_> {
-    /// What Adam counts as step `step`: of an imported network, whose moments start at zero, only the steps taken here.
-    fn adam_step(&self, step: u64) -> u64 {
-        step - self.start.step + self.start.adam_step
-    }
-
-    /// Submits a step; gives what its scores will come from, part by part.
-    async fn step(&self, batch: &Batch, hyper: &Hyper, step: u64) -> Result<Vec<(usize, Reading)>> {
-        let engine = &self.engine;
-        engine.set_step(hyper, self.adam_step(step), 1.0).await?;
-        if engine.parts == 1 {
-            engine.feed(batch).await?;
-            engine.run();
-            return Ok(vec![(batch.n, engine.scores_later())]);
-        }
-        let mut readings = Vec::new();
-        for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
-            engine.feed(batch).await?;
-            engine.pass_part(part == 0).await?;
-            readings.push((batch.n, engine.scores_later()));
-        }
-        engine.update();
-        Ok(readings)
-    }
-
-    /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
-    fn finite(&self, scores: &Scores, step: u64) -> Result<f64> {
-        let loss = scores.total_loss();
-        if loss.is_finite() { Ok(loss) } else { Err(self.diverged(step, &format!("the loss is {loss}"))) }
-    }
-
-    fn diverged(&self, step: u64, what: &str) -> Error {
-        let (root, rate) = (self.folder.root().display(), self.config.training.learning_rate);
-        Error::Training(format!(
-            "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
-             learning rate (now {rate:e}): recurve train --resume {root} --learning-rate {:.1e}",
-            self.last_good.display(),
-            rate / 10.0
-        ))
-    }
-
-    /// Scores on the whole evaluation split.
-    async fn evaluate(&self, dataset: &Arc<dyn Dataset>, step: u64) -> Result<Scores> {
-        let mut sums = None;
-        for item in Loader::eval(dataset, &self.config.data.eval_split, self.evaluator.batch)? {
-            let scores = self.forward(&item?.1).await?;
-            self.finite(&scores, step)?;
-            add(&mut sums, scores);
-        }
-        sums.ok_or_else(|| Error::Data(format!("split {} holds no picture", self.config.data.eval_split)))
-    }
-
-    async fn forward(&self, batch: &Batch) -> Result<Scores> {
-        self.evaluator.feed(batch).await?;
-        self.evaluator.run();
-        self.evaluator.scores(batch.n).await
-    }
-
-    fn log_epoch(&mut self, step: u64, split: &str, scores: &Scores) -> Result<()> {
-        self.folder.log(&Event::Epoch {
-            epoch: step / self.steps_per_epoch,
-            step,
-            split: split.into(),
-            loss: scores.mean_loss(),
-            accuracy: scores.accuracy(),
-            images: scores.images as u64,
-        })
-    }
-
-    /// Saves the run after `step` steps. The loss of a step is that before its update, so the updated network is tried
-    /// once more on the step's `batch`: a checkpoint is always one with which training can go on.
-    async fn save(&mut self, step: u64, batch: &Batch) -> Result<()> {
-        for part in batch.parts(self.engine.parts) {
-            self.finite(&self.forward(&part).await?, step)?;
-        }
-        let parameters = self.engine.parameters().await?;
-        let (adam_m, adam_v) = self.engine.moments().await?;
-        for (what, tensors) in
-            [("", &parameters), ("Adam's mean gradient of ", &adam_m), ("Adam's mean square of ", &adam_v)]
-        {
-            if let Some((name, _, value)) = tensors.not_finite() {
-                return Err(self.diverged(step, &format!("{what}{name} holds {value}")));
-            }
-        }
-        let state = CheckpointState {
-            step,
-            adam_step: self.adam_step(step),
-            epoch: step / self.steps_per_epoch,
-            batch_in_epoch: step % self.steps_per_epoch,
-            data: self.start.data.clone(),
-            network: self.config.network.clone(),
-            training: self.config.training.clone(),
-            origin: self.start.origin.clone(),
-        };
-        let checkpoint = Checkpoint { state, parameters, adam_m, adam_v };
-        self.last_good = self.folder.save(&checkpoint)?;
-        Ok(())
+        let _listening = stop.listen();
+        Session::new(self, engine, evaluator).train(stop).await
     }
 }
 
@@ -396,7 +406,9 @@ async fn decide(
         match tune::cache::read(&path, &gpu.target) {
             Ok(Some(choices)) => return Ok(choices),
             Ok(None) => {}
-            Err(error) => eprintln!("warning: {error}; variants are chosen anew, so sums may round differently"),
+            Err(error) => {
+                eprintln!("warning: {error}; variants are chosen anew, so sums may round differently");
+            }
         }
     }
     let step: f64 = uses.iter().map(|(key, used)| key.flops() * used.launches as f64).sum();
@@ -469,18 +481,6 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
         mib(host - batches)
     );
     (planned, host, learned)
-}
-
-fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {
-    let TrainingConfig { beta1, beta2, epsilon, .. } = *training;
-    Hyper { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
-}
-
-fn add(sums: &mut Option<Scores>, scores: Scores) {
-    match sums {
-        Some(sums) => sums.add(&scores),
-        None => *sums = Some(scores),
-    }
 }
 
 /// Loss and accuracy over the timesteps, for people.

@@ -11,18 +11,21 @@
 //!
 //! Every file but the log is written beside its place and renamed, so it is never half there. What belongs to a step is
 //! logged first, then `checkpoints/NNNNNNNN` is written, then `checkpoint.safetensors` (the same bytes, so that damage to
-//! one file leaves the other). A run killed between any two of these goes on from the newest complete checkpoint, and
-//! events after it leave the log, as they will happen again.
+//! one file leaves the other), then what the rule `keep` of the configuration does not name is removed. A run killed between
+//! any two of these goes on from the newest complete checkpoint, and events after it leave the log, as they will happen
+//! again. All of it happens on a thread of its own while the device computes the next steps ([`RunFolder::save_later`]).
 
 use super::checkpoint::{Checkpoint, write_checkpoint_bytes};
 use super::metrics::{self, Event};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::network::{Description, RunConfig};
+use crate::network::{Description, Keep, RunConfig};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// First line of `config.toml`; a file without it is the user's own and never overwritten.
 const MARK: &str = "# Written by recurve: the complete configuration of this run.\n";
@@ -60,6 +63,35 @@ pub struct Resumed {
     pub checkpoint: Option<Checkpoint>,
     /// What the user should know, for example that a damaged checkpoint was passed over.
     pub warnings: Vec<String>,
+    /// The file that the checkpoint was read from.
+    pub from: Option<PathBuf>,
+}
+
+/// A checkpoint that is being written on a thread of its own.
+#[derive(Debug)]
+pub struct Saving {
+    step: u64,
+    thread: JoinHandle<Result<PathBuf>>,
+}
+
+impl Saving {
+    /// The steps that the checkpoint stands behind.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether it has been written, or has failed.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for it; gives the numbered file.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    pub fn finish(self) -> Result<PathBuf> {
+        self.thread.join().expect("no panic in there")
+    }
 }
 
 /// The newest usable checkpoint of a run.
@@ -132,8 +164,10 @@ impl RunFolder {
         trim_metrics(root, latest.as_ref().map(|l| l.checkpoint.state.step))?;
         std::fs::create_dir_all(root.join("checkpoints")).map_err(Error::io(root.join("checkpoints")))?;
         let folder = RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock };
-        let (checkpoint, warnings) = latest.map_or((None, Vec::new()), |l| (Some(l.checkpoint), l.warnings));
-        Ok(Resumed { folder, config, checkpoint, warnings })
+        let Some(Latest { checkpoint, path, warnings }) = latest else {
+            return Ok(Resumed { folder, config, checkpoint: None, warnings: Vec::new(), from: None });
+        };
+        Ok(Resumed { folder, config, checkpoint: Some(checkpoint), warnings, from: Some(path) })
     }
 
     /// The folder.
@@ -149,26 +183,72 @@ impl RunFolder {
     /// Appends an event to the log.
     pub fn log(&mut self, event: &Event) -> Result<()> {
         let line = event.to_line()? + "\n";
-        self.metrics.write_all(line.as_bytes()).map_err(|e| self.unlogged(e))
+        self.metrics.write_all(line.as_bytes()).map_err(|e| unlogged(&self.root, &e))
+    }
+
+    /// The log's length in bytes, for [`RunFolder::rewind_log`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn log_bytes(&self) -> Result<u64> {
+        self.metrics.metadata().map(|of| of.len()).map_err(Error::io(metrics_path(&self.root)))
+    }
+
+    /// Takes the events out of the log that came after it was so long.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn rewind_log(&mut self, bytes: u64) -> Result<()> {
+        self.metrics.set_len(bytes).map_err(|e| unlogged(&self.root, &e))
     }
 
     /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
     pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        let bytes = checkpoint.to_bytes()?;
-        self.metrics.sync_data().map_err(|e| self.unlogged(e))?;
-        let numbered = self.root.join("checkpoints").join(format!("{:08}.safetensors", checkpoint.state.step));
-        write_checkpoint_bytes(&numbered, &bytes)?;
-        write_checkpoint_bytes(&newest_path(&self.root), &bytes)?;
-        Ok(numbered)
+        store(&self.root, &self.metrics, checkpoint, &Keep::default(), None)
     }
 
-    fn unlogged(&self, error: std::io::Error) -> Error {
-        Error::Checkpoint(format!(
-            "log {}: could not be written: {error}; the run's checkpoints are unharmed: free space or mend the \
-             permissions, then go on with --resume",
-            metrics_path(&self.root).display()
-        ))
+    /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that `keep` does not name; `best` is
+    /// the step of that which it calls the best. Of two, the first must have finished before the second begins.
+    ///
+    /// # Errors
+    /// A thread that cannot be started; what goes wrong later is told by [`Saving::finish`].
+    pub fn save_later(&self, checkpoint: Arc<Checkpoint>, keep: &Keep, best: Option<u64>) -> Result<Saving> {
+        let step = checkpoint.state.step;
+        let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
+        let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
+        let thread = std::thread::Builder::new().name("checkpoint".into());
+        let keep = keep.clone();
+        let thread = thread.spawn(move || store(&root, &metrics, &checkpoint, &keep, best)).map_err(unsaved)?;
+        Ok(Saving { step, thread })
     }
+}
+
+/// Writes a checkpoint's two files, after all that was logged has reached the disk, and removes those that the run's rule
+/// does not keep.
+fn store(root: &Path, metrics: &File, checkpoint: &Checkpoint, keep: &Keep, best: Option<u64>) -> Result<PathBuf> {
+    let bytes = checkpoint.to_bytes()?;
+    metrics.sync_data().map_err(|e| unlogged(root, &e))?;
+    let step = checkpoint.state.step;
+    let numbered = numbered_path(root, step);
+    write_checkpoint_bytes(&numbered, &bytes)?;
+    write_checkpoint_bytes(&newest_path(root), &bytes)?;
+    let saved: Vec<u64> =
+        checkpoints(root)?.into_iter().map(|(saved, _)| saved).filter(|saved| *saved <= step).collect();
+    for step in keep.dropped(&saved, best) {
+        let path = numbered_path(root, step);
+        if let Err(error) = std::fs::remove_file(&path) {
+            eprintln!("warning: {} should not stay, but cannot be removed: {error}", path.display());
+        }
+    }
+    Ok(numbered)
+}
+
+fn unlogged(root: &Path, error: &std::io::Error) -> Error {
+    Error::Checkpoint(format!(
+        "log {}: could not be written: {error}; the run's checkpoints are unharmed: free space or mend the permissions, \
+         then go on with --resume",
+        metrics_path(root).display()
+    ))
 }
 
 /// Reads the configuration of a run.
@@ -247,7 +327,7 @@ pub fn chosen(root: &Path, step: Option<u64>) -> Result<(Checkpoint, PathBuf)> {
     let Some(step) = step else {
         let latest = latest(root)?
             .ok_or_else(|| Error::Checkpoint(format!("{}: holds no checkpoint; train it first", root.display())))?;
-        latest.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        tell_of_damaged(&latest.warnings, &latest.path);
         return Ok((latest.checkpoint, latest.path));
     };
     let all = checkpoints(root)?;
@@ -258,6 +338,14 @@ pub fn chosen(root: &Path, step: Option<u64>) -> Result<(Checkpoint, PathBuf)> {
             let list = steps.join(", ");
             Err(Error::Checkpoint(format!("no checkpoint of step {step}; there are checkpoints of steps {list}")))
         }
+    }
+}
+
+/// Says which checkpoints were passed over, if any, and which is used in their place.
+pub(super) fn tell_of_damaged(warnings: &[String], used: &Path) {
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if !warnings.is_empty() {
+        eprintln!("the newest good checkpoint is used: {}", used.display());
     }
 }
 
@@ -274,7 +362,11 @@ fn metrics_path(root: &Path) -> PathBuf {
     root.join("metrics.jsonl")
 }
 
-fn newest_path(root: &Path) -> PathBuf {
+fn numbered_path(root: &Path, step: u64) -> PathBuf {
+    root.join("checkpoints").join(format!("{step:08}.safetensors"))
+}
+
+pub(super) fn newest_path(root: &Path) -> PathBuf {
     root.join("checkpoint.safetensors")
 }
 
@@ -296,7 +388,8 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Takes the folder for this process; the lock goes with the process, however that ends.
+/// Takes the folder for this process; the lock goes with the process, however that ends. A file system without locks is
+/// said, and used.
 fn lock(root: &Path) -> Result<Lock> {
     let path = root.join(LOCK);
     let unusable =
@@ -308,6 +401,13 @@ fn lock(root: &Path) -> Result<Lock> {
             "run folder {}: another process is training here; wait for it, or give another --out",
             root.display()
         ))),
+        Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+            eprintln!(
+                "warning: run folder {}: this file system knows no locks ({e}): take care that no other process trains here",
+                root.display()
+            );
+            Ok(Lock(file))
+        }
         Err(TryLockError::Error(e)) => Err(unusable(e)),
     }
 }

@@ -1,0 +1,373 @@
+//! The loop over a run's steps on one device: from the state that the host holds to the run's end, to a signal, or to an
+//! error, none of which loses a finished step as long as the device answers and the disk takes it.
+
+use super::checkpoint::{Checkpoint, CheckpointState};
+use super::fault::Fault;
+use super::metrics::Event;
+use super::progress::Progress;
+use super::run::{FinishedRun, Outcome, StoppedRun, Training, describe};
+use super::run_folder::Saving;
+use super::stop::Stop;
+use crate::dataset::{Batch, Loader};
+use crate::engine::{Engine, Scores};
+use crate::gpu::Reading;
+use crate::graph::plan::UNDER_WAY;
+use crate::network::TrainingConfig;
+use crate::ops::Hyper;
+use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Steps between `step` events of the log; the first and every saved step have one too.
+const LOG_EVERY: u64 = 10;
+
+/// Steps whose loss is not yet looked at while the next is submitted.
+const IN_FLIGHT: usize = UNDER_WAY - 1;
+
+/// A run on a device.
+pub(super) struct Session<'a> {
+    run: &'a mut Training,
+    engine: Engine<'a>,
+    /// The same parameters, forward only.
+    evaluator: Engine<'a>,
+    /// Steps that the device was given, the last one's batch, and the steps that were done before this session.
+    done: u64,
+    batch: Option<Batch>,
+    first: u64,
+    /// Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
+    pending: VecDeque<(u64, Vec<(usize, Reading)>)>,
+    /// Scores of the epoch's steps so far.
+    epoch: Option<Scores>,
+    /// The checkpoint that is being written.
+    saving: Option<Saving>,
+    progress: Progress,
+    begun: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// Goes on from the state that the host holds, which the engines have.
+    pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>) -> Session<'a> {
+        let (first, total) = (run.held.checkpoint.state.step, run.total_steps());
+        let progress = Progress::new(first, total, run.config.training.batch);
+        let (pending, begun) = (VecDeque::new(), Instant::now());
+        Session {
+            run,
+            engine,
+            evaluator,
+            done: first,
+            batch: None,
+            first,
+            pending,
+            epoch: None,
+            saving: None,
+            progress,
+            begun,
+        }
+    }
+
+    /// Trains to the end. Where an error or a signal ends it before, the last finished step is saved.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub(super) async fn train(mut self, stop: &Stop) -> Result<Outcome> {
+        let mut ended = self.steps(stop).await;
+        let saved = self.settle();
+        if ended.is_ok() {
+            ended = saved.and(ended);
+        }
+        if let Err(error) = ended {
+            let error = self.engine.gpu.cause(error).await;
+            self.rescue(&error).await;
+            ended = Err(error);
+        }
+        self.progress.finish();
+        ended
+    }
+
+    async fn steps(&mut self, stop: &Stop) -> Result<Outcome> {
+        let total = self.run.total_steps();
+        // Only now: the batches of a plan that does not fit might not fit this machine either.
+        let TrainingConfig { batch, seed, checkpoint_every: every, .. } = self.run.config.training;
+        let mut loader = Loader::train(&self.run.dataset, &self.run.config.data.train_split, batch, seed, self.first)?;
+        let mut evaluation = None;
+        if self.run.evaluation_due {
+            evaluation = self.evaluate(self.first, stop).await?; // what a signal kept the run from
+            self.run.evaluation_due = evaluation.is_none();
+        }
+        for step in self.first + 1..=total {
+            if let Some(status) = stop.asked() {
+                return self.stopped(status).await;
+            }
+            if self.saving.as_ref().is_some_and(Saving::is_over) {
+                self.settle()?;
+            }
+            if self.run.faults.strikes(Fault::ReadError, step) {
+                return Err(Error::Data(format!(
+                    "the pictures of step {step} cannot be read: asked for by a variable"
+                )));
+            }
+            let (_, batch) = loader.next().expect("training batches never end")?;
+            let scores = self.step(&batch, step, total).await?;
+            self.pending.push_back((step, scores));
+            (self.done, self.batch) = (step, Some(batch));
+
+            let (epoch_ends, run_ends) = (step % self.run.steps_per_epoch == 0, step == total);
+            let mut saves = run_ends || (every > 0 && step % every == 0);
+            let logs = step == self.first + 1 || step % LOG_EVERY == 0 || saves;
+            self.look(if logs || epoch_ends { 0 } else { IN_FLIGHT }, logs).await?;
+            if epoch_ends || run_ends {
+                let trained = self.epoch.take().expect("at least this step's");
+                self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
+                evaluation = self.evaluate(step, stop).await?;
+                if evaluation.is_none() {
+                    return self.stopped(stop.asked().expect("that is why")).await;
+                }
+                saves |= self.run.config.training.keep.best() && self.run.best.is_some_and(|best| best.step == step);
+            }
+            if saves {
+                self.save().await?;
+            }
+            if epoch_ends || saves {
+                self.progress.pause_over();
+            }
+        }
+        let evaluation = match evaluation {
+            Some(evaluation) => evaluation,
+            // The run was over already.
+            None => match self.evaluate(total, stop).await? {
+                Some(evaluation) => evaluation,
+                None => return self.stopped(stop.asked().expect("that is why")).await,
+            },
+        };
+        self.settle()?;
+        let (epoch, seconds) = (total / self.run.steps_per_epoch, self.begun.elapsed().as_secs_f64());
+        self.run.folder.log(&Event::End { step: total, epoch, seconds })?;
+        let split = self.run.config.data.eval_split.clone();
+        Ok(Outcome::Finished(FinishedRun { step: total, evaluation, split }))
+    }
+
+    /// Saves the last finished step, as the run was told to stop.
+    async fn stopped(&mut self, status: u8) -> Result<Outcome> {
+        self.save_rest().await?;
+        Ok(Outcome::Stopped(StoppedRun { step: self.done, steps: self.run.total_steps(), status }))
+    }
+
+    /// Saves the last finished step unless that has happened.
+    async fn save_rest(&mut self) -> Result<()> {
+        self.look(0, false).await?;
+        self.settle()?;
+        if self.run.saved != self.done {
+            match self.done == self.first {
+                true => self.write(self.run.held.checkpoint.clone())?, // its first writing has failed
+                false => self.save().await?,
+            }
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Saves the last finished step, where an error has ended the run, if device and disk let it, and says so. A run that has
+    /// diverged is not saved.
+    async fn rescue(&mut self, error: &Error) {
+        let lost = self.engine.gpu.check().is_err();
+        if self.run.saved == self.done && self.done == self.first || lost || matches!(error, Error::Training(_)) {
+            return;
+        }
+        let root = self.run.folder.root().display().to_string();
+        match self.save_rest().await {
+            Ok(()) => eprintln!(
+                "an error ends the run; its {} steps are saved: recurve train --resume {root} goes on from there",
+                self.done
+            ),
+            Err(second) => eprintln!(
+                "an error ends the run; its newest checkpoint is that of step {}, as step {} could not be saved: {second}",
+                self.run.saved, self.done
+            ),
+        }
+    }
+
+    /// What Adam counts as step `step`: of an imported network, whose moments start at zero, only the steps taken here.
+    fn adam_step(&self, step: u64) -> u64 {
+        let held = &self.run.held.checkpoint.state;
+        step - held.step + held.adam_step
+    }
+
+    /// Submits a step; gives what its scores will come from, part by part.
+    async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Vec<(usize, Reading)>> {
+        let lost = self.run.faults.strikes(Fault::DeviceLost, step);
+        let (engine, hyper) = (&self.engine, hyper(&self.run.config.training, step, total));
+        engine.set_step(&hyper, self.adam_step(step), 1.0).await?;
+        if engine.parts == 1 {
+            engine.feed(batch).await?;
+            engine.run();
+            if lost {
+                engine.gpu.lose();
+            }
+            return Ok(vec![(batch.n, engine.scores_later())]);
+        }
+        let mut readings = Vec::new();
+        for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
+            engine.feed(batch).await?;
+            engine.pass_part(part == 0).await?;
+            if lost {
+                engine.gpu.lose();
+            }
+            readings.push((batch.n, engine.scores_later()));
+        }
+        engine.update();
+        Ok(readings)
+    }
+
+    /// Looks at the scores of the oldest steps until those of so many are left; the last of all is logged where asked.
+    async fn look(&mut self, left: usize, logs: bool) -> Result<()> {
+        while self.pending.len() > left {
+            let (step, readings) = self.pending.pop_front().expect("not empty");
+            let mut scores = None;
+            for (images, reading) in readings {
+                add(&mut scores, self.engine.finish_scores(reading, images).await?);
+            }
+            let scores = scores.expect("one part at least");
+            let loss = self.finite(&scores, step)?;
+            self.run.reached = self.run.reached.max(step);
+            add(&mut self.epoch, scores);
+            let images_per_s = self.progress.step(step, loss);
+            if logs && self.pending.is_empty() {
+                let epoch = (step - 1) / self.run.steps_per_epoch;
+                self.run.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The loss: mean over pictures, sum over timesteps. An error if it is not finite.
+    fn finite(&mut self, scores: &Scores, step: u64) -> Result<f64> {
+        let loss = scores.total_loss();
+        if loss.is_finite() { Ok(loss) } else { Err(self.diverged(step, &format!("the loss is {loss}"))) }
+    }
+
+    fn diverged(&mut self, step: u64, what: &str) -> Error {
+        if let Err(error) = self.settle() {
+            return error;
+        }
+        let (root, rate) = (self.run.folder.root().display(), self.run.config.training.learning_rate);
+        Error::Training(format!(
+            "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
+             learning rate (now {rate:e}): recurve train --resume {root} --learning-rate {:.1e}",
+            self.run.last_good.display(),
+            rate / 10.0
+        ))
+    }
+
+    /// Scores on the whole evaluation split after `step` steps, which are logged and said; `None` where the run is told to
+    /// stop meanwhile.
+    async fn evaluate(&mut self, step: u64, stop: &Stop) -> Result<Option<Scores>> {
+        let split = self.run.config.data.eval_split.clone();
+        let mut sums = None;
+        for item in Loader::eval(&self.run.dataset, &split, self.evaluator.batch)? {
+            if stop.asked().is_some() {
+                return Ok(None);
+            }
+            let scores = self.forward(&item?.1).await?;
+            self.finite(&scores, step)?;
+            add(&mut sums, scores);
+        }
+        let scores = sums.ok_or_else(|| Error::Data(format!("split {split} holds no picture")))?;
+        let event = self.log_epoch(step, &split, &scores)?;
+        self.run.met(&event);
+        let epoch = step as f64 / self.run.steps_per_epoch as f64;
+        self.progress.note(&format!("epoch {epoch:.1}, {split}: {}", describe(&scores)));
+        Ok(Some(scores))
+    }
+
+    async fn forward(&self, batch: &Batch) -> Result<Scores> {
+        self.evaluator.feed(batch).await?;
+        self.evaluator.run();
+        self.evaluator.scores(batch.n).await
+    }
+
+    fn log_epoch(&mut self, step: u64, split: &str, scores: &Scores) -> Result<Event> {
+        let event = Event::Epoch {
+            epoch: step / self.run.steps_per_epoch,
+            step,
+            split: split.into(),
+            loss: scores.mean_loss(),
+            accuracy: scores.accuracy(),
+            images: scores.images as u64,
+        };
+        self.run.folder.log(&event)?;
+        Ok(event)
+    }
+
+    /// Saves the run after the last step, whose scores have been looked at: copies its state to the host and begins to write
+    /// it. The loss of a step is that before its update, so the updated network is tried once more on the step's batch: a
+    /// checkpoint is always one with which training can go on.
+    async fn save(&mut self) -> Result<()> {
+        let step = self.done;
+        let batch = self.batch.take().expect("only what was computed here is saved");
+        for part in batch.parts(self.engine.parts) {
+            let scores = self.forward(&part).await?;
+            self.finite(&scores, step)?;
+        }
+        self.batch = Some(batch);
+        let parameters = self.engine.parameters().await?;
+        let (adam_m, adam_v) = self.engine.moments().await?;
+        for (what, tensors) in
+            [("", &parameters), ("Adam's mean gradient of ", &adam_m), ("Adam's mean square of ", &adam_v)]
+        {
+            if let Some((name, _, value)) = tensors.not_finite() {
+                let what = format!("{what}{name} holds {value}");
+                return Err(self.diverged(step, &what));
+            }
+        }
+        self.settle()?; // one is written at a time
+        let held = &self.run.held.checkpoint.state;
+        let state = CheckpointState {
+            step,
+            adam_step: self.adam_step(step),
+            epoch: step / self.run.steps_per_epoch,
+            batch_in_epoch: step % self.run.steps_per_epoch,
+            data: held.data.clone(),
+            network: self.run.config.network.clone(),
+            training: self.run.config.training.essential(),
+            origin: held.origin.clone(),
+        };
+        let checkpoint = Arc::new(Checkpoint { state, parameters, adam_m, adam_v });
+        self.run.hold(checkpoint.clone())?;
+        self.write(checkpoint)
+    }
+
+    /// Begins to write a checkpoint.
+    fn write(&mut self, checkpoint: Arc<Checkpoint>) -> Result<()> {
+        let step = checkpoint.state.step;
+        if self.run.faults.strikes(Fault::DiskFull, step) {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Error::Checkpoint(format!("checkpoint of step {step} not written: {full}")));
+        }
+        let best = self.run.best.map(|best| best.step);
+        self.saving = Some(self.run.folder.save_later(checkpoint, &self.run.config.training.keep, best)?);
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written, if one is.
+    fn settle(&mut self) -> Result<()> {
+        if let Some(saving) = self.saving.take() {
+            let step = saving.step();
+            self.run.last_good = saving.finish()?;
+            self.run.saved = step;
+        }
+        Ok(())
+    }
+}
+
+fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {
+    let TrainingConfig { beta1, beta2, epsilon, .. } = *training;
+    Hyper { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
+}
+
+fn add(sums: &mut Option<Scores>, scores: Scores) {
+    match sums {
+        Some(sums) => sums.add(&scores),
+        None => *sums = Some(scores),
+    }
+}
