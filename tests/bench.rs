@@ -206,7 +206,7 @@ fn a_step_is_the_sum_of_its_cases() {
 /// Rule `right-first`.
 #[test]
 fn cases_agree_with_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().unwrap();
+    let gpu = Gpu::open(&Options { checked: true, ..Options::default() }).block_on().unwrap();
     for sizes in [&[3, 5, 9, 5, 7, 3][..], &[3, 6, 4, 7], &[5, 10, 1, 1], &[9, 21, 13]] {
         let cases = shape_cases(sizes).unwrap();
         for job in jobs(&gpu.target, &cases, false) {

@@ -8,7 +8,7 @@ use recurve::gpu::{Gpu, Options};
 
 #[test]
 fn every_kernel_agrees_with_its_twin() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true })
+    let gpu = Gpu::open(&Options { checked: true, ..Options::default() })
         .block_on()
         .unwrap_or_else(|e| panic!("the kernels can only be tested on an adapter: {e}"));
     println!("{}", gpu.describe());

@@ -201,6 +201,29 @@ fn adapters() {
 }
 
 /// A golden file of the ReLU of -1, 0, 2, of which the last is expected to be `last`.
+/// A device can be held to less than it offers, and what is planned for it follows.
+#[test]
+fn a_smaller_device_than_there_is() {
+    let less = json(&run(&["devices", "--json", "--limits", "webgpu", "--without", "subgroups,f16,timestamps"]));
+    let of = |list: &Value, key: &str| list[0]["limits"][key].as_u64().unwrap();
+    assert_eq!(of(&less, "max_storage_buffer_binding_size"), 128 << 20);
+    assert_eq!(of(&less, "max_buffer_size"), 256 << 20);
+    assert_eq!(of(&less, "max_compute_workgroups_per_dimension"), 65_535);
+    let features = less[0]["features"].as_array().unwrap();
+    for absent in ["SUBGROUP", "SHADER_F16", "TIMESTAMP_QUERY"] {
+        assert!(features.iter().all(|name| name != absent), "{absent} in {features:?}");
+    }
+    let plan = ["plan", "--preset", "blt64", "--batch", "48", "--json", "--limits", "webgpu"];
+    let plan = json_with(1, &run(&plan));
+    assert_eq!(plan["fits"], false);
+    assert!(plan["adapter"].as_str().unwrap().ends_with(", held to WebGPU's default limits"), "{}", plan["adapter"]);
+    let shaders = run(&["shaders", "--without", "subgroups"]);
+    assert!(stdout(&shaders).contains(", without subgroups"));
+    for wrong in [["devices", "--limits", "large"], ["devices", "--without", "colours"]] {
+        assert_eq!(run(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 fn write_relu(path: &Path, last: f32) {
     let bytes = |values: [f32; 3]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
     let tensors = [("x", [-1.0, 0.0, 2.0]), ("gy", [5.0, 6.0, 7.0]), ("y", [0.0, 0.0, last]), ("gx", [0.0, 0.0, 7.0])];

@@ -10,7 +10,7 @@ use recurve::graph::plan::Plan;
 use recurve::kernels::{Kernel, Settings};
 
 fn open() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
+    Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
 }
 
 /// Rule `sticky`.
@@ -64,7 +64,7 @@ fn an_uncaught_error_stays() {
 fn memory_that_is_not_there_is_an_error_with_buffer_and_size() {
     // Software drivers promise more memory than there is, so the budget is the smallest with which a device can be opened:
     // at most one per cent of the memory more than is in use.
-    let options = Options { adapter: None, checked: true };
+    let options = Options { checked: true, ..Options::default() };
     let gpu = (0..100)
         .find_map(|percent| Gpu::open_within(&options, percent).block_on().ok())
         .expect("this test needs an adapter");

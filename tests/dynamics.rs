@@ -17,7 +17,7 @@ use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::streaming::{Activity, ActivityBatch, image_innermost};
 
 fn open() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
+    Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
 }
 
 /// Every stored result.

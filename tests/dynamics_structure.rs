@@ -41,7 +41,8 @@ fn golden_files_exact() {
 #[test]
 #[ignore = "reads the golden files of ../shared: scripts/test.sh runs it where they are"]
 fn golden_files_on_the_device() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut problems = Vec::new();
     for golden in goldens() {
         for width in [8, 64] {
@@ -131,7 +132,8 @@ fn made_up(seed: u64, size: [usize; 4]) -> Golden {
 
 #[test]
 fn the_device_gives_the_exact_results_in_all_sizes_and_repeats_to_the_bit() {
-    let mut gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let mut gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut problems = Vec::new();
     let usual = gpu.target.max_binding;
     // T, N, D, K, images of a batch. The last: in launches of two blocks, and panels of one batch.
@@ -167,7 +169,8 @@ fn the_device_gives_the_exact_results_in_all_sizes_and_repeats_to_the_bit() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_so_is_what_is_not_finite() {
-    let mut gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let mut gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut golden = made_up(1, [2, 12, 6, 2]);
     golden.trained.representations[17] = f64::INFINITY;
     let error = space::stored(&gpu, &golden.subject(), 8).block_on().unwrap_err().to_string();

@@ -204,7 +204,8 @@ fn passes(gpu: &Gpu, golden: &NetworkGolden, passes: Passes, what: &str) -> usiz
 
 #[test]
 fn random_networks_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut compared = 0;
     for seed in 0..NETWORKS {
         let architecture = Random(SplitMix64::new(seed)).architecture();
@@ -222,7 +223,8 @@ fn random_networks_equal_their_twins() {
 
 #[test]
 fn random_protocols_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     for seed in 0..NETWORKS {
         let mut random = Random(SplitMix64::new(1000 + seed));
         let architecture = random.architecture();
@@ -242,7 +244,8 @@ fn random_protocols_equal_their_twins() {
 /// A weight of one channel lies in one order for a strided map and for its gradient; they are packed differently all the same.
 #[test]
 fn strided_connections_of_one_channel_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     for [low, high] in [[1, 6], [6, 1], [1, 1]] {
         let architecture = json!({
             "image_size": 8, "classes": 3, "timesteps": 3,
@@ -264,7 +267,8 @@ fn strided_connections_of_one_channel_equal_their_twins() {
 /// A state that nothing but a sum carries from step to step, in a map and in the vector that is read out.
 #[test]
 fn states_without_norm_and_activation_equal_their_twins() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     for (unroll, interaction) in
         [("engineering", "additive"), ("biological", "additive"), ("engineering", "multiplicative")]
     {

@@ -45,7 +45,8 @@ fn errors(gpu: &Gpu, case: &Case) -> Vec<f64> {
 
 #[test]
 fn gradients_belong_to_their_forward_pass() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut forward_only = Vec::new();
     for row in ROWS {
         let cases = row.smooth();

@@ -57,7 +57,8 @@ fn keeps_to_its_buffers(gpu: &Gpu, mut program: Program, inputs: &[(View, Vec<u3
 /// Rule `ends`.
 #[test]
 fn no_kernel_writes_behind_the_end_of_a_buffer() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut seen = 0;
     for case in ROWS.iter().flat_map(|row| row.cases(&gpu.target)) {
         let lowered = lower(&case.graph, &gpu.target, &case.choices, Program::default(), &HashMap::new()).unwrap();
@@ -72,7 +73,8 @@ fn no_kernel_writes_behind_the_end_of_a_buffer() {
 
 #[test]
 fn a_launch_that_is_too_long_is_found() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let kernel = Kernel::new("relu", &Settings::new().set("L", 64).set("UNROLL", 1)).unwrap();
     let program = |count: usize| {
         let mut program = Program::default();

@@ -14,7 +14,7 @@ use recurve::ops::*;
 use std::collections::{BTreeSet, HashMap};
 
 fn gpu() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
+    Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
 }
 
 /// Whole numbers from -2 to 2, the same every time.

@@ -16,7 +16,8 @@ use recurve::reference::random::normal;
 
 #[test]
 fn a_parameter_that_is_nan_makes_the_loss_nan() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let small = NetworkConfig { image_size: 16, timesteps: 2, ..Preset::Tiny.network() };
     let images = 3;
     let data = (0..3 * 16 * 16 * images).map(|i| (13 * i % 256) as u8).collect();
@@ -97,8 +98,8 @@ fn all(gpu: &Gpu) -> Vec<Alone> {
 /// Rule `nan`.
 #[test]
 fn one_nan_comes_through_every_kernel() {
-    let gpus =
-        [true, false].map(|checked| Gpu::open(&Options { adapter: None, checked }).block_on().expect("an adapter"));
+    let gpus = [true, false]
+        .map(|checked| Gpu::open(&Options { checked, ..Options::default() }).block_on().expect("an adapter"));
     let mut depend = 0;
     for case in all(&gpus[0]) {
         let op = case.shaped.op;

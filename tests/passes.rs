@@ -61,7 +61,8 @@ fn compare(what: &str, found: &Results, expected: &Results, tolerance: f64) {
 
 #[test]
 fn passes_leave_results_and_networks_equal_their_twin() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let networks = [
         ("lateral additive", json!({ "topdown": false }), 3),
         ("both multiplicative", json!({ "interaction": "multiplicative" }), 1),

@@ -9,7 +9,8 @@ use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site};
 /// Rule `poison`.
 #[test]
 fn a_slot_shared_too_early_shows_as_nan() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut program = Program::default();
     let [x, a, b, of_b, of_a] =
         [Role::Input, Role::Temporary, Role::Temporary, Role::Output, Role::Output].map(|role| {

@@ -26,7 +26,8 @@ fn part(view: View, first: usize, words: usize) -> View {
 /// Rule `feeds`.
 #[test]
 fn feeds_arrive_in_order_and_readings_come_back() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let (program, [x, y]) = rectifier();
     let plain = Plan::new(&program, true);
     // Room for 60 numbers (in three pieces) per buffer; none; and room for all.
@@ -73,7 +74,8 @@ fn feeds_arrive_in_order_and_readings_come_back() {
 /// Rule `planned`.
 #[test]
 fn a_step_makes_no_buffer() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let config = NetworkConfig {
         image_size: 16,
         stem_channels: 4,
@@ -139,7 +141,8 @@ fn a_step_makes_no_buffer() {
 /// Threads that wait for one device at once, each for work of its own, and futures that nobody waits for to the end.
 #[test]
 fn whoever_waits_is_woken() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let (program, [x, y]) = rectifier();
     let plan = Plan::new(&program, true).with_rings([256].into_iter(), [(256, 2)].into_iter());
     std::thread::scope(|scope| {
@@ -167,7 +170,8 @@ fn whoever_waits_is_woken() {
 
 #[test]
 fn feeding_a_lost_device_is_an_error() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let (program, [x, _]) = rectifier();
     let plan = Plan::new(&program, true).with_rings([256].into_iter(), [].into_iter());
     let recording = Recording::new(&gpu, &program, &plan, &mut Store::default()).block_on().unwrap();

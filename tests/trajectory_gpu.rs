@@ -65,7 +65,8 @@ impl Fed<'_> {
 
 #[test]
 fn kernels_equal_their_twin_and_repeat_to_the_bit() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = || Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut twin = Stream::new(readout(), SAMPLES, TIMESTEPS, true);
@@ -122,7 +123,8 @@ fn kernels_equal_their_twin_and_repeat_to_the_bit() {
 
 #[test]
 fn numbers_that_are_not_finite_are_an_error() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let weight = normal(1, CLASSES * FEATURES);
     let readout = Readout::new(weight.iter().map(|&w| f64::from(w)).collect(), CLASSES, FEATURES).expect("valid");
     let mut stream = stream(&gpu, readout, WIDTH, TIMESTEPS, true);
@@ -187,7 +189,8 @@ fn streamed(gpu: &Gpu, of: &Extraction) -> [recurve::Result<Statistics>; 2] {
 
 #[test]
 fn very_large_and_very_small_representations_have_norms_and_cosines() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let random = normal(5, 4 * 6 * 5);
     for size in [1e28_f32, 1e20, 3e15, 1e15, 1.0, 1e-12, 1e-13, 1e-20, 1e-30, 1e-35] {
         let of = extraction(|t, n, d| size * random[(t * 6 + n) * 5 + d].clamp(-1.0, 1.0));
@@ -215,7 +218,8 @@ fn very_large_and_very_small_representations_have_norms_and_cosines() {
 
 #[test]
 fn one_very_large_element_does_not_hide_in_a_norm() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     // Finite all of them, but no sum over samples can be kept of such norms.
     for size in [f32::MAX, 1e38, 1e30, 4e28] {
         let of = extraction(|t, n, d| if (t, n, d) == (2, 3, 4) { size } else { 1.0 });
@@ -228,7 +232,8 @@ fn one_very_large_element_does_not_hide_in_a_norm() {
 
 #[test]
 fn representations_of_subnormal_numbers_are_all_zero() {
-    let gpu = Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter");
+    let gpu =
+        Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     for size in [1e-39_f32, 1e-45, 0.0] {
         let of = extraction(|t, n, d| if t == 1 && n < 2 { size } else { 1.0 + d as f32 });
         for found in streamed(&gpu, &of) {

@@ -22,12 +22,12 @@ const KNOWN_BAD: [(&str, &str); 1] = [(
 /// Runs `recurve devices`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     let found = adapters().await;
-    if found.is_empty() || adapter.0.is_some() {
+    if found.is_empty() || adapter.selector.is_some() {
         adapter.open(false).await?; // says what is wrong, for people
     }
     let mut list: Vec<Value> = Vec::new();
     for (i, a) in found.iter().enumerate() {
-        let (info, limits, features) = (a.get_info(), a.limits(), a.features());
+        let (info, limits, features) = (a.get_info(), adapter.smaller.limits(a), adapter.smaller.features(a));
         let names: Vec<String> = features.iter_names().map(|(name, _)| name.to_string()).collect();
         list.push(json!({
             "name": info.name,
@@ -58,7 +58,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             has("SUBGROUP"),
             info.subgroup_min_size,
             info.subgroup_max_size,
-            match target(a).subgroup {
+            match target(a, adapter.smaller).subgroup {
                 0 => "not fixed, so weights come from workgroup memory or uniform loads",
                 _ => "fixed, so weights may be broadcast from lane to lane",
             }

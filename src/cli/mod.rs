@@ -17,7 +17,8 @@ mod train;
 mod tune;
 
 use clap::{Parser, Subcommand};
-use recurve::gpu::{Gpu, Options};
+use recurve::gpu::{FEATURES, Gpu, Options, Smaller, adapters, target};
+use recurve::kernels::Target;
 use std::process::ExitCode;
 
 /// Trains recurrent vision networks (BLT) with hand-written WGSL on any GPU that wgpu reaches, and shows how their
@@ -28,6 +29,13 @@ pub struct Arguments {
     /// Adapter to use: part of its name or driver, or its index in `recurve devices`. Default: the fastest kind found.
     #[arg(long, global = true, value_name = "TEXT")]
     adapter: Option<String>,
+    /// Hold the adapter to WebGPU's default limits, which every device offers: would it run there?
+    #[arg(long, global = true, value_name = "webgpu", value_parser = ["webgpu"], hide_possible_values = true)]
+    limits: Option<String>,
+    /// Do without features of the adapter: subgroups, f16, timestamps (separated by commas).
+    #[arg(long, global = true, value_name = "FEATURES", value_delimiter = ',', hide_possible_values = true,
+        value_parser = FEATURES.map(|(name, _)| name))]
+    without: Vec<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,7 +81,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let adapter = Adapter(arguments.adapter);
+    let smaller = Smaller::new(arguments.limits.is_some(), &arguments.without);
+    let adapter = Adapter { selector: arguments.adapter, smaller };
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
@@ -103,12 +112,24 @@ fn command_line() -> String {
     ["recurve".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// The user's choice of adapter.
-pub struct Adapter(Option<String>);
+/// The user's choice of adapter, and what it is to do without.
+pub struct Adapter {
+    selector: Option<String>,
+    smaller: Smaller,
+}
 
 impl Adapter {
     /// Opens it: `checked` with wgpu's injected checks in the shaders, for `check`; without, for everything measured.
     async fn open(&self, checked: bool) -> recurve::Result<Gpu> {
-        Gpu::open(&Options { adapter: self.0.clone(), checked }).await
+        Gpu::open(&Options { adapter: self.selector.clone(), checked, smaller: self.smaller }).await
+    }
+
+    /// The facts about it, without opening it where none was chosen; `fallback` where there is no adapter.
+    async fn target(&self, fallback: Target) -> recurve::Result<Target> {
+        match (adapters().await.first(), &self.selector) {
+            (Some(first), None) => Ok(target(first, self.smaller)),
+            (None, None) => Ok(fallback),
+            _ => Ok(self.open(false).await?.target.clone()),
+        }
     }
 }

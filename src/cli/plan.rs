@@ -5,7 +5,6 @@ use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::dataset::Loader;
 use recurve::files::write_atomically;
-use recurve::gpu::{adapters, target};
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
 use recurve::graph::fit::largest_batch;
@@ -71,11 +70,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     config.validate()?;
     let classes = config.network.classes().context("the readout has no classes")?;
     let assumed = config.classes_open; // a data set would say how many
-    let target = match adapters().await.first() {
-        Some(first) if adapter.0.is_none() => target(first),
-        None if adapter.0.is_none() => Target::minimum(),
-        _ => adapter.open(false).await?.target.clone(),
-    };
+    let target = adapter.target(Target::minimum()).await?;
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);
     let parts = config.training.accumulate;

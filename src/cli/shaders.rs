@@ -5,7 +5,6 @@ use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::check::shaders::{Language, all_kernels, translate};
 use recurve::files::write_atomically;
-use recurve::gpu::{adapters, target};
 use recurve::kernels::{Access, Target};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,11 +30,7 @@ enum To {
 
 /// Runs `recurve shaders`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let target = match adapters().await.first() {
-        Some(first) if adapter.0.is_none() => target(first),
-        None if adapter.0.is_none() => Target { subgroup: 8, ..Target::minimum() },
-        _ => adapter.open(false).await?.target.clone(),
-    };
+    let target = adapter.target(Target { subgroup: 8, ..Target::minimum() }).await?;
     let kernels = all_kernels(&target)?;
     let language = match arguments.to {
         To::Wgsl => Language::Wgsl,

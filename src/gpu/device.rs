@@ -17,7 +17,50 @@ pub struct Options {
     /// Whether shaders run with wgpu's injected checks (bounds, loop bounds, zeroed workgroup memory). Tests and
     /// `check` use them; training runs without, at several times the speed on software drivers.
     pub checked: bool,
+    /// What the device is to do without.
+    pub smaller: Smaller,
 }
+
+/// A smaller device than there is, for tests and for those who ask whether something would run elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Smaller {
+    /// WebGPU's default limits, which every adapter offers, in place of this one's.
+    pub default_limits: bool,
+    /// Features that are not used though they are there.
+    pub without: wgpu::Features,
+}
+
+impl Smaller {
+    /// A device that does without some of [`FEATURES`], by their names.
+    pub fn new(default_limits: bool, without: &[String]) -> Smaller {
+        let named = FEATURES.iter().filter(|(name, _)| without.iter().any(|of| of == name));
+        Smaller { default_limits, without: named.fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature) }
+    }
+
+    /// What is left of an adapter's features.
+    pub fn features(self, adapter: &wgpu::Adapter) -> wgpu::Features {
+        adapter.features() - self.without
+    }
+
+    /// The limits that hold.
+    pub fn limits(self, adapter: &wgpu::Adapter) -> wgpu::Limits {
+        if self.default_limits { wgpu::Limits::default() } else { adapter.limits() }
+    }
+
+    /// In words, to be added to an adapter's name: nothing for the adapter as it is.
+    fn describe(self) -> String {
+        let limits = self.default_limits.then(|| ", held to WebGPU's default limits".to_string());
+        let without = FEATURES.iter().filter(|(_, feature)| self.without.contains(*feature));
+        limits.into_iter().chain(without.map(|(name, _)| format!(", without {name}"))).collect()
+    }
+}
+
+/// The features of an adapter that decide on kernels and measurements, as users name them.
+pub const FEATURES: [(&str, wgpu::Features); 3] = [
+    ("subgroups", wgpu::Features::SUBGROUP),
+    ("f16", wgpu::Features::SHADER_F16),
+    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
+];
 
 /// An open device with its queue and pipeline cache.
 pub struct Gpu {
@@ -33,6 +76,7 @@ pub struct Gpu {
     pub target: Target,
     adapter: wgpu::Adapter,
     checked: bool,
+    smaller: Smaller,
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) poller: Poller,
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
@@ -115,11 +159,11 @@ fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu:
 }
 
 /// Facts about an adapter, without opening it.
-pub fn target(adapter: &wgpu::Adapter) -> Target {
-    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
+    let (info, limits, features) = (adapter.get_info(), smaller.limits(adapter), smaller.features(adapter));
     let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
     Target {
-        name: info.name.clone(),
+        name: info.name.clone() + &smaller.describe(),
         driver: driver(&info),
         cpu: info.device_type == wgpu::DeviceType::Cpu,
         subgroup: if fixed && (4..=64).contains(&info.subgroup_max_size) { info.subgroup_max_size } else { 0 },
@@ -135,7 +179,7 @@ impl Gpu {
     /// # Errors
     /// No adapter, none that matches, or one below WebGPU's default limits.
     pub async fn open(options: &Options) -> Result<Gpu> {
-        Gpu::on(choose(options.adapter.as_deref(), adapters().await)?, options.checked).await
+        Gpu::on(choose(options.adapter.as_deref(), adapters().await)?, options).await
     }
 
     /// As [`Gpu::open`], but buffers are refused, as out of memory, once so many per cent of the adapter's memory are in use
@@ -145,12 +189,17 @@ impl Gpu {
     /// As there.
     pub async fn open_within(options: &Options, percent: u8) -> Result<Gpu> {
         let found = adapters_of(instance(Some(percent))).await;
-        Gpu::on(choose(options.adapter.as_deref(), found)?, options.checked).await
+        Gpu::on(choose(options.adapter.as_deref(), found)?, options).await
     }
 
     /// Another device on the same adapter, with a queue of its own.
     pub(super) async fn second(&self) -> Result<Gpu> {
-        Gpu::on(self.adapter.clone(), self.checked).await
+        Gpu::on(self.adapter.clone(), &self.options()).await
+    }
+
+    /// How it was opened.
+    fn options(&self) -> Options {
+        Options { adapter: None, checked: self.checked, smaller: self.smaller }
     }
 
     /// The same adapter opened anew, from the drivers on: for going on after the device was lost.
@@ -163,7 +212,7 @@ impl Gpu {
         };
         let same = adapters().await.into_iter().find(|adapter| place(&adapter.get_info()) == place(&self.info));
         let adapter = same.ok_or_else(|| Error::Gpu(format!("{}: the adapter is no longer there", self.describe())))?;
-        Gpu::on(adapter, self.checked).await
+        Gpu::on(adapter, &self.options()).await
     }
 
     /// Takes the device away in the middle of whatever it does, as a driver may: for tests.
@@ -171,9 +220,9 @@ impl Gpu {
         self.device.destroy();
     }
 
-    async fn on(adapter: wgpu::Adapter, checked: bool) -> Result<Gpu> {
-        let (info, limits) = (adapter.get_info(), adapter.limits());
-        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+    async fn on(adapter: wgpu::Adapter, &Options { checked, smaller, .. }: &Options) -> Result<Gpu> {
+        let (info, limits) = (adapter.get_info(), smaller.limits(&adapter));
+        let features = smaller.features(&adapter) & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
@@ -200,7 +249,7 @@ impl Gpu {
             let said = if message.is_empty() { format!("{reason:?}").to_lowercase() } else { message };
             seen.lock().expect("no panic while held").lost.get_or_insert(said);
         });
-        let (target, allocated) = (target(&adapter), AtomicU64::new(0));
+        let (target, allocated) = (target(&adapter, smaller), AtomicU64::new(0));
         Ok(Gpu {
             device,
             queue,
@@ -209,6 +258,7 @@ impl Gpu {
             target,
             adapter,
             checked,
+            smaller,
             #[cfg(not(target_arch = "wasm32"))]
             poller: Poller::default(),
             pipelines: Mutex::default(),
@@ -220,7 +270,7 @@ impl Gpu {
 
     /// Adapter, driver and backend in one line, as every report prints them.
     pub fn describe(&self) -> String {
-        format!("{} ({}, {:?})", self.info.name, driver(&self.info), self.info.backend)
+        format!("{} ({}, {:?})", self.target.name, driver(&self.info), self.info.backend)
     }
 
     /// Whether shaders run with injected checks.

@@ -185,9 +185,11 @@ pub(super) fn all(report: &Report, view: &View, dynamics: Option<&Dynamics>) -> 
             CHANGE,
             Chapter::Contrasts,
             "Change of the representation per step",
-            "How far the representation moves in each step, averaged over the stable-correct images that share a t_stable. A ring \
-             is the step that brings them into their final zone. Lines that lie together mean that images do not stop moving once \
-             they are right.",
+            "How far the representation r moves in each step. A line is the mean over the stable-correct images that share a \
+             t_stable, the first timestep from which the readout says their label and keeps to it; its ring is the step that brings \
+             them there (those with t_stable 0 are there at once: no ring). Lines that fall towards 0 after their ring mean that \
+             images stop moving once they are right; lines that stay high, that they go on. On the right the same images, with the \
+             same rings, in the untrained network, for comparison.",
             &["change"],
             change(view),
         ),

@@ -415,7 +415,7 @@ fn change_section<'a>(view: &View) -> Section<'a> {
     let sentence = match (mean.first().copied().flatten(), mean.last().copied().flatten()) {
         (Some(first), Some(last)) if mean.len() > 1 => format!(
             "Over all stable-correct images the representation changes by {} in the first step and by {} in the last. If images \
-             were \u{201c}done\u{201d} once in their final readout zone, each line would drop at its ring.",
+             were \u{201c}done\u{201d} once in their final readout zone, each line would fall towards 0 after its ring.",
             significant(Some(first)),
             significant(Some(last))
         ),

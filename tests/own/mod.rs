@@ -49,5 +49,5 @@ pub fn batch(seed: u64, images: usize) -> Batch {
 
 /// An adapter, with wgpu's checks.
 pub fn open() -> Gpu {
-    Gpu::open(&Options { adapter: None, checked: true }).block_on().expect("this test needs an adapter")
+    Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
 }

@@ -72,6 +72,9 @@ const GAP: usize = 32 << 10;
 /// Bytes that are read at once at most, but for single rows.
 const READ: usize = 1 << 20;
 
+/// Arrays that an error names at most.
+const NAMED: usize = 12;
+
 impl Npz {
     /// Opens a file.
     ///
@@ -89,6 +92,19 @@ impl Npz {
         self.archive.index_for_name(&format!("{name}.npy")).is_some()
     }
 
+    /// Refuses a name that no array has, and says which there are.
+    fn expect(&self, name: &str) -> Result<(), String> {
+        if self.holds(name) {
+            return Ok(());
+        }
+        let arrays = self.archive.file_names().filter_map(Result::ok);
+        let mut there: Vec<String> = arrays.take(NAMED).map(|file| file.trim_end_matches(".npy").into()).collect();
+        there.sort_unstable();
+        let more = if self.archive.len() > there.len() { ", ..." } else { "" };
+        let there = if there.is_empty() { "none".into() } else { there.join(", ") + more };
+        Err(format!("expected an array of this name, found {there}"))
+    }
+
     /// The error of an array of this file.
     pub fn refuse(&self, array: &str, what: &str) -> Error {
         Error::Data(format!("{}: array '{array}': {what}", self.path.display()))
@@ -103,6 +119,7 @@ impl Npz {
     }
 
     fn read_array(&mut self, name: &str, rank: usize) -> Result<Array, String> {
+        self.expect(name)?;
         let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(no_array)?;
         method(entry.compression())?;
         let size = entry.size();
@@ -132,6 +149,7 @@ impl Npz {
 
     fn prepare_rows(&mut self, name: &str) -> Result<Rows, String> {
         let entry_name = format!("{name}.npy");
+        self.expect(name)?;
         let mut entry = self.archive.by_name(&entry_name).map_err(no_array)?;
         let (size, crc, method) = (entry.size(), entry.crc32(), method(entry.compression())?);
         let header = Header::read(&mut entry, size, 3)?;

@@ -32,7 +32,7 @@ pub struct Extraction {
     pub representations: Vec<f64>,
     /// `readout_weight` \[K, D\]. Finite.
     pub readout_weight: Vec<f64>,
-    /// `readout_bias` \[K\]; an array of no entries stands for a readout without bias.
+    /// `readout_bias` \[K\]; an array of no entries, or none of this name, stands for a readout without bias.
     pub readout_bias: Option<Vec<f64>>,
 }
 
@@ -52,7 +52,7 @@ impl Extraction {
     pub fn read(path: &Path) -> Result<Extraction> {
         let mut npz = Npz::open(path)?;
         let arrays = NAMES.into_iter().zip([3, 1, 3, 2, 1]);
-        let arrays: Vec<Array> = arrays.map(|(name, rank)| npz.array(name, rank)).collect::<Result<_>>()?;
+        let arrays: Vec<Array> = arrays.map(|(name, rank)| small(&mut npz, name, rank)).collect::<Result<_>>()?;
         let extent = check_shapes(&npz, std::array::from_fn(|i| arrays[i].shape.as_slice()))?;
         NAMES.iter().zip(&arrays).try_for_each(|(name, array)| finite(&npz, name, array))?;
         let labels = labels(&npz, &arrays[1], extent.classes)?;
@@ -69,6 +69,14 @@ impl Extraction {
             readout_weight: weight.data,
             readout_bias: (bias.shape[0] != 0).then_some(bias.data),
         })
+    }
+
+    /// Whether a file of an extraction says itself that its readout has a bias or none; one without the array does not.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no npz.
+    pub fn names_bias(path: &Path) -> Result<bool> {
+        Ok(Npz::open(path)?.holds(NAMES[4]))
     }
 
     /// Writes the arrays as an npz file of float64, as the published script does, whole or not at all.
@@ -127,6 +135,14 @@ impl std::fmt::Display for Extent {
         let Extent { timesteps, samples, classes, features } = self;
         write!(f, "{timesteps} timesteps, {samples} samples, {classes} classes and {features} features")
     }
+}
+
+/// An array that is held whole; the bias is without entries where the file has no array of its name.
+fn small(npz: &mut Npz, name: &str, rank: usize) -> Result<Array> {
+    if name == NAMES[4] && !npz.holds(name) {
+        return Ok(Array { shape: vec![0], data: Vec::new() });
+    }
+    npz.array(name, rank)
 }
 
 /// The extents that follow from the shapes of the five arrays, in the order of [`NAMES`], if these agree.
@@ -240,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn without_an_array_of_biases_there_is_no_bias() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        example().write(&path).unwrap();
+        assert!(Extraction::names_bias(&path).unwrap());
+        write_with::<f64>(&path, "readout_bias", None);
+        assert!(!Extraction::names_bias(&path).unwrap() && Extraction::is_one(&path));
+        assert_eq!(Extraction::read(&path).unwrap(), Extraction { readout_bias: None, ..example() });
+        assert_eq!(StoredExtraction::open(&path).unwrap().readout_bias, None);
+    }
+
+    #[test]
     fn other_types_and_orders() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
@@ -272,7 +300,7 @@ mod tests {
         };
         write_with::<f64>(&path, "readout_weight", None);
         assert!(!Extraction::is_one(&path));
-        refused(&["readout_weight"]);
+        refused(&["readout_weight", "found labels_all, outputs_all, readout_bias, representations_all"]);
         write_with(&path, "readout_weight", Some((&[4, 4], Order::C, &[1.0; 16])));
         refused(&["readout_weight", "[4, 5]", "[4, 4]"]);
         write_with(&path, "outputs_all", Some((&[2, 12], Order::C, &[1.0; 24])));

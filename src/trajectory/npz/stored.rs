@@ -41,9 +41,9 @@ impl StoredExtraction {
     /// A file that cannot be read or is no extraction; no room to unpack a compressed array.
     pub fn open(path: &Path) -> Result<StoredExtraction> {
         let mut npz = Npz::open(path)?;
-        let small = [NAMES[1], NAMES[3], NAMES[4]].into_iter().zip([1, 2, 1]);
-        let small: Vec<_> = small.map(|(name, rank)| npz.array(name, rank)).collect::<Result<_>>()?;
-        let [of_labels, weight, bias] = <[_; 3]>::try_from(small).expect("three names");
+        let names = [NAMES[1], NAMES[3], NAMES[4]].into_iter().zip([1, 2, 1]);
+        let read: Vec<_> = names.map(|(name, rank)| super::small(&mut npz, name, rank)).collect::<Result<_>>()?;
+        let [of_labels, weight, bias] = <[_; 3]>::try_from(read).expect("three names");
         let (outputs, representations) = (npz.rows(NAMES[0])?, npz.rows(NAMES[2])?);
         let of = [&outputs.shape()[..], &of_labels.shape, &representations.shape(), &weight.shape, &bias.shape];
         let extent = check_shapes(&npz, of)?;
