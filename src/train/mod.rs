@@ -3,7 +3,7 @@
 //! [`checkpoint`] is one file with everything that a run needs to go on, [`metrics`] the log's events, [`run_folder`]
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`stop`]
 //! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, [`session`] the loop on a
-//! device.
+//! device, [`suspect`] where a number first stopped being finite.
 
 pub mod checkpoint;
 pub mod fault;
@@ -13,6 +13,7 @@ pub mod run;
 pub mod run_folder;
 mod session;
 pub mod stop;
+mod suspect;
 
 pub use checkpoint::{Checkpoint, CheckpointState, DataState};
 pub use metrics::Event;
