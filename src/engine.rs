@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::fits;
 use crate::graph::taps::{Quantity, Tapped};
-use crate::kernels::View;
+use crate::kernels::{Access, Launch, View};
 use crate::network::{Network, Schedule};
 use crate::ops::Hyper;
 use crate::tensors::{Tensor, Tensors};
@@ -28,6 +28,31 @@ pub struct Engine<'g> {
     recording: Recording,
     /// Values of parameters that nothing on the device reads: kept for checkpoints.
     resting: Tensors,
+}
+
+/// The first number of a pass that is not finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NotFinite {
+    /// The operation that wrote it, with value and timestep: `conv2d v2.bottom_up t=1`.
+    pub label: String,
+    /// The area that the operation belongs to.
+    pub area: String,
+    /// Its timestep, if it has one.
+    pub timestep: Option<usize>,
+    /// The buffer that holds it, named after its tensor.
+    pub tensor: String,
+    /// The element's number in what the operation wrote.
+    pub element: usize,
+    /// NaN or infinite.
+    pub value: f32,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let NotFinite { label, area, timestep, tensor, element, value } = self;
+        let time = timestep.map_or(String::new(), |t| format!(", timestep {t}"));
+        write!(f, "{value} at [{element}] of `{tensor}`, written by `{label}` (area {area}{time})")
+    }
 }
 
 impl<'g> Engine<'g> {
@@ -219,10 +244,19 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub async fn pass_part(&self, first: bool) -> Result<()> {
+        self.set_part(first).await?;
+        self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
+        Ok(())
+    }
+
+    /// Says whether the next pass is the first part of its batch.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn set_part(&self, first: bool) -> Result<()> {
         if let Some(view) = self.compiled.feeds.first {
             self.recording.feed(self.gpu, view, &[f32::from(u8::from(first))]).await?;
         }
-        self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
         Ok(())
     }
 
@@ -234,6 +268,41 @@ impl<'g> Engine<'g> {
     /// Submits everything once, in one piece: a whole step where a batch has one part.
     pub fn run(&self) {
         self.recording.run(self.gpu);
+    }
+
+    /// Submits one pass, or where `update` says so the optimiser's step, launch by launch, and looks at what each writes: the
+    /// first number that is not finite, if there is one, in the words of [`NotFinite`].
+    ///
+    /// # Errors
+    /// A lost device; no room to copy a tensor back.
+    pub async fn first_not_finite(&self, update: bool) -> Result<Option<NotFinite>> {
+        let phases = &self.compiled.phases;
+        let launches = if update { phases.update.clone() } else { 0..phases.accumulate.end };
+        let program = &self.compiled.program;
+        for at in launches {
+            let launch = &program.launches[at];
+            let written = launch.kernel.bindings.iter().filter(|b| b.float && b.access == Access::ReadWrite);
+            let written: Vec<View> = written
+                .map(|b| launch.operands.iter().find(|(name, _)| *name == b.name).expect("every binding is bound").1)
+                .collect();
+            // What lies between tensors, and behind their ends, is nobody's: only what changes counts.
+            let mut before: Vec<Vec<f32>> = Vec::new();
+            for &view in &written {
+                before.push(self.read(view).await?);
+            }
+            self.recording.run_range(self.gpu, at..at + 1);
+            for (&view, before) in written.iter().zip(&before) {
+                let after = self.read(view).await?;
+                let found =
+                    (0..after.len()).find(|&i| !after[i].is_finite() && after[i].to_bits() != before[i].to_bits());
+                if let Some(element) = found {
+                    let tensor = program.buffers[view.buffer.0].name.clone();
+                    let Launch { label, area, timestep, .. } = launch.clone();
+                    return Ok(Some(NotFinite { label, area, timestep, tensor, element, value: after[element] }));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Loss and correctness of the last run, of its first `images` images.

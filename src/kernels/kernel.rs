@@ -28,6 +28,8 @@ pub struct Binding {
     pub access: Access,
     /// Whether the text loads from it: where it is `read_write`, whether it is read before it is written.
     pub loads: bool,
+    /// Whether it holds floating-point numbers (else whole ones).
+    pub float: bool,
 }
 
 /// A member of the parameter struct.
@@ -107,6 +109,17 @@ fn validated(source: &str) -> std::result::Result<(naga::Module, naga::valid::Mo
     Ok((module, info))
 }
 
+/// The kind of numbers that an array holds, alone or as vectors.
+fn scalar_of(module: &naga::Module, of: naga::Handle<naga::Type>) -> Option<naga::ScalarKind> {
+    match &module.types[of].inner {
+        naga::TypeInner::Scalar(scalar) | naga::TypeInner::Vector { scalar, .. } | naga::TypeInner::Atomic(scalar) => {
+            Some(scalar.kind)
+        }
+        naga::TypeInner::Array { base, .. } => scalar_of(module, *base),
+        _ => None,
+    }
+}
+
 fn validator() -> naga::valid::Validator {
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities());
     validator
@@ -157,7 +170,8 @@ impl Kernel {
             let name = variable.name.clone().unwrap_or_default();
             let used = module.entry_points.first().map(|_| info.get_entry_point(0)[handle]);
             let loads = used.is_some_and(|used| used.contains(naga::valid::GlobalUse::READ));
-            bindings.push(Binding { name, index: binding.binding, access, loads });
+            let float = scalar_of(&module, variable.ty) == Some(naga::ScalarKind::Float);
+            bindings.push(Binding { name, index: binding.binding, access, loads, float });
             if access == Access::Uniform {
                 let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
                     return Err(fail("the parameters are not a struct".into()));

@@ -27,10 +27,12 @@ const IN_FLIGHT: usize = UNDER_WAY - 1;
 
 /// A run on a device.
 pub(super) struct Session<'a> {
-    run: &'a mut Training,
-    engine: Engine<'a>,
+    pub(super) run: &'a mut Training,
+    pub(super) engine: Engine<'a>,
     /// The same parameters, forward only.
-    evaluator: Engine<'a>,
+    pub(super) evaluator: Engine<'a>,
+    /// The step at which a number was found that is not finite.
+    diverged_at: Option<u64>,
     /// Steps that the device was given, the last one's batch, and the steps that were done before this session.
     done: u64,
     batch: Option<Batch>,
@@ -55,6 +57,7 @@ impl<'a> Session<'a> {
             run,
             engine,
             evaluator,
+            diverged_at: None,
             done: first,
             batch: None,
             first,
@@ -81,6 +84,13 @@ impl<'a> Session<'a> {
             self.rescue(&error).await;
             ended = Err(error);
         }
+        let ended = match (ended, self.diverged_at) {
+            (Err(error), Some(step)) => {
+                self.progress.note(&format!("step {step} is repeated with checks, to find where it went wrong"));
+                Err(self.explained(error, step).await)
+            }
+            (ended, _) => ended,
+        };
         self.progress.finish();
         ended
     }
@@ -193,11 +203,17 @@ impl<'a> Session<'a> {
         step - held.step + held.adam_step
     }
 
+    /// Sets the numbers of a step's update.
+    pub(super) async fn set_step(&self, step: u64, total: u64) -> Result<()> {
+        let hyper = hyper(&self.run.config.training, step, total);
+        self.engine.set_step(&hyper, self.adam_step(step), 1.0).await
+    }
+
     /// Submits a step; gives what its scores will come from, part by part.
-    async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Vec<(usize, Reading)>> {
+    pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Vec<(usize, Reading)>> {
         let lost = self.run.faults.strikes(Fault::DeviceLost, step);
-        let (engine, hyper) = (&self.engine, hyper(&self.run.config.training, step, total));
-        engine.set_step(&hyper, self.adam_step(step), 1.0).await?;
+        self.set_step(step, total).await?;
+        let engine = &self.engine;
         if engine.parts == 1 {
             engine.feed(batch).await?;
             engine.run();
@@ -250,6 +266,7 @@ impl<'a> Session<'a> {
         if let Err(error) = self.settle() {
             return error;
         }
+        self.diverged_at = Some(step);
         let (root, rate) = (self.run.folder.root().display(), self.run.config.training.learning_rate);
         Error::Training(format!(
             "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
@@ -280,7 +297,7 @@ impl<'a> Session<'a> {
         Ok(Some(scores))
     }
 
-    async fn forward(&self, batch: &Batch) -> Result<Scores> {
+    pub(super) async fn forward(&self, batch: &Batch) -> Result<Scores> {
         self.evaluator.feed(batch).await?;
         self.evaluator.run();
         self.evaluator.scores(batch.n).await
