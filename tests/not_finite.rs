@@ -52,6 +52,42 @@ fn a_parameter_that_is_nan_makes_the_loss_nan() {
     }
 }
 
+/// The first number that is not finite is found where it is made: operation, area, timestep and tensor.
+#[test]
+fn the_first_number_that_is_not_finite_is_named() {
+    let gpu = Gpu::open(&Options::default()).block_on().expect("this test needs an adapter");
+    let config =
+        NetworkConfig { image_size: 16, timesteps: 3, norm: Normalisation::None, ..Preset::Tiny.network() };
+    let (network, schedule, images) = (config.network(), Schedule::plain(config.timesteps), 2);
+    let request = Request::training(&network, &schedule, images, &gpu.target);
+    let mut engine = Engine::new(&gpu, &request, &mut Store::default()).block_on().expect("compiles");
+    engine.set_normaliser(&Normaliser::new([127.5; 3], [74.0; 3]));
+    let data = (0..3 * 16 * 16 * images).map(|i| (13 * i % 256) as u8).collect();
+    let batch = Batch::new(Pictures { data, labels: vec![0, 1], n: images, side: 16 }, images);
+    let clean = initialise(&network.parameters, 1);
+    let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let mut first = |name: &str, value: f32| {
+        let mut values = clean.clone();
+        if let Some(tensor) = values.get_mut(name) {
+            tensor.values.fill(value);
+        }
+        engine.set_parameters(&values).expect("all are there");
+        engine.set_moments(&clean.zeros(), &clean.zeros()).expect("all are there");
+        engine.set_step(&hyper, 1, 1.0).block_on().unwrap();
+        engine.feed(&batch).block_on().unwrap();
+        let found = engine.first_not_finite(false).block_on().expect("runs");
+        found.or_else(|| engine.first_not_finite(true).block_on().expect("runs"))
+    };
+    assert_eq!(first("none", 0.0), None, "a step of finite numbers");
+    // Lateral input is there from the second step on. Packing the weight may be what meets it first.
+    let found = first("v2.lateral.weight", f32::NAN).expect("a number that is not finite");
+    assert!(found.area == "v2" && found.value.is_nan() && found.label.contains("v2.lateral"), "{found}");
+    assert!(found.timestep.is_none_or(|t| t == 1), "{found}");
+    // Finite weights whose products are too large, met in the area where that happens.
+    let found = first("v4.bottom_up.weight", 3e38).expect("a number that is not finite");
+    assert!(found.area == "v4" && found.to_string().contains("area v4"), "{found}");
+}
+
 /// An operation and the variant that it is forced to.
 struct Alone {
     shaped: Shaped,

@@ -3,8 +3,8 @@
 //! [`checkpoint`] is one file with everything that a run needs to go on, [`metrics`] the log's events, [`run_folder`]
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`data`] where
 //! the run's data are found again, [`stop`]
-//! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, [`session`] the loop on a
-//! device, [`suspect`] where a number first stopped being finite.
+//! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, `session` the loop on a
+//! device, `suspect` where a number first stopped being finite.
 
 pub mod checkpoint;
 pub mod data;
