@@ -213,7 +213,7 @@ fn a_smaller_device_than_there_is() {
     for absent in ["SUBGROUP", "SHADER_F16", "TIMESTAMP_QUERY"] {
         assert!(features.iter().all(|name| name != absent), "{absent} in {features:?}");
     }
-    let plan = ["plan", "--preset", "blt64", "--batch", "48", "--json", "--limits", "webgpu"];
+    let plan = ["plan", "--preset", "blt64", "--batch", "1024", "--json", "--limits", "webgpu"];
     let plan = json_with(1, &run(&plan));
     assert_eq!(plan["fits"], false);
     assert!(plan["adapter"].as_str().unwrap().ends_with(", held to WebGPU's default limits"), "{}", plan["adapter"]);

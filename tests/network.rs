@@ -59,7 +59,7 @@ fn a_written_configuration_reads_back_the_same() {
         };
         run.network = network.into();
         run.training.learning_rate = 0.1 + 0.2;
-        run.training.epsilon = 1e-300;
+        run.training.epsilon = 1.5e-37;
         run.training.seed = i64::MAX as u64;
         run.set_classes(16).unwrap();
         let text = run.to_toml();

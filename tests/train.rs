@@ -210,7 +210,15 @@ fn divergence_is_reported_and_never_saved() {
     refused(
         bench.train("run", &flags),
         1,
-        &["diverged", "step ", "last good checkpoint", "--resume", "--learning-rate", "first number that is not finite", "area "],
+        &[
+            "diverged",
+            "step ",
+            "last good checkpoint",
+            "--resume",
+            "--learning-rate",
+            "first number that is not finite",
+            "area ",
+        ],
     );
     let saved = checkpoints(&bench.path("run")).unwrap();
     assert!(!saved.is_empty() && saved.len() < 15, "{saved:?}");

@@ -20,6 +20,7 @@ use super::metrics::{self, Event};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::network::{Description, Keep, RunConfig};
+use crate::parallel;
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -67,11 +68,17 @@ pub struct Resumed {
     pub from: Option<PathBuf>,
 }
 
-/// A checkpoint that is being written on a thread of its own.
+/// A checkpoint that is being written on a thread of its own, or has been on this one.
 #[derive(Debug)]
 pub struct Saving {
     step: u64,
-    thread: JoinHandle<Result<PathBuf>>,
+    writing: Writing,
+}
+
+#[derive(Debug)]
+enum Writing {
+    Thread(JoinHandle<Result<PathBuf>>),
+    Over(Result<PathBuf>),
 }
 
 impl Saving {
@@ -82,7 +89,10 @@ impl Saving {
 
     /// Whether it has been written, or has failed.
     pub fn is_over(&self) -> bool {
-        self.thread.is_finished()
+        match &self.writing {
+            Writing::Thread(thread) => thread.is_finished(),
+            Writing::Over(_) => true,
+        }
     }
 
     /// Waits for it; gives the numbered file.
@@ -90,7 +100,10 @@ impl Saving {
     /// # Errors
     /// What went wrong with it.
     pub fn finish(self) -> Result<PathBuf> {
-        self.thread.join().expect("no panic in there")
+        match self.writing {
+            Writing::Thread(thread) => thread.join().expect("no panic in there"),
+            Writing::Over(written) => written,
+        }
     }
 }
 
@@ -216,10 +229,14 @@ impl RunFolder {
         let step = checkpoint.state.step;
         let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
         let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
-        let thread = std::thread::Builder::new().name("checkpoint".into());
-        let keep = keep.clone();
-        let thread = thread.spawn(move || store(&root, &metrics, &checkpoint, &keep, best)).map_err(unsaved)?;
-        Ok(Saving { step, thread })
+        let (kept, given) = (keep.clone(), checkpoint.clone());
+        let started = parallel::start("checkpoint", move || store(&root, &metrics, &given, &kept, best));
+        let writing = match started {
+            Ok(thread) => Writing::Thread(thread),
+            // The system starts no further thread.
+            Err(_) => Writing::Over(store(&self.root, &self.metrics, &checkpoint, keep, best)),
+        };
+        Ok(Saving { step, writing })
     }
 }
 

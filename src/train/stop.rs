@@ -4,7 +4,7 @@
 //! listens (see [`Stop::listen`]) the first one does. Signals that were ignored when the program was started, as HUP under
 //! `nohup` and INT in what a script starts in the background, stay ignored where the system tells (Linux).
 
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -82,7 +82,7 @@ fn hear(stop: &Stop) -> std::io::Result<()> {
     }
     let mut signals = Signals::new(&heard_of)?;
     let speak = move || signals.forever().for_each(|signal| heard(signal_name(signal).unwrap_or("signal")));
-    std::thread::Builder::new().name("signals".into()).spawn(speak)?;
+    let _ = parallel::start("signals", speak); // without it nothing is said
     Ok(())
 }
 
