@@ -60,6 +60,8 @@ pub mod extract;
 
 pub mod compare;
 
+pub mod bisect;
+
 pub mod bench;
 
 pub use error::{Error, Result};
