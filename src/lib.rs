@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, lower, plan) -> gpu -> engine -> train
-//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare
+//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare, bisect
 //! ```
 
 #[macro_use]

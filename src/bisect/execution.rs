@@ -5,8 +5,8 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request};
 use crate::graph::passes::Passes;
+use crate::kernels::View;
 use crate::kernels::choose::Choices;
-use crate::kernels::{Access, View};
 use crate::network::{Network, Schedule};
 use crate::ops::{Op, ValueId};
 use crate::{Error, Result};
@@ -57,6 +57,9 @@ impl std::fmt::Display for Side {
     }
 }
 
+/// How the meaning of a parameter's gradient begins.
+const GRADIENT: &str = "gradient ";
+
 /// What is said of a tensor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TensorFacts {
@@ -73,8 +76,6 @@ pub struct TensorFacts {
     pub backward: bool,
     /// Extents; maps are [channels, rows, columns, images].
     pub shape: Vec<usize>,
-    /// Whether it holds whole numbers.
-    pub whole: bool,
     /// What of the network it is, whatever the graph passes: `v2 activation t=1`, `gradient v2.lateral.weight`.
     pub stands_for: Vec<String>,
 }
@@ -184,6 +185,16 @@ impl<'g> Execution<'g> {
     }
 }
 
+impl TensorFacts {
+    /// What its extents are, where that is known.
+    pub fn extents(&self) -> &'static str {
+        match self.shape.len() == 4 && !self.name.contains("weight") {
+            true => "channel, row, column, image",
+            false => "",
+        }
+    }
+}
+
 /// The tensors that the operations of a pass write, in its order.
 fn tensors(compiled: &Compiled, network: &Network) -> Vec<Traced> {
     let graph = &compiled.unrolled.graph;
@@ -193,42 +204,34 @@ fn tensors(compiled: &Compiled, network: &Network) -> Vec<Traced> {
     let mut met: HashMap<String, usize> = HashMap::new();
     let mut list = Vec::new();
     for (node, of) in graph.nodes.iter().enumerate() {
-        let launches = &compiled.program.launches[compiled.launches[node].clone()];
         for value in &of.outputs {
             let Some(view) = compiled.views[value.0] else { continue };
             let is = &graph.values[value.0];
-            let time = is.timestep.map_or(String::new(), |t| format!(" t={t}"));
+            let stands_for = stands_for.get(value).cloned().unwrap_or_default();
+            // The gradient of a parameter is of all timesteps, though its node carries the first.
+            let timestep = is.timestep.filter(|_| !stands_for.iter().any(|what| what.starts_with(GRADIENT)));
+            let time = timestep.map_or(String::new(), |t| format!(" t={t}"));
             let phase = if node < backward { "forward" } else { "backward" };
             let mut name = format!("{phase} {}{time}", is.name);
             let times = met.entry(name.clone()).and_modify(|times| *times += 1).or_insert(1);
             if *times > 1 {
                 name += &format!(" #{times}");
             }
-            let writes = launches.iter().flat_map(|l| l.kernel.bindings.iter().map(move |b| (l, b)));
-            let whole = writes.filter(|(_, b)| b.access == Access::ReadWrite && !b.float).any(|(launch, b)| {
-                let operand = launch.operands.iter().find(|(name, _)| *name == b.name);
-                operand.is_some_and(|(_, other)| overlap(view, *other))
-            });
             let at = of.timestep.map_or(String::new(), |t| format!(" t={t}"));
             let operation = format!("{} {}{at}", of.op.name(), graph.values[of.outputs[0].0].name);
             let facts = TensorFacts {
                 name,
                 operation,
                 area: is.area.clone(),
-                timestep: is.timestep,
+                timestep,
                 backward: node >= backward,
                 shape: is.shape.clone(),
-                whole,
-                stands_for: stands_for.get(value).cloned().unwrap_or_default(),
+                stands_for,
             };
             list.push(Traced { facts, value: *value, view, node });
         }
     }
     list
-}
-
-fn overlap(a: View, b: View) -> bool {
-    a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
 
 /// What of the network values are, whatever graph passes made of the rest.
@@ -256,7 +259,7 @@ fn meanings(compiled: &Compiled, network: &Network) -> HashMap<ValueId, Vec<Stri
         let place = places.arenas.view(&places.gradients, range);
         // The node that writes a parameter's gradient last is the one that has its place.
         if let Some(value) = compiled.views.iter().position(|view| *view == Some(place)) {
-            meanings.entry(ValueId(value)).or_default().push(format!("gradient {name}"));
+            meanings.entry(ValueId(value)).or_default().push(format!("{GRADIENT}{name}"));
         }
     }
     meanings

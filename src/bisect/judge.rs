@@ -9,7 +9,7 @@ pub struct Compared {
     /// The tensor.
     #[serde(flatten)]
     pub facts: TensorFacts,
-    /// Largest difference, relative to `largest`; infinite where a number is not finite or whole numbers differ.
+    /// Largest difference, relative to `largest`; infinite where a number is not finite.
     #[serde(serialize_with = "f64_or_word")]
     pub error: f64,
     /// Whether that is within the tolerance.
@@ -45,12 +45,11 @@ pub fn judge(facts: &TensorFacts, found: &[f32], expected: &[f32], tolerance: f6
     assert_eq!(found.len(), expected.len(), "{}: one shape", facts.name);
     let pairs = || found.iter().zip(expected);
     let magnitude = |values: &[f32]| values.iter().filter(|v| v.is_finite()).fold(0.0_f32, |m, v| m.max(v.abs()));
-    let largest = if facts.whole { 0.0 } else { magnitude(found).max(magnitude(expected)) };
-    let error = |a: f32, b: f32| match facts.whole {
-        true if a.to_bits() == b.to_bits() => 0.0,
-        false if a == b && a.is_finite() => 0.0,
-        false if a.is_finite() && b.is_finite() => (f64::from(a) - f64::from(b)).abs() / f64::from(largest),
-        _ => f64::INFINITY,
+    let largest = magnitude(found).max(magnitude(expected));
+    let error = |a: f32, b: f32| match a.is_finite() && b.is_finite() {
+        false => f64::INFINITY,
+        true if a == b => 0.0,
+        true => (f64::from(a) - f64::from(b)).abs() / f64::from(largest),
     };
     let (mut index, mut worst) = (0, 0.0);
     for (i, (&a, &b)) in pairs().enumerate() {
@@ -61,10 +60,7 @@ pub fn judge(facts: &TensorFacts, found: &[f32], expected: &[f32], tolerance: f6
     }
     let identical = pairs().all(|(a, b)| a.to_bits() == b.to_bits());
     let passed = worst <= tolerance && worst.is_finite() && (tolerance > 0.0 || identical);
-    let number = |values: &[f32]| match facts.whole {
-        true => values.get(index).map_or(0.0, |v| v.to_bits() as f32),
-        false => values.get(index).copied().unwrap_or(0.0),
-    };
+    let number = |values: &[f32]| values.get(index).copied().unwrap_or(0.0);
     let (found, expected) = (number(found), number(expected));
     let position = position(index, &facts.shape);
     Compared { facts: facts.clone(), error: worst, passed, identical, index, position, found, expected, largest }
@@ -90,12 +86,12 @@ fn position(index: usize, shape: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn facts(shape: &[usize], whole: bool) -> TensorFacts {
-        TensorFacts { shape: shape.to_vec(), whole, ..TensorFacts::default() }
+    fn facts(shape: &[usize]) -> TensorFacts {
+        TensorFacts { shape: shape.to_vec(), ..TensorFacts::default() }
     }
 
     fn of(found: &[f32], expected: &[f32]) -> Compared {
-        judge(&facts(&[found.len()], false), found, expected, 1e-4)
+        judge(&facts(&[found.len()]), found, expected, 1e-4)
     }
 
     #[test]
@@ -117,7 +113,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for (found, expected) in [([1.0, bad], [1.0, 1.0]), ([1.0, 1.0], [1.0, bad]), ([1.0, bad], [1.0, bad])] {
                 for tolerance in [1e-4, 1e9, f64::INFINITY] {
-                    let compared = judge(&facts(&[2], false), &found, &expected, tolerance);
+                    let compared = judge(&facts(&[2]), &found, &expected, tolerance);
                     assert!(!compared.passed && compared.index == 1 && compared.error == f64::INFINITY, "{compared:?}");
                     assert!(serde_json::to_string(&compared).unwrap().contains(r#""error":"inf""#));
                 }
@@ -128,16 +124,8 @@ mod tests {
     #[test]
     fn tolerance_zero_asks_for_equal_bits() {
         assert!(of(&[0.0], &[-0.0]).passed);
-        assert!(!judge(&facts(&[1], false), &[0.0], &[-0.0], 0.0).passed);
-        assert!(judge(&facts(&[1], false), &[3.0], &[3.0], 0.0).passed);
-    }
-
-    #[test]
-    fn whole_numbers_are_equal_or_not() {
-        let [a, b] = [3, 4].map(f32::from_bits);
-        assert!(judge(&facts(&[1], true), &[a], &[a], 1e-4).passed);
-        let differ = judge(&facts(&[1], true), &[a], &[b], 1e9);
-        assert!(!differ.passed && differ.found == 3.0 && differ.expected == 4.0, "{differ:?}");
+        assert!(!judge(&facts(&[1]), &[0.0], &[-0.0], 0.0).passed);
+        assert!(judge(&facts(&[1]), &[3.0], &[3.0], 0.0).passed);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! passes, or in the version of this program, of which one then left a trace in a file ([`trace`]).
 //!
 //! **Each operation is judged alone.** As soon as an operation has written a tensor, the numbers of the execution that it is held
-//! against are put in its place, so that the next operation gets the same bits as there. Otherwise rounding would grow from
-//! operation to operation (a network of ten timesteps with norms makes 1e-3 of 1e-7, and a rectification opens here and stays
-//! closed there), and the first tensor beyond any tolerance would only say where it had grown enough. [`Settings::drift`] leaves
-//! each execution its own numbers, to see just that; then the operation at which the difference grows most is told too.
+//! against are put in its place, so that the next operation gets the same bits as there. Otherwise differences of rounding would
+//! go on through the whole pass and may grow (a rectification opens here and stays closed there), and the first tensor beyond a
+//! tolerance would only say where they had grown enough. With the same bits going in, an operation of another result is the
+//! cause. [`Settings::drift`] leaves each execution its own numbers, to see what becomes of a difference; then the operation at
+//! which it grows most is told too.
 //!
 //! **What is beyond.** The difference of two numbers counts relative to the largest magnitude in the two tensors; a number that is
 //! not finite is beyond any tolerance, on both sides too. The default is [`TOLERANCE`], by which the tuner and `bench` take a
-//! kernel for wrong. Whole numbers, and every comparison at tolerance 0, must be equal in all bits.
+//! kernel for wrong. At tolerance 0 all bits must be equal.
 //!
 //! **What is compared.** Executions with the same graph passes have the same graph, so that all of its values are compared. With
 //! other passes the values between have other meanings (a convolution that starts from a sum holds more than one that does
@@ -197,7 +198,7 @@ fn pairs(this: &Execution, reference: &Reference) -> Vec<Option<usize>> {
             false => facts.stands_for.iter().map(String::as_str).collect(),
         };
         let found = names.iter().find_map(|name| by_name.get(name)).copied();
-        found.filter(|&i| others[i].shape == facts.shape && others[i].whole == facts.whole)
+        found.filter(|&i| others[i].shape == facts.shape)
     };
     this.facts().map(of).collect()
 }

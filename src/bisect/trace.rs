@@ -1,8 +1,8 @@
 //! Traces: every tensor of an execution in a safetensors file, in the order of the program, so that an execution elsewhere, or by
 //! another version, can be held against it.
 //!
-//! The metadata key `recurve trace` holds one JSON object, [`Head`]. Tensors are f32, those of whole numbers u32, images
-//! innermost. A file is written and read tensor by tensor: it may be larger than the memory.
+//! The metadata key `recurve trace` holds one JSON object, [`Head`]. Tensors are f32, images innermost. A file is written and
+//! read tensor by tensor: it may be larger than the memory.
 
 use super::{Execution, Side, TensorFacts};
 use crate::files::Partial;
@@ -66,8 +66,10 @@ async fn stream(execution: &mut Execution<'_>, to: &mut impl Write, path: &Path)
     for facts in &tensors {
         let (start, bytes) = (end, 4 * facts.shape.iter().product::<usize>());
         end += bytes;
-        let dtype = if facts.whole { Dtype::U32 } else { Dtype::F32 };
-        listed.push((facts.name.clone(), TensorInfo { dtype, shape: facts.shape.clone(), data_offsets: (start, end) }));
+        listed.push((
+            facts.name.clone(),
+            TensorInfo { dtype: Dtype::F32, shape: facts.shape.clone(), data_offsets: (start, end) },
+        ));
     }
     let count = tensors.len();
     let head = Head { format: FORMAT, side: execution.side.clone(), given: execution.given.clone(), tensors };
@@ -152,17 +154,16 @@ impl Trace {
         }
         let mut offsets = Vec::new();
         for facts in &head.tensors {
-            let dtype = if facts.whole { Dtype::U32 } else { Dtype::F32 };
-            let info = header.info(&facts.name).filter(|info| info.shape == facts.shape && info.dtype == dtype);
+            let info = header.info(&facts.name).filter(|i| i.shape == facts.shape && i.dtype == Dtype::F32);
             let info = info.ok_or_else(|| {
-                bad(format!("damaged: no tensor `{}` of type {dtype} and shape {:?}", facts.name, facts.shape))
+                bad(format!("damaged: no tensor `{}` of type F32 and shape {:?}", facts.name, facts.shape))
             })?;
             offsets.push(info.data_offsets);
         }
         Ok(Trace { head, file, path: path.to_path_buf(), start: 8 + size, offsets })
     }
 
-    /// The numbers of a tensor; whole ones by their bits.
+    /// The numbers of a tensor.
     ///
     /// # Errors
     /// What the disk says.

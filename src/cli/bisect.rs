@@ -264,7 +264,10 @@ fn line(compared: &Compared) -> String {
 fn place(compared: &Compared) -> String {
     let Compared { facts, error, index, position, found, expected, largest, .. } = compared;
     let time = facts.timestep.map_or(String::new(), |t| format!(", timestep {t}"));
-    let extents = if facts.shape.len() == 4 { " (channel, row, column, image)" } else { "" };
+    let extents = match facts.extents() {
+        "" => String::new(),
+        extents => format!(" ({extents})"),
+    };
     format!(
         "{} by `{}` (area {}{time})\n    [{index}], at {position:?}{extents}: {found:e} against {expected:e}; {error:.1e} of \
          the largest magnitude, {largest:e}",
