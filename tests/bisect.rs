@@ -129,6 +129,16 @@ fn change(path: &Path, tensor: &str, element: usize, to: impl Fn(f32) -> f32) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// An element in the second half of a tensor that is not small: what is not 0 stays so when it is changed a little.
+fn large_element(path: &Path, tensor: &str, largest: f32) -> usize {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor(tensor).unwrap();
+    let values: Vec<f32> = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let half = values.len() / 2;
+    half + values[half..].iter().position(|v| v.abs() > 0.1 * largest).unwrap()
+}
+
 #[test]
 fn a_changed_number_is_found_in_its_place() {
     let gpu = open();
@@ -152,8 +162,8 @@ fn a_changed_number_is_found_in_its_place() {
     let middle = all.iter().find(|c| c.facts.stands_for.contains(&"low activation t=1".into())).unwrap();
     for chosen in [&all[0], middle, inner, leaf] {
         let name = &chosen.facts.name;
-        let element = chosen.facts.shape.iter().product::<usize>() / 2 + 1;
-        let wrong: [fn(f32, f32) -> f32; 3] = [|x, m| x + 1e-2 * m, |_, _| f32::NAN, |x, m| x + 1e-5 * m];
+        let element = large_element(&good, name, chosen.largest);
+        let wrong: [fn(f32, f32) -> f32; 3] = [|x, m| x + 1e-2 * m, |_, _| f32::NAN, |x, _| x * (1.0 + 1e-5)];
         for (number, wrong) in wrong.iter().enumerate() {
             std::fs::copy(&good, &bad).unwrap();
             change(&bad, name, element, |x| wrong(x, chosen.largest));
@@ -243,6 +253,7 @@ fn a_run_is_bisected_from_the_command_line() {
         &["trace.safetensors", "parameters"],
     );
     refused(&["bisect", "--config", &config, "--against", "table"], &["--data"]);
+    refused(&["bisect", &run, "--write", &path("trace.bin")], &["trace.bin", ".safetensors"]);
     refused(&["bisect", &run, "--against", &run], &["a folder", "--write"]);
     refused(&["bisect", &run, "--against", &path("none.toml")], &["none.toml", "no such file"]);
     refused(&["bisect", &run, "--against", &path("none.safetensors")], &["none.safetensors"]);

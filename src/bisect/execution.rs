@@ -175,13 +175,16 @@ impl<'g> Execution<'g> {
     /// # Errors
     /// What differs.
     pub fn was_given(&self, other: &BTreeMap<String, String>, whose: &str) -> Result<()> {
-        match self.given.iter().find(|(what, hash)| other.get(*what) != Some(hash)) {
-            None => Ok(()),
-            Some((what, _)) => Err(Error::Config(format!(
-                "{whose}: its {what} are not those of this step; both need the same RUN and --checkpoint (or preset and \
-                 seed), --data and --batch"
-            ))),
+        let differ = self.given.iter().filter(|(what, hash)| other.get(*what) != Some(hash));
+        let differ: Vec<&str> = differ.map(|(what, _)| what.as_str()).collect();
+        if differ.is_empty() {
+            return Ok(());
         }
+        Err(Error::Config(format!(
+            "{whose} is of another step than this one: other {}; both need the same RUN and --checkpoint (or preset or \
+             configuration), --data and --batch",
+            differ.join(", ")
+        )))
     }
 }
 

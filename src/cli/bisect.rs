@@ -126,15 +126,19 @@ enum Against<'a> {
     Adapter(&'a str),
 }
 
+/// Whether a file is called as a trace is.
+fn is_trace(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+}
+
 impl Against<'_> {
     fn parse(what: &str) -> anyhow::Result<Against<'_>> {
         let path = Path::new(what);
-        let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
         Ok(match what {
             "table" => Against::Table,
             "direct" => Against::Direct,
-            _ if ends("safetensors") => Against::Trace(path),
-            _ if ends("toml") => Against::Choices(path),
+            _ if is_trace(path) => Against::Trace(path),
+            _ if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml")) => Against::Choices(path),
             _ if path.is_dir() => bail!(
                 "--against {what}: a folder; of another run or version, write its tensors first: recurve bisect {what} \
                  --write FILE.safetensors"
@@ -161,6 +165,9 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     );
     let passes = Passes::without(&arguments.no_pass)?;
     let against = arguments.against.as_deref().map(Against::parse).transpose()?;
+    if let Some(file) = arguments.write.as_deref().filter(|file| !is_trace(file)) {
+        bail!("--write {}: call it .safetensors, which --against tells it by", file.display());
+    }
     // What takes no device comes first: a file that is none costs no time.
     let trace = match against {
         Some(Against::Trace(path)) => Some((Trace::open(path)?, path)),
