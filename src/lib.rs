@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dataset -> network -> kernels, ops -> graph (unroll, differentiate, pass, lower, plan) -> gpu -> engine -> train
-//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare
+//!                                                                                            \-> stream -> trajectory -> report -> analysis, extract, compare, bisect
 //! ```
 
 #[macro_use]
@@ -59,6 +59,8 @@ pub mod analysis;
 pub mod extract;
 
 pub mod compare;
+
+pub mod bisect;
 
 pub mod bench;
 

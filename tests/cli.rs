@@ -53,7 +53,7 @@ fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
     for command in [
         "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders",
-        "bench", "compare",
+        "bench", "compare", "bisect",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);
@@ -66,6 +66,7 @@ fn every_command_has_a_help_text() {
         ("devices", &["--json"]),
         ("analyse", &["FILE.npz", "--init", "--split", "--protocol", "--json"]),
         ("compare", &["RUN", "--split", "--data", "--out", "--json"]),
+        ("bisect", &["RUN", "--preset", "--against", "--write", "--tolerance", "--drift", "--all", "--json"]),
         ("extract", &["--areas", "--timesteps", "--images", "--ids", "--half", "float32", "log-probabilities"]),
     ] {
         let help = stdout(&run(&[command, "--help"]));

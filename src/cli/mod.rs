@@ -3,6 +3,7 @@
 
 mod analyse;
 mod bench;
+mod bisect;
 mod check;
 mod compare;
 mod data;
@@ -62,6 +63,8 @@ enum Command {
     Devices(devices::Arguments),
     /// Check every kernel on this adapter against plain loops, or against golden files.
     Check(check::Arguments),
+    /// Find the first tensor that differs between two executions of a training step: adapters, kernel variants, versions.
+    Bisect(bisect::Arguments),
     /// Show the graph, what each pass does, dispatches and memory, without touching a device.
     Plan(plan::Arguments),
     /// List or dump the kernels, as WGSL, SPIR-V, MSL or HLSL.
@@ -94,6 +97,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Data(a) => data::run(&a),
         Command::Devices(a) => devices::run(&a, &adapter).await,
         Command::Check(a) => check::run(&a, &adapter).await,
+        Command::Bisect(a) => bisect::run(&a, &adapter).await,
         Command::Plan(a) => plan::run(&a, &adapter).await,
         Command::Shaders(a) => shaders::run(&a, &adapter).await,
         Command::Bench(a) => bench::run(&a, &adapter).await,

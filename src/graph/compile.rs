@@ -4,7 +4,7 @@
 use super::autodiff::differentiate;
 use super::build::{Inputs, Unrolled, unroll};
 use super::fit::{does_not_fit, indexable_batch};
-use super::lower::{Arenas, lower};
+use super::lower::{Arenas, Lowered, lower};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::{Plan, UNDER_WAY};
 use super::taps::{Quantity, Reader, Series, Tap, Tapped};
@@ -127,6 +127,8 @@ pub struct Compiled {
     pub views: Vec<Option<View>>,
     /// The shapes that have variants, and which were chosen.
     pub uses: Uses,
+    /// The launches of each node of the pass, in the order of its graph.
+    pub launches: Vec<Range<usize>>,
     /// Which launches belong together.
     pub phases: Phases,
     /// Memory.
@@ -301,7 +303,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let all_outputs = std::mem::replace(&mut unrolled.graph.outputs, owned);
     let lowered = lower(&unrolled.graph, target, request.choices, program, &placed)?;
     unrolled.graph.outputs = all_outputs;
-    let (mut program, views, uses) = (lowered.program, lowered.views, lowered.uses);
+    let Lowered { mut program, views, uses, launches } = lowered;
 
     let pass = 0..program.launches.len();
     let mut after = Vec::new();
@@ -329,7 +331,21 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let taps: Vec<Tapped> = request.taps.iter().zip(in_series).map(tapped).collect();
     let plan = Plan::new(&program, passes.reuse)
         .with_rings(feeds.per_step().map(|v| v.bytes), readings(request, &scores, &taps));
-    Ok(Compiled { unrolled, after, program, views, uses, phases, plan, feeds, places, scores, taps, nodes_unrolled })
+    Ok(Compiled {
+        unrolled,
+        after,
+        program,
+        views,
+        uses,
+        launches,
+        phases,
+        plan,
+        feeds,
+        places,
+        scores,
+        taps,
+        nodes_unrolled,
+    })
 }
 
 /// What is read of each step while others are under way: bytes, and how often. The scores of every part when training; else

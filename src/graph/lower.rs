@@ -6,6 +6,7 @@ use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Site, Target, View, align};
 use crate::ops::{self, Call};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 /// A graph's program.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Lowered {
     pub views: Vec<Option<View>>,
     /// The shapes that have variants, and which were chosen.
     pub uses: Uses,
+    /// The launches of each node, in the order of the graph.
+    pub launches: Vec<Range<usize>>,
 }
 
 impl Lowered {
@@ -164,13 +167,16 @@ pub fn lower(
         uses: &mut uses,
         exact: true,
     };
+    let mut launches = Vec::new();
     for node in &graph.nodes {
+        let first = context.program.launches.len();
         context.exact = !graph.rounded.contains(&node.area);
         let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
         let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);
         let call = Call { inputs: &node.inputs, outputs: &node.outputs };
         let site = Site { op: node.op.name(), timestep: node.timestep, area: &node.area, label: &label };
         node.op.lower(&mut context, call, site)?;
+        launches.push(first..context.program.launches.len());
     }
-    Ok(Lowered { program, views, uses })
+    Ok(Lowered { program, views, uses, launches })
 }

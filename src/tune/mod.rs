@@ -16,6 +16,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+pub use trial::TOLERANCE;
 use trial::{Runner, Verdict, Workbench};
 
 /// Seconds that tuning takes unless told otherwise.
