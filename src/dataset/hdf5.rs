@@ -21,6 +21,10 @@ use crate::{Error, Result};
 const LOOKED_AT: usize = 64 << 20;
 const RUNS: usize = 64;
 
+/// More pictures of a split, or more classes, than these are taken for a damaged file.
+const MOST_PICTURES: u64 = 1 << 26;
+const MOST_CLASSES: u64 = 1_000_000;
+
 /// Larger pictures than this are taken for a damaged file.
 const LARGEST_SIDE: u64 = 4096;
 
@@ -285,6 +289,10 @@ impl Reader<'_> {
         if dataset.ndim() != 1 || dataset.shape()[0] == 0 {
             return Err(self.wrong(name, "shape [classes]", &format!("shape {:?}", dataset.shape())));
         }
+        if dataset.shape()[0] > MOST_CLASSES {
+            let found = dataset.shape()[0].to_string();
+            return Err(self.wrong(name, &format!("at most {MOST_CLASSES} class names"), &found));
+        }
         match dataset.dtype() {
             Datatype::String { .. } | Datatype::VarLen { .. } => {}
             other => return Err(self.wrong(name, "text", &type_name(other))),
@@ -335,6 +343,9 @@ impl Reader<'_> {
                 &format!("pictures of at most {LARGEST_SIDE} pixels"),
                 &shape[1].to_string(),
             ));
+        }
+        if shape[0] > MOST_PICTURES {
+            return Err(self.wrong(&name, &format!("at most {MOST_PICTURES} pictures"), &shape[0].to_string()));
         }
         let (count, side) = (shape[0], shape[1] as usize);
 
