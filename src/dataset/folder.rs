@@ -22,9 +22,11 @@ const BLOCK: usize = 16;
 /// Folders within folders; more are refused.
 const DEEPEST: usize = 32;
 
-/// Folders within the one of a class; more are refused. Links can lead to the same ones again and again: two in each of 32
-/// folders would be 2^32.
+/// Folders within the one of a class; more are refused.
 const MOST_FOLDERS: usize = 1 << 16;
+
+/// Times that links may lead to a folder of a class once more: two in each of 32 folders would be 2^32 ways.
+const MOST_AGAIN: usize = 256;
 
 /// Pictures of a class; more are refused.
 const MOST_FILES: usize = 1 << 24;
@@ -59,8 +61,9 @@ struct Contents {
     nested: (usize, BTreeSet<PathBuf>),
     /// Other files, by the end of their name.
     others: BTreeMap<String, usize>,
-    /// Folders looked into.
-    folders: usize,
+    /// Folders looked into, without links, and how many times one was looked into once more.
+    folders: BTreeSet<PathBuf>,
+    again: usize,
 }
 
 impl Folder {
@@ -317,13 +320,12 @@ fn class_folders(split: &Path) -> Result<(BTreeMap<String, PathBuf>, Vec<String>
 /// Finds the pictures of a class in `folder` and in the folders within. `above` are those that it lies in.
 fn collect(folder: &Path, label: u32, above: &mut Vec<PathBuf>, contents: &mut Contents) -> Result<()> {
     let real = std::fs::canonicalize(folder).map_err(Error::io(folder))?;
-    contents.folders += 1;
+    contents.again += usize::from(!contents.folders.insert(real.clone()));
     let what = match () {
         () if above.contains(&real) => "a link back to a folder that it lies in".into(),
         () if above.len() == DEEPEST => format!("too many folders: more than {DEEPEST} within each other"),
-        () if contents.folders > MOST_FOLDERS => {
-            format!("too many folders: more than {MOST_FOLDERS}, or links that lead to the same ones again and again")
-        }
+        () if contents.folders.len() > MOST_FOLDERS => format!("too many folders: more than {MOST_FOLDERS}"),
+        () if contents.again > MOST_AGAIN => "links that lead to the same folders again and again".into(),
         () if contents.files.len() > MOST_FILES => format!("more than {MOST_FILES} of one class"),
         () => String::new(),
     };
