@@ -47,6 +47,11 @@ one format cargo fmt --check
 one lints cargo clippy --release --locked --all-targets -- -D warnings
 one documentation env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 many tests cargo test --release --locked --no-fail-fast
+if cargo deny --version >/dev/null 2>&1; then
+  one "licences and sources" cargo deny --locked check bans licenses sources
+else
+  echo "== cargo-deny is not installed (cargo install cargo-deny): its check was not run; tests/licences.rs has held licences and sources against deny.toml"
+fi
 many kernels cargo run --release --locked --quiet -- check
 for golden in golden golden-arch golden-faults golden-dynamics; do
   if [ -d ../shared/$golden ]; then

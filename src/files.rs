@@ -1,6 +1,6 @@
-//! Files that are never half there.
+//! Files that are never half there, and never read without end.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes to a temporary file beside `path`, flushes it to the disk, then renames it: after a crash at any moment
@@ -14,6 +14,45 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = atomic_write_file::AtomicWriteFile::open(path)?;
     file.write_all(bytes)?;
     file.commit()
+}
+
+/// Bytes of a text that people write, such as a configuration, at most.
+pub const TEXT: u64 = 1 << 20;
+/// Bytes of a text that programs write, at most: choices, a report, a log of 10 million steps.
+pub const LONG_TEXT: u64 = 1 << 30;
+/// Bytes of a file of tensors, at most.
+pub const TENSORS: u64 = 16 << 30;
+/// Bytes that are read at most from what is no file and has no size: a pipe, a device.
+pub const PIPED: u64 = 64 << 20;
+
+/// Reads a file that is held whole. One of more than `most` bytes, or a pipe that gives more than [`PIPED`], is refused before
+/// memory for it is asked for.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let (most, size) = if metadata.is_file() { (most, metadata.len()) } else { (most.min(PIPED), 0) };
+    let too_large = || {
+        let expected = format!("expected a file of at most {most} bytes, found a larger one");
+        io::Error::new(io::ErrorKind::FileTooLarge, expected)
+    };
+    if size > most {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size as usize)?;
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// As [`read`], of a text in UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("expected text in UTF-8, found other bytes from byte {at} on"),
+        )
+    })
 }
 
 /// Removes a file that is about to be written last of several, as a sign that all are there: without it what is there is not
@@ -91,6 +130,22 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_atomically(folder.path(), b"x").is_err(), "a folder is no file");
         assert!(write_atomically(&folder.path().join("no/a.txt"), b"x").is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, [b'x'; 100]).unwrap();
+        assert_eq!(read(&path, 100).unwrap().len(), 100);
+        assert!(read(&path, 99).unwrap_err().to_string().contains("at most 99 bytes"));
+        // A terabyte that takes no room on the disk.
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(read(&path, TENSORS).unwrap_err().to_string().contains("at most"));
+        std::fs::write(&path, b"ab\xff").unwrap();
+        assert!(read_text(&path, 9).unwrap_err().to_string().contains("from byte 2 on"));
+        #[cfg(unix)]
+        assert!(read(Path::new("/dev/zero"), TENSORS).is_err(), "it has no end");
     }
 
     #[cfg(unix)]

@@ -2,6 +2,7 @@
 
 use super::json;
 use super::run::Opened;
+use crate::files;
 use crate::gpu::{Gpu, driver};
 use crate::hash::fnv1a;
 use crate::network::{Description, Protocol};
@@ -52,7 +53,7 @@ pub fn description(network: &Description) -> Result<serde_json::Value> {
 /// # Errors
 /// A file that cannot be read.
 pub fn checkpoint_hash(run: &Opened) -> Result<String> {
-    let bytes = std::fs::read(&run.checkpoint).map_err(Error::io(&run.checkpoint))?;
+    let bytes = files::read(&run.checkpoint, files::TENSORS).map_err(Error::io(&run.checkpoint))?;
     Ok(format!("fnv1a:{:016x}", fnv1a(&bytes)))
 }
 

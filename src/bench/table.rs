@@ -2,6 +2,7 @@
 
 use super::ceilings::Ceilings;
 use super::measure::{Clock, Samples, figure, median, median_interval};
+use crate::files;
 use crate::gpu::{Gpu, driver};
 use crate::kernels::Program;
 use crate::{Error, Result};
@@ -217,7 +218,7 @@ impl Document {
     /// # Errors
     /// A file that cannot be read, or is not the JSON of `recurve bench`.
     pub fn read(path: &Path) -> Result<Document> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = files::read_text(path, files::LONG_TEXT).map_err(Error::io(path))?;
         serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
             .map_err(|e| Error::Data(format!("{}: not the output of `recurve bench … --json`: {e}", path.display())))
     }

@@ -5,6 +5,7 @@ use super::run::run_case;
 use super::{CaseReport, repeated};
 use crate::dataset::goldens::check_h5;
 use crate::dynamics::{Dynamics, goldens as dynamics};
+use crate::files;
 use crate::gpu::Gpu;
 use crate::graph::passes::Passes;
 use crate::kernels::choose::Choices;
@@ -86,7 +87,7 @@ async fn examine(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
         Err(Error::Config(PICKLED.into()))
     } else {
         if named(&["json"]) {
-            let text = std::fs::read(path).map_err(Error::io(path))?;
+            let text = files::read(path, files::LONG_TEXT).map_err(Error::io(path))?;
             let value = serde_json::from_slice(&text)
                 .map_err(|e| Error::Data(format!("{}: expected JSON, found damage: {e}", path.display())))?;
             if dynamics::Golden::is_one(&value) {

@@ -22,6 +22,15 @@ const BLOCK: usize = 16;
 /// Folders within folders; more are refused.
 const DEEPEST: usize = 32;
 
+/// Folders within the one of a class; more are refused.
+const MOST_FOLDERS: usize = 1 << 16;
+
+/// Times that links may lead to a folder of a class once more: two in each of 32 folders would be 2^32 ways.
+const MOST_AGAIN: usize = 256;
+
+/// Pictures of a class; more are refused.
+const MOST_FILES: usize = 1 << 24;
+
 /// A folder of pictures, each scaled and cropped about its centre to a square.
 ///
 /// Opening decodes every picture of every split once, for the channel statistics of train and to find those that are
@@ -52,6 +61,9 @@ struct Contents {
     nested: (usize, BTreeSet<PathBuf>),
     /// Other files, by the end of their name.
     others: BTreeMap<String, usize>,
+    /// Folders looked into, without links, and how many times one was looked into once more.
+    folders: BTreeSet<PathBuf>,
+    again: usize,
 }
 
 impl Folder {
@@ -308,8 +320,16 @@ fn class_folders(split: &Path) -> Result<(BTreeMap<String, PathBuf>, Vec<String>
 /// Finds the pictures of a class in `folder` and in the folders within. `above` are those that it lies in.
 fn collect(folder: &Path, label: u32, above: &mut Vec<PathBuf>, contents: &mut Contents) -> Result<()> {
     let real = std::fs::canonicalize(folder).map_err(Error::io(folder))?;
-    if above.contains(&real) || above.len() == DEEPEST {
-        let what = if above.contains(&real) { "a link back to a folder that it lies in" } else { "too many folders" };
+    contents.again += usize::from(!contents.folders.insert(real.clone()));
+    let what = match () {
+        () if above.contains(&real) => "a link back to a folder that it lies in".into(),
+        () if above.len() == DEEPEST => format!("too many folders: more than {DEEPEST} within each other"),
+        () if contents.folders.len() > MOST_FOLDERS => format!("too many folders: more than {MOST_FOLDERS}"),
+        () if contents.again > MOST_AGAIN => "links that lead to the same folders again and again".into(),
+        () if contents.files.len() > MOST_FILES => format!("more than {MOST_FILES} of one class"),
+        () => String::new(),
+    };
+    if !what.is_empty() {
         return Err(Error::Data(format!("{}: expected pictures, found {what}", folder.display())));
     }
     above.push(real);
@@ -394,7 +414,7 @@ fn hold_out(files: Vec<File>, classes: usize) -> (Vec<File>, Vec<File>) {
         let mut ranks: Vec<(u64, usize)> = class.iter().map(|f| hash(&f.path)).zip(0..).collect();
         ranks.sort();
         let held = if class.len() < 2 { 0 } else { ((class.len() + 5) / 10).max(1) };
-        let held: Vec<usize> = ranks[..held].iter().map(|&(_, i)| i).collect();
+        let held: BTreeSet<usize> = ranks[..held].iter().map(|&(_, i)| i).collect();
         for (i, file) in class.into_iter().enumerate() {
             if held.contains(&i) { val.push(file) } else { train.push(file) }
         }

@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::inspect::inspect;
 use super::{Dataset, Hdf5, Normaliser, SPLITS};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A golden file that passed.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub fn check_h5(path: &Path) -> Result<GoldenH5> {
         return equals(path, &expected);
     }
     let listed = path.with_file_name("files.json");
-    let text = std::fs::read_to_string(&listed).map_err(Error::io(&listed))?;
+    let text = files::read_text(&listed, files::LONG_TEXT).map_err(Error::io(&listed))?;
     let defects: BTreeMap<String, String> = serde_json::from_str(&text)
         .map_err(|e| Error::Data(format!("{}: expected an object of strings: {e}", listed.display())))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -49,7 +49,7 @@ pub fn check_h5(path: &Path) -> Result<GoldenH5> {
 }
 
 fn equals(path: &Path, expected_path: &Path) -> Result<GoldenH5> {
-    let bytes = std::fs::read(expected_path).map_err(Error::io(expected_path))?;
+    let bytes = files::read(expected_path, files::TENSORS).map_err(Error::io(expected_path))?;
     let broken = |e: &dyn std::fmt::Display| Error::Data(format!("{}: {e}", expected_path.display()));
     let expected = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
     let tensor = |name: &str, dtype: Dtype| {

@@ -3,7 +3,8 @@
 //!
 //! External links and external storage are followed, relative to the file that names them. Virtual datasets are refused.
 
-use std::io::Read;
+use std::collections::HashSet;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,6 +12,7 @@ use hdf5_reader::error::Error as ReadError;
 use hdf5_reader::storage::DynStorage;
 use hdf5_reader::{
     Datatype, ExternalFileResolver, ExternalLinkResolver, FileStorage, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem,
+    StringSize,
 };
 
 use super::names::class_names;
@@ -20,6 +22,10 @@ use crate::{Error, Result};
 /// Bytes of a split too large to be kept that [`Dataset::verify`] reads, and in how many runs of neighbours.
 const LOOKED_AT: usize = 64 << 20;
 const RUNS: usize = 64;
+
+/// More pictures of a split, or more classes, than these are taken for a damaged file.
+const MOST_PICTURES: u64 = 1 << 26;
+const MOST_CLASSES: u64 = 1_000_000;
 
 /// Larger pictures than this are taken for a damaged file.
 const LARGEST_SIDE: u64 = 4096;
@@ -285,11 +291,55 @@ impl Reader<'_> {
         if dataset.ndim() != 1 || dataset.shape()[0] == 0 {
             return Err(self.wrong(name, "shape [classes]", &format!("shape {:?}", dataset.shape())));
         }
+        if dataset.shape()[0] > MOST_CLASSES {
+            let found = dataset.shape()[0].to_string();
+            return Err(self.wrong(name, &format!("at most {MOST_CLASSES} class names"), &found));
+        }
         match dataset.dtype() {
             Datatype::String { .. } | Datatype::VarLen { .. } => {}
             other => return Err(self.wrong(name, "text", &type_name(other))),
         }
+        if !matches!(dataset.dtype(), Datatype::String { size: StringSize::Fixed(_), .. }) {
+            self.texts_lie_apart(&dataset, name)?;
+        }
         dataset.read_strings().map_err(|e| cannot_read(self.path, name, e))
+    }
+
+    /// Refuses texts of any length that lie in the file upon each other, so that all of them together are no longer than the
+    /// file. Each is a reference: a length (4 bytes), the address of a heap ("GCOL", version, size at byte 8), and a number in it.
+    fn texts_lie_apart(&self, dataset: &hdf5_reader::Dataset, name: &str) -> Result<()> {
+        let raw = dataset.read_raw_bytes().map_err(|e| cannot_read(self.path, name, e))?;
+        let superblock = self.file.superblock();
+        let address = usize::from(superblock.offset_size);
+        let (mut texts, mut heaps) = (HashSet::new(), HashSet::new());
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        for reference in raw.chunks_exact(4 + address + 4) {
+            let (heap, text) = (number(&reference[4..4 + address]), number(&reference[4 + address..]) as u16);
+            if text != 0 && !texts.insert((heap, text)) {
+                return Err(self.wrong(
+                    name,
+                    "a text of its own for each class",
+                    "two that are one and the same in the file",
+                ));
+            }
+            heaps.insert(heap);
+        }
+        let mut file = std::fs::File::open(self.path).map_err(Error::io(self.path))?;
+        let (whole, mut claimed) = (file.metadata().map_err(Error::io(self.path))?.len(), 0_u64);
+        for heap in heaps {
+            let mut head = [0; 16];
+            let place = SeekFrom::Start(heap.saturating_add(superblock.base_address).saturating_add(8));
+            let size = &mut head[..usize::from(superblock.length_size)];
+            // A heap that is not there is refused where it is read.
+            if file.seek(place).and_then(|_| file.read_exact(size)).is_ok() {
+                claimed = claimed.saturating_add(number(size));
+            }
+        }
+        if claimed > whole {
+            let found = format!("heaps of {claimed} bytes in a file of {whole}");
+            return Err(self.wrong(name, "texts that lie apart from each other", &found));
+        }
+        Ok(())
     }
 
     /// Three numbers, one per channel, and whether they are stored as f32.
@@ -335,6 +385,9 @@ impl Reader<'_> {
                 &format!("pictures of at most {LARGEST_SIDE} pixels"),
                 &shape[1].to_string(),
             ));
+        }
+        if shape[0] > MOST_PICTURES {
+            return Err(self.wrong(&name, &format!("at most {MOST_PICTURES} pictures"), &shape[0].to_string()));
         }
         let (count, side) = (shape[0], shape[1] as usize);
 

@@ -265,6 +265,34 @@ mod tests {
         [1, 2, 5].into_iter().for_each(|workers| assert_eq!(batches(workers), wanted, "{workers} workers"));
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Of any data set, from any step on, with any number of workers: batch k of an epoch holds the pictures k B to k B + B
+        /// of that epoch's order, and the steps follow each other.
+        #[test]
+        fn batches_follow_from_seed_and_step_alone(
+            len in 1_usize..40, batch in 1_usize..12, workers in 0_usize..9, seed in proptest::prelude::any::<u64>(),
+            start in 0_u64..50, count in 1_usize..12,
+        ) {
+            let batch = batch.min(len);
+            let dataset = crate::dataset::open(&format!("glyphs:train={len},endless=false"), Some(16)).unwrap();
+            let which = Which::Shuffled { seed, endless: false, epoch: 0, shuffled: vec![] };
+            let order = Order { len, batch, next: false, which };
+            let source = Source { dataset: dataset.clone(), split: "train".into(), order };
+            let per_epoch = (len / batch) as u64;
+            let mut next = start;
+            for item in Loader::on_threads(workers, source, start, None).take(count) {
+                let (step, found) = item.unwrap();
+                let (epoch, k) = (step / per_epoch, (step % per_epoch) as usize);
+                let indices = &permutation(len, seed, epoch)[k * batch..][..batch];
+                assert_eq!((step, found), (next, Batch::new(dataset.read("train", indices).unwrap(), batch)));
+                next += 1;
+            }
+            assert_eq!(next, start + count as u64);
+        }
+    }
+
     #[test]
     fn without_workers_nothing_follows_an_error() {
         let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();

@@ -79,10 +79,12 @@ pub fn match_classes(data: &Arc<dyn Dataset>, names: &[String]) -> Match {
             ));
         }
     }
-    let without = |of: &[String], others: &[String]| -> Vec<String> {
-        of.iter().filter(|name| !others.contains(name)).cloned().collect()
+    let places = |of: &[String]| -> HashMap<String, u32> { of.iter().cloned().zip(0..).collect() };
+    let (of_data, of_network) = (places(found), places(names));
+    let without = |of: &[String], others: &HashMap<String, u32>| -> Vec<String> {
+        of.iter().filter(|name| !others.contains_key(*name)).cloned().collect()
     };
-    let (unknown, absent) = (without(found, names), without(names, found));
+    let (unknown, absent) = (without(found, &of_network), without(names, &of_data));
     if !unknown.is_empty() {
         let lacks =
             if absent.is_empty() { String::new() } else { format!(", and has none called {}", listed(&absent)) };
@@ -94,8 +96,7 @@ pub fn match_classes(data: &Arc<dyn Dataset>, names: &[String]) -> Match {
             listed(names)
         ));
     }
-    let to =
-        found.iter().map(|name| names.iter().position(|other| other == name).expect("a known name") as u32).collect();
+    let to = found.iter().map(|name| of_network[name]).collect();
     let absent = match &absent[..] {
         [] => String::new(),
         _ => format!("; it has no class {}", listed(&absent)),

@@ -2,6 +2,7 @@
 //! computed from.
 
 use super::{Dynamics, Parameters, Structure, Subject, Wants, gpu, space};
+use crate::files;
 use crate::gpu::Gpu;
 use crate::trajectory::npz::Extraction;
 use crate::{Error, Result};
@@ -74,7 +75,7 @@ impl Golden {
         let Some(stem) = name.strip_suffix(".npz") else { return false };
         let stem = stem.strip_suffix("_init").unwrap_or(stem);
         let stem = stem.strip_suffix("_input").unwrap_or(stem);
-        let text = std::fs::read(file.with_file_name(format!("{stem}.json"))).unwrap_or_default();
+        let text = files::read(&file.with_file_name(format!("{stem}.json")), files::LONG_TEXT).unwrap_or_default();
         let Ok(value) = serde_json::from_slice::<Value>(&text) else { return false };
         Golden::is_one(&value) && ["input", "input_init", "extra"].iter().any(|key| value[key] == name)
     }

@@ -1,5 +1,6 @@
 //! What is asked for: areas, timesteps, pictures. Whatever is not there is refused with what there is.
 
+use crate::files;
 use crate::network::Network;
 use crate::{Error, Result};
 use std::path::Path;
@@ -21,7 +22,7 @@ impl Pictures {
     /// # Errors
     /// A file that cannot be read, or that holds something else.
     pub fn read(path: &Path) -> Result<Pictures> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = files::read_text(path, files::LONG_TEXT).map_err(Error::io(path))?;
         let mut ids = Vec::new();
         for (line, text) in text.lines().enumerate() {
             for word in text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {

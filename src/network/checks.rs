@@ -4,8 +4,8 @@
 use super::architecture::{Architecture, AreaDescription, ConnectionDescription};
 use super::resolved::{From, Kind};
 use super::terms::{
-    IMAGE_CHANNELS, MAX_CHANNELS, MAX_CLASSES, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS, Normalisation, impossible,
-    within,
+    IMAGE_CHANNELS, MAX_AREAS, MAX_CHANNELS, MAX_CLASSES, MAX_CONNECTIONS, MAX_IMAGE_SIZE, MAX_KERNEL, MAX_TIMESTEPS,
+    Normalisation, impossible, within,
 };
 use crate::error::{Error, Result};
 
@@ -20,6 +20,8 @@ impl Architecture {
     pub(super) fn check_numbers(&self) -> Result<()> {
         within("[architecture] image_size", self.image_size, 1, MAX_IMAGE_SIZE)?;
         within("[architecture] timesteps", self.timesteps, 1, MAX_TIMESTEPS)?;
+        within("[architecture] number of areas", self.areas.len(), 0, MAX_AREAS)?;
+        within("[architecture] number of connections", self.connections.len(), 0, MAX_CONNECTIONS)?;
         self.classes.map_or(Ok(()), |classes| within("[architecture] classes", classes, 1, MAX_CLASSES))
     }
 

@@ -18,6 +18,7 @@
 use super::resolved::{Connection, Kind, Network};
 use super::terms::{MAX_TIMESTEPS, within};
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -105,7 +106,7 @@ impl Protocol {
     /// # Errors
     /// Unknown or missing keys, wrong values. What depends on the network: [`Protocol::validate`].
     pub fn read(path: &Path) -> Result<Protocol> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = files::read_text(path, files::TEXT).map_err(Error::io(path))?;
         Protocol::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
 

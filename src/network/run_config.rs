@@ -19,6 +19,7 @@ use super::description::Description;
 use super::preset::Preset;
 use super::training::{DataConfig, TrainingConfig};
 use crate::error::{Error, Result};
+use crate::files;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -64,7 +65,7 @@ struct SectionsOf<'a> {
 impl RunConfig {
     /// Reads and checks a configuration file.
     pub fn read(path: &Path) -> Result<RunConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = files::read_text(path, files::TEXT).map_err(Error::io(path))?;
         RunConfig::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
 

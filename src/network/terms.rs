@@ -18,6 +18,10 @@ pub(super) const MAX_KERNEL: usize = 31;
 pub(super) const MAX_TIMESTEPS: usize = 10_000;
 /// Most classes.
 pub(super) const MAX_CLASSES: usize = 1_000_000;
+/// Most areas of a description.
+pub(super) const MAX_AREAS: usize = 1024;
+/// Most connections of a description.
+pub(super) const MAX_CONNECTIONS: usize = 8192;
 
 /// How the drive `s` of lateral and top-down connections joins the bottom-up drive `b`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

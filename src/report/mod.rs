@@ -25,7 +25,6 @@ pub(crate) mod svg;
 pub(crate) mod tables;
 mod view;
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -36,7 +35,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 use crate::dynamics::Parameters;
 use crate::dynamics::areas::Area;
 use crate::dynamics::rdm::Rdm;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 pub use disturbance::Changed;
 use dynamics::Dynamics;
 pub use examples::{Example, Kind, choose};
@@ -246,7 +245,7 @@ impl Report {
     /// # Errors
     /// When the file cannot be read or is not a report.
     pub fn read(path: &Path) -> Result<Report> {
-        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = files::read_text(path, files::LONG_TEXT).map_err(Error::io(path))?;
         let report: Report = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
             .map_err(|e| Error::Data(format!("{}: not a report of recurve: {e}", path.display())))?;
         report.views().map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;

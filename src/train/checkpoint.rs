@@ -9,7 +9,7 @@
 
 use crate::dataset::{Dataset, Normaliser};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
 use crate::tensors::{Tensor, Tensors};
 use safetensors::tensor::TensorView;
@@ -222,7 +222,7 @@ impl Checkpoint {
 
     /// Reads a file and verifies all of it: tensors, shapes, types, checksum, finite values.
     pub fn read(path: &Path) -> Result<Checkpoint> {
-        let bytes = std::fs::read(path)
+        let bytes = files::read(path, files::TENSORS)
             .map_err(|e| Error::Checkpoint(format!("checkpoint {}: cannot be read: {e}", path.display())))?;
         Checkpoint::from_bytes(&bytes).map_err(|what| {
             Error::Checkpoint(format!(

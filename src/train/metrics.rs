@@ -1,6 +1,7 @@
 //! The events of `metrics.jsonl`: one JSON object a line, told apart by `event`.
 
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -108,11 +109,11 @@ pub fn read(path: &Path) -> Result<Vec<Event>> {
 
 /// As [`read`], with each event's line as it stands in the file.
 pub(super) fn read_lines(path: &Path) -> Result<Vec<(String, Event)>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let lines: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
-    let last = lines.iter().rposition(|line| !line.is_empty());
-    let mut events = Vec::with_capacity(lines.len());
-    for (i, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+    let bytes = files::read(path, files::LONG_TEXT).map_err(Error::io(path))?;
+    let lines = || bytes.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    let last = lines().last().map(|(i, _)| i);
+    let mut events = Vec::new();
+    for (i, line) in lines() {
         match serde_json::from_slice(line) {
             Ok(event) => events.push((String::from_utf8_lossy(line).into_owned(), event)),
             Err(_) if Some(i) == last => {}

@@ -18,7 +18,7 @@
 use super::checkpoint::{Checkpoint, write_checkpoint_bytes};
 use super::metrics::{self, Event};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 use crate::network::{Description, Keep, RunConfig};
 use crate::parallel;
 use serde_json::Value;
@@ -135,7 +135,7 @@ impl RunFolder {
                 root.display()
             )));
         }
-        match std::fs::read_to_string(config_path(root)) {
+        match files::read_text(&config_path(root), files::TEXT) {
             Ok(text) if !text.starts_with(MARK) => {
                 return Err(Error::Checkpoint(format!(
                     "{}: this file is not from a run and would be overwritten; give another --out",

@@ -12,7 +12,7 @@ use super::npz::Extraction;
 use super::readout::Readout;
 use super::statistics::Statistics;
 use super::streaming::{Activity, ActivityBatch, Stream, image_innermost};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Tolerance for the statistics in f64.
 pub const TOLERANCE_F64: f64 = 1e-9;
@@ -71,7 +71,7 @@ impl Golden {
         if !start[..length].trim_ascii_start().starts_with(b"{") {
             return Ok(None);
         }
-        let text = std::fs::read(path).map_err(Error::io(path))?;
+        let text = files::read(path, files::LONG_TEXT).map_err(Error::io(path))?;
         let expected: Value = match serde_json::from_slice(&text) {
             Ok(value) => value,
             Err(_) => return Ok(None),

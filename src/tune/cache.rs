@@ -11,7 +11,7 @@
 //! ```
 
 use super::model::most_splits;
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 use crate::kernels::choose::{Choices, ConvOp, Key, Variant, variants};
 use crate::kernels::conv::{ConvShape, Tile, WeightTile};
 use crate::kernels::{Target, fingerprint};
@@ -22,6 +22,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// Bytes of a file of choices at most; a thousand shapes have some 300 KB.
+const MOST_BYTES: u64 = 16 << 20;
 /// Largest number of images, channels, rows, columns or timesteps in a file of choices.
 const MOST_EXTENT: usize = 1 << 24;
 /// Largest kernel size that a file may name.
@@ -100,7 +102,7 @@ fn inline(value: &impl Serialize) -> String {
 /// a convolution or no variant on this adapter. The message names the file, the entry and its key, what was found and what is
 /// allowed.
 pub fn read(path: &Path, target: &Target) -> Result<Option<Choices>> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match files::read_text(path, MOST_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path)(e)),

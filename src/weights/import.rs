@@ -8,6 +8,7 @@ use super::infer::{Flags, fits, infer, word};
 use super::published::PublishedName;
 use super::read::{StateDict, read};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::hash::fnv1a;
 use crate::network::{Description, ParameterSpec, Preset, RunConfig};
 use crate::tensors::Tensors;
@@ -177,13 +178,13 @@ fn agrees(network: &Description, flags: &Flags) -> Result<(), String> {
 /// Name and hash of a file, for reports.
 fn origin(path: &Path) -> Result<String> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = files::read(path, files::TENSORS).map_err(Error::io(path))?;
     Ok(format!("{name} (fnv1a:{:016x})", fnv1a(&bytes)))
 }
 
 /// Reads the names of `count` classes, one a line.
 fn class_names(file: &Path, count: usize) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
+    let text = files::read_text(file, files::LONG_TEXT).map_err(Error::io(file))?;
     let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
     if names.len() != count {
         return Err(about(

@@ -27,23 +27,30 @@ fn harmless(module: &str, name: &str) -> bool {
     }
 }
 
+/// Texts that a pickle may keep in its memo; a state dict keeps some ten for each tensor.
+const MOST_KEPT: usize = 1 << 20;
+
 /// Walks through the pickle at the start of `bytes` and returns where it ends.
 ///
 /// # Errors
-/// What it names that a state dict has no use for; an instruction that is none; an end before its end.
+/// What it names that a state dict has no use for; an instruction that is none; an end before its end; more than
+/// [`MOST_KEPT`] places in its memo. Texts are not copied, so that what is needed beside the pickle stays below 100 MB.
 pub(super) fn verify(bytes: &[u8]) -> Result<usize, String> {
     let mut walk = Walk { bytes, at: 0 };
     // Texts on the stack, as far as STACK_GLOBAL needs them: the last two pushed, and those kept in the memo.
-    let mut texts: Vec<Option<String>> = Vec::new();
-    let mut memo: HashMap<u64, Option<String>> = HashMap::new();
+    let mut texts: Vec<Option<&[u8]>> = Vec::new();
+    let mut memo: HashMap<u64, Option<&[u8]>> = HashMap::new();
     loop {
+        if memo.len() > MOST_KEPT {
+            return Err(format!("it keeps more than {MOST_KEPT} things in its memo"));
+        }
         let start = walk.at;
         let mut pushed = None;
         match walk.byte()? {
             b'.' => return Ok(walk.at),
             b'c' | b'i' => {
                 let (module, name) = (walk.line()?, walk.line()?);
-                check(&module, &name)?;
+                check(module, name)?;
             }
             0x93 => match &texts[texts.len().saturating_sub(2)..] {
                 [Some(module), Some(name)] => check(module, name)?,
@@ -58,9 +65,9 @@ pub(super) fn verify(bytes: &[u8]) -> Result<usize, String> {
             }
             b'I' | b'L' | b'F' | b'P' => _ = walk.line()?,
             b'V' | b'S' => pushed = Some(walk.line()?),
-            b'X' | b'T' => pushed = Some(walk.text(4)?),
-            b'U' | 0x8c => pushed = Some(walk.text(1)?),
-            0x8d => pushed = Some(walk.text(8)?),
+            b'X' | b'T' => pushed = Some(walk.sized(4)?),
+            b'U' | 0x8c => pushed = Some(walk.sized(1)?),
+            0x8d => pushed = Some(walk.sized(8)?),
             b'C' | 0x8a => _ = walk.sized(1)?,
             b'B' | 0x8b => _ = walk.sized(4)?,
             0x8e | 0x96 => _ = walk.sized(8)?,
@@ -68,13 +75,13 @@ pub(super) fn verify(bytes: &[u8]) -> Result<usize, String> {
             b'M' => _ = walk.number(2)?,
             b'J' => _ = walk.number(4)?,
             b'G' | 0x95 => _ = walk.number(8)?,
-            b'p' => _ = memo.insert(walk.index()?, texts.last().cloned().flatten()),
-            b'q' => _ = memo.insert(walk.number(1)?, texts.last().cloned().flatten()),
-            b'r' => _ = memo.insert(walk.number(4)?, texts.last().cloned().flatten()),
-            0x94 => _ = memo.insert(memo.len() as u64, texts.last().cloned().flatten()),
-            b'g' => pushed = memo.get(&walk.index()?).cloned().flatten(),
-            b'h' => pushed = memo.get(&walk.number(1)?).cloned().flatten(),
-            b'j' => pushed = memo.get(&walk.number(4)?).cloned().flatten(),
+            b'p' => _ = memo.insert(walk.index()?, texts.last().copied().flatten()),
+            b'q' => _ = memo.insert(walk.number(1)?, texts.last().copied().flatten()),
+            b'r' => _ = memo.insert(walk.number(4)?, texts.last().copied().flatten()),
+            0x94 => _ = memo.insert(memo.len() as u64, texts.last().copied().flatten()),
+            b'g' => pushed = memo.get(&walk.index()?).copied().flatten(),
+            b'h' => pushed = memo.get(&walk.number(1)?).copied().flatten(),
+            b'j' => pushed = memo.get(&walk.number(4)?).copied().flatten(),
             b'('
             | b'0'
             | b'1'
@@ -111,11 +118,14 @@ pub(super) fn verify(bytes: &[u8]) -> Result<usize, String> {
     }
 }
 
-fn check(module: &str, name: &str) -> Result<(), String> {
-    if harmless(module, name) {
+fn check(module: &[u8], name: &[u8]) -> Result<(), String> {
+    if let (Ok(module), Ok(name)) = (str::from_utf8(module), str::from_utf8(name))
+        && harmless(module, name)
+    {
         return Ok(());
     }
-    Err(format!("it would call `{}.{}`, which a state dict has no use for", shown(module), shown(name)))
+    let text = |bytes: &[u8]| shown(&String::from_utf8_lossy(&bytes[..bytes.len().min(400)]));
+    Err(format!("it would call `{}.{}`, which a state dict has no use for", text(module), text(name)))
 }
 
 /// A name out of a file, short and without what a terminal would obey.
@@ -156,20 +166,17 @@ impl<'a> Walk<'a> {
         self.take(count)
     }
 
-    fn text(&mut self, bytes: u64) -> Result<String, String> {
-        Ok(String::from_utf8_lossy(self.sized(bytes)?).into_owned())
-    }
-
-    fn line(&mut self) -> Result<String, String> {
+    /// What stands before the end of a line.
+    fn line(&mut self) -> Result<&'a [u8], String> {
         let left = &self.bytes[self.at..];
         let end = left.iter().position(|byte| *byte == b'\n');
         let end = end.ok_or_else(|| format!("it ends at byte {}, in the middle of a line", self.bytes.len()))?;
         self.at += end + 1;
-        Ok(String::from_utf8_lossy(&left[..end]).trim_end_matches('\r').to_string())
+        Ok(left[..end].strip_suffix(b"\r").unwrap_or(&left[..end]))
     }
 
     fn index(&mut self) -> Result<u64, String> {
-        let line = self.line()?;
+        let line = String::from_utf8_lossy(self.line()?);
         line.parse().map_err(|_| format!("`{}` is no place in its memo", shown(&line)))
     }
 }
@@ -221,5 +228,15 @@ mod tests {
         assert!(verify(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xff.").unwrap_err().contains("ends at byte"));
         assert!(verify(b"\xff.").unwrap_err().contains("0xff"));
         assert!(verify(b"g12x\n.").unwrap_err().contains("12x"));
+    }
+
+    /// One text of a megabyte that is kept and fetched again and again would be terabytes, were it copied each time.
+    #[test]
+    fn what_is_kept_is_not_copied_and_has_a_bound() {
+        let text = [b"X\x00\x00\x10\x00", &vec![b'a'; 1 << 20][..]].concat();
+        let some = [&text[..], &b"\x94h\x00".repeat(super::MOST_KEPT / 2), b"."].concat();
+        assert_eq!(verify(&some), Ok(some.len()));
+        let many = [&text[..], &b"\x94".repeat(super::MOST_KEPT + 1), b"."].concat();
+        assert!(verify(&many).unwrap_err().contains("memo"));
     }
 }

@@ -8,6 +8,7 @@ use super::infer::not_of_the_family;
 use super::pickle::{shown, verify};
 use super::write::Card;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::tensors::{Tensor, Tensors};
 use half::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
@@ -34,7 +35,7 @@ pub struct StateDict {
 /// A file that cannot be read, is neither of the formats, is cut or damaged, would call something, holds other numbers than
 /// floats, or wraps the tensors in a way that leaves open which are meant. The message names the file.
 pub fn read(path: &Path) -> Result<StateDict> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = files::read(path, files::TENSORS).map_err(Error::io(path))?;
     parse(path, &bytes).map_err(|what| Error::Checkpoint(format!("{}: {what}", path.display())))
 }
 
@@ -137,8 +138,9 @@ impl Stored {
             NumberKind::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).to_f32()),
             NumberKind::Other(_) => unreachable!("refused above"),
         };
-        let expected: usize = self.shape.iter().product();
-        if values.len() != expected {
+        let expected = self.shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length));
+        if expected != Some(values.len()) {
+            let expected = expected.map_or("more than 2^64".into(), |expected| expected.to_string());
             return Err(format!("it has {} values, but its shape {:?} asks for {expected}", values.len(), self.shape));
         }
         Ok(values)
@@ -189,8 +191,7 @@ fn pytorch(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, String
     };
     let start = &bytes[..bytes.len().min(64)];
     if bytes.starts_with(b"PK") {
-        pickles_of_zip(bytes)
-            .and_then(|all| all.iter().try_for_each(|one| verify(one).map(|_| ()).map_err(refused)))?;
+        each_pickle_of_zip(bytes, |pickle| verify(pickle).map(|_| ()).map_err(refused))?;
     } else if start.windows(LEGACY_MAGIC.len()).any(|window| window == LEGACY_MAGIC) {
         let mut at = 0;
         for _ in 0..LEGACY_PICKLES {
@@ -233,23 +234,32 @@ fn pytorch(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, String
     Ok(reader.into_tensors().into_iter().map(|(name, tensor)| (name, stored(tensor))).collect())
 }
 
-/// All pickles of a zip file, of which a state dict has one.
-fn pickles_of_zip(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+/// Pickles of a zip file that are looked through; a state dict has one.
+const MOST_PICKLES: usize = 16;
+
+/// Hands over the pickles of a zip file, one after another. One alone is held in memory, and none of more bytes than the crate
+/// that reads the tensors takes.
+fn each_pickle_of_zip(bytes: &[u8], take: impl Fn(&[u8]) -> Result<(), String>) -> Result<(), String> {
     let damaged = |e: &dyn std::fmt::Display| format!("it begins as a zip file, but is cut or damaged: {e}");
     let mut archive = ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|e| damaged(&e))?;
-    let mut pickles = Vec::new();
+    let mut pickles = 0;
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(|e| damaged(&e))?;
         if entry.name().map_err(|e| damaged(&e))?.ends_with(".pkl") {
             let mut pickle = Vec::new();
-            entry.take(pytorch_reader::MAX_PICKLE_SIZE).read_to_end(&mut pickle).map_err(|e| damaged(&e))?;
-            pickles.push(pickle);
+            let most = pytorch_reader::MAX_PICKLE_SIZE;
+            entry.take(most + 1).read_to_end(&mut pickle).map_err(|e| damaged(&e))?;
+            pickles += 1;
+            if pickle.len() as u64 > most || pickles > MOST_PICKLES {
+                return Err(format!("it holds more than {MOST_PICKLES} pickles, or one of more than {most} bytes"));
+            }
+            take(&pickle)?;
         }
     }
-    if pickles.is_empty() {
-        return Err("it is a zip file without data.pkl, so torch.save has not written it".into());
+    match pickles {
+        0 => Err("it is a zip file without data.pkl, so torch.save has not written it".into()),
+        _ => Ok(()),
     }
-    Ok(pickles)
 }
 
 /// The first tensor of every network of the family.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use npyz::{DType, Endianness, NpyHeader, TypeChar};
+use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::{Error, Result};
@@ -15,6 +16,8 @@ use crate::{Error, Result};
 pub struct Npz {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
+    /// Bytes of the file.
+    bytes: u64,
 }
 
 /// What the header of an array says.
@@ -72,6 +75,11 @@ const GAP: usize = 32 << 10;
 /// Bytes that are read at once at most, but for single rows.
 const READ: usize = 1 << 20;
 
+/// Numbers of an array that is held whole, at most: 2 GiB as f64.
+const MOST_NUMBERS: u64 = 1 << 28;
+/// Deflate makes at most so many bytes of one; an array that claims more than its part of the file can hold is refused.
+const MOST_DEFLATED: u64 = 1032;
+
 /// Arrays that an error names at most.
 const NAMED: usize = 12;
 
@@ -82,9 +90,10 @@ impl Npz {
     /// A file that cannot be read, or is no zip archive.
     pub fn open(path: &Path) -> Result<Npz> {
         let file = File::open(path).map_err(Error::io(path))?;
+        let bytes = file.metadata().map_err(Error::io(path))?.len();
         let archive = ZipArchive::new(BufReader::new(file))
             .map_err(|e| Error::Data(format!("{}: expected an npz (zip) file: {e}", path.display())))?;
-        Ok(Npz { path: path.to_path_buf(), archive })
+        Ok(Npz { path: path.to_path_buf(), archive, bytes })
     }
 
     /// Whether it holds an array of this name.
@@ -92,9 +101,11 @@ impl Npz {
         self.archive.index_for_name(&format!("{name}.npy")).is_some()
     }
 
-    /// Refuses a name that no array has, and says which there are.
-    fn expect(&self, name: &str) -> Result<(), String> {
-        if self.holds(name) {
+    /// Refuses a file in which arrays of these names are missing; the error says which, and which there are. Names in the file
+    /// are only compared and shown: none becomes a path.
+    pub fn expect(&self, names: &[&str]) -> Result<()> {
+        let missing: Vec<&str> = names.iter().copied().filter(|name| !self.holds(name)).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         let arrays = self.archive.file_names().filter_map(Result::ok);
@@ -102,7 +113,12 @@ impl Npz {
         there.sort_unstable();
         let more = if self.archive.len() > there.len() { ", ..." } else { "" };
         let there = if there.is_empty() { "none".into() } else { there.join(", ") + more };
-        Err(format!("expected an array of this name, found {there}"))
+        let (what, are) = if missing.len() > 1 { ("arrays", "are") } else { ("array", "is") };
+        let (path, missing) = (self.path.display(), missing.join(", "));
+        Err(Error::Data(format!(
+            "{path}: {what} {missing} {are} missing: expected {}, found {there}",
+            names.join(", ")
+        )))
     }
 
     /// The error of an array of this file.
@@ -113,17 +129,20 @@ impl Npz {
     /// Reads a whole array.
     ///
     /// # Errors
-    /// An array that is missing, damaged, or of another rank, or whose numbers are of no type known.
+    /// An array that is missing, damaged, or of another rank, whose numbers are of no type known, or that has more than 2^28.
     pub fn array(&mut self, name: &str, rank: usize) -> Result<Array> {
+        self.expect(&[name])?;
         self.read_array(name, rank).map_err(|what| self.refuse(name, &what))
     }
 
     fn read_array(&mut self, name: &str, rank: usize) -> Result<Array, String> {
-        self.expect(name)?;
         let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(no_array)?;
-        method(entry.compression())?;
-        let size = entry.size();
+        let size = claimed(&entry, self.bytes)?;
         let header = Header::read(&mut entry, size, rank)?;
+        if header.count() as u64 > MOST_NUMBERS {
+            let (shape, count) = (&header.shape, header.count());
+            return Err(format!("shape {shape:?} has {count} numbers, at most {MOST_NUMBERS} are held in memory"));
+        }
         let mut bytes = vec![0; header.count() * header.number.bytes];
         entry.read_exact(&mut bytes).map_err(cut_short)?;
         io::copy(&mut entry, &mut io::sink()).map_err(|e| format!("damaged: {e}"))?; // its end is where the CRC is checked
@@ -144,14 +163,15 @@ impl Npz {
     /// # Errors
     /// As [`Npz::array`]; no room for the temporary file.
     pub fn rows(&mut self, name: &str) -> Result<Rows> {
+        self.expect(&[name])?;
         self.prepare_rows(name).map_err(|what| self.refuse(name, &what))
     }
 
     fn prepare_rows(&mut self, name: &str) -> Result<Rows, String> {
         let entry_name = format!("{name}.npy");
-        self.expect(name)?;
         let mut entry = self.archive.by_name(&entry_name).map_err(no_array)?;
-        let (size, crc, method) = (entry.size(), entry.crc32(), method(entry.compression())?);
+        let size = claimed(&entry, self.bytes)?;
+        let (crc, method) = (entry.crc32(), entry.compression());
         let header = Header::read(&mut entry, size, 3)?;
         let rest = header.bytes();
         let damaged = |e: io::Error| format!("damaged: {e}");
@@ -171,13 +191,20 @@ impl Npz {
                 )
             };
             let mut file = tempfile::tempfile().map_err(no_room)?;
-            let mut chunk = vec![0; READ];
+            let (mut chunk, mut unpacked) = (vec![0; READ], 0);
             loop {
                 let count = entry.read(&mut chunk).map_err(damaged)?;
+                unpacked += count as u64;
                 if count == 0 {
                     break;
                 }
+                if unpacked > rest {
+                    return Err(format!("damaged: it unpacks to more than the {rest} bytes that its header says"));
+                }
                 io::Write::write_all(&mut file, &chunk[..count]).map_err(no_room)?;
+            }
+            if unpacked < rest {
+                return Err(format!("cut short: it unpacks to {unpacked} bytes, its header says {rest}"));
             }
             (file, 0)
         };
@@ -185,14 +212,23 @@ impl Npz {
     }
 }
 
-/// How an array is compressed, if it can be read.
-fn method(of: CompressionMethod) -> Result<CompressionMethod, String> {
-    match of {
-        CompressionMethod::Stored | CompressionMethod::Deflated => Ok(of),
-        other => Err(format!(
-            "expected an array that is stored or deflated, found compression by {other}; write it with numpy.savez or \
-             numpy.savez_compressed"
-        )),
+/// The bytes that an entry says it has, if it can be read and a file of this many bytes can hold them: memory and disk are asked
+/// for by this number.
+fn claimed<R: Read + ?Sized>(entry: &ZipFile<'_, R>, file: u64) -> Result<u64, String> {
+    let (claimed, packed) = (entry.size(), entry.compressed_size().min(file));
+    let most = match entry.compression() {
+        CompressionMethod::Stored => packed,
+        CompressionMethod::Deflated => packed.saturating_mul(MOST_DEFLATED),
+        other => {
+            return Err(format!(
+                "expected an array that is stored or deflated, found compression by {other}; write it with numpy.savez or \
+                 numpy.savez_compressed"
+            ));
+        }
+    };
+    match claimed <= most {
+        true => Ok(claimed),
+        false => Err(format!("it says that it has {claimed} bytes, but the file can hold at most {most} of them")),
     }
 }
 
@@ -211,11 +247,12 @@ impl Header {
         let start = bytes.len() as u64;
         let npy =
             NpyHeader::from_reader(&bytes[..]).map_err(|e| format!("no npy array: {}", shortened(&e.to_string())))?;
+        let number = Number::of(&npy.dtype())?; // before the shape: of Python objects it says nothing
         let shape: Vec<usize> = npy.shape().iter().map(|&length| length as usize).collect();
         if shape.len() != rank {
-            return Err(format!("expected {rank} dimensions, found shape {shape:?}"));
+            let shown = shortened(&format!("{shape:?}"));
+            return Err(format!("expected {rank} dimensions, found shape {shown}"));
         }
-        let number = Number::of(&npy.dtype())?;
         let product = |product: u64, &length: &usize| product.checked_mul(length as u64);
         match shape.iter().try_fold(number.bytes as u64, product) {
             Some(bytes) if Some(bytes) == size.checked_sub(start) => {}
@@ -291,7 +328,12 @@ impl Number {
             _ => None,
         };
         known.ok_or_else(|| {
-            format!("expected floating-point numbers of 2, 4 or 8 bytes, or integers, found {}", dtype.descr())
+            let descr = shortened(&dtype.descr());
+            let objects =
+                if descr.contains("|O") { " (Python objects, pickled; nothing of a pickle is run)" } else { "" };
+            format!(
+                "expected a dtype of floating-point numbers of 2, 4 or 8 bytes, or integers, found {descr}{objects}"
+            )
         })
     }
 

@@ -51,6 +51,7 @@ impl Extraction {
     /// finite; the message names the file and the array.
     pub fn read(path: &Path) -> Result<Extraction> {
         let mut npz = Npz::open(path)?;
+        npz.expect(&NAMES[..4])?;
         let arrays = NAMES.into_iter().zip([3, 1, 3, 2, 1]);
         let arrays: Vec<Array> = arrays.map(|(name, rank)| small(&mut npz, name, rank)).collect::<Result<_>>()?;
         let extent = check_shapes(&npz, std::array::from_fn(|i| arrays[i].shape.as_slice()))?;
@@ -312,7 +313,7 @@ mod tests {
         write_with(&path, "labels_all", Some((&[3], Order::C, &[0.0, 0.5, -1.0])));
         refused(&["labels_all", "found 0.5 at [1]"]);
         write_with(&path, "labels_all", Some((&[3], Order::C, &[false, true, true])));
-        refused(&["labels_all", "expected floating-point numbers", "b1"]);
+        refused(&["labels_all", "floating-point numbers", "b1"]);
         let mut values = example().representations;
         values[17] = f64::NAN;
         write_with(&path, "representations_all", Some((&[2, 3, 5], Order::C, &values)));

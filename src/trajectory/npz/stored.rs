@@ -41,6 +41,7 @@ impl StoredExtraction {
     /// A file that cannot be read or is no extraction; no room to unpack a compressed array.
     pub fn open(path: &Path) -> Result<StoredExtraction> {
         let mut npz = Npz::open(path)?;
+        npz.expect(&NAMES[..4])?;
         let names = [NAMES[1], NAMES[3], NAMES[4]].into_iter().zip([1, 2, 1]);
         let read: Vec<_> = names.map(|(name, rank)| super::small(&mut npz, name, rank)).collect::<Result<_>>()?;
         let [of_labels, weight, bias] = <[_; 3]>::try_from(read).expect("three names");
