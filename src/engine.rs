@@ -5,7 +5,7 @@ pub use crate::scores::Scores;
 use crate::dataset::{Batch, Normaliser};
 use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::fit::fits;
+use crate::graph::fit::{fits, with_largest_tensors};
 use crate::graph::taps::{Quantity, Tapped};
 use crate::kernels::{Access, Launch, View};
 use crate::network::{Network, Schedule};
@@ -72,7 +72,8 @@ impl<'g> Engine<'g> {
     /// As there.
     pub async fn of(gpu: &'g Gpu, request: &Request<'_>, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
         fits(&compiled, request)?;
-        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await?;
+        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await;
+        let recording = recording.map_err(|error| with_largest_tensors(error, &compiled))?;
         let (network, batch, parts) = (request.network.clone(), request.batch, request.parts);
         let engine = Engine { gpu, network, compiled, batch, parts, recording, resting: Tensors::default() };
         engine.set_gains(request.schedule);

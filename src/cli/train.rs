@@ -43,6 +43,10 @@ pub struct Arguments {
     /// Parts in which a step's pictures are computed one after the other, to need less memory; must divide the batch
     #[arg(long, value_name = "PARTS")]
     accumulate: Option<usize>,
+    /// Choose the fewest parts in which training and evaluation fit the adapter, and more where it has no memory for these;
+    /// the run's configuration keeps them
+    #[arg(long, conflicts_with = "accumulate")]
+    fit: bool,
     /// Seed of initialisation and of the order of the pictures
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -104,6 +108,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
+    let run = if arguments.fit { run.in_parts_that_fit() } else { run };
     let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
         Outcome::Finished(finished) => finished,
         Outcome::Stopped(stopped) => {

@@ -383,7 +383,7 @@ impl Gpu {
         let buffer = made.map_err(|error| match error {
             wgpu::Error::OutOfMemory { source } => {
                 let (what, reason) = (format!("`{label}`"), source.to_string());
-                Error::OutOfMemory { adapter, what, bytes: size, reason }
+                Error::OutOfMemory { adapter, what, bytes: size, reason, advice: Error::MORE_MEMORY.into() }
             }
             error => Error::Gpu(format!("buffer `{label}` of {size} bytes on {adapter}: {error}")),
         })?;
