@@ -76,16 +76,17 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let target = adapter.target(Target::minimum()).await?;
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);
-    let passes = Passes::without(&arguments.no_pass)?;
+    let (passes, clip) = (Passes::without(&arguments.no_pass)?, config.training.clip_norm.is_some());
     if arguments.fit {
-        let request = Request { passes, ..Request::training(&network, &schedule, config.training.batch, &target) };
+        let request = Request::training(&network, &schedule, config.training.batch, &target);
+        let request = Request { passes, clip, ..request };
         config.training.accumulate = fewest_parts(&request, config.training.batch, 1)?;
     }
     let parts = config.training.accumulate;
     let request = |passes: Passes| {
         let training = Request::training(&network, &schedule, config.training.batch / parts, &target);
         let train = !arguments.inference;
-        Request { passes, train, parts: if train { parts } else { 1 }, ..training }
+        Request { passes, train, clip, parts: if train { parts } else { 1 }, ..training }
     };
     let progress = Progress::start();
     progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));

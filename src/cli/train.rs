@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Adam's step size
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
+    /// Largest norm of a step's gradients: beyond it they are shortened to it
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f64>,
     /// Steps between checkpoints; 0: only the first and the last
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u64>,
@@ -77,6 +80,7 @@ impl Arguments {
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
+        training.clip_norm = self.clip_norm.or(training.clip_norm);
         training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);
         self.data.iter().for_each(|path| config.data.set_path(path));
         training.keep = keep.clone().unwrap_or(std::mem::take(&mut training.keep));

@@ -358,7 +358,8 @@ impl Training {
         let network = self.config.network.network()?;
         let schedule = Schedule::plain(network.timesteps);
         let batch = self.config.training.batch;
-        let request = Request { passes, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let clip = self.config.training.clip_norm.is_some();
+        let request = Request { passes, clip, ..Request::training(&network, &schedule, batch, &gpu.target) };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -461,6 +462,7 @@ impl Training {
         let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
         engine.set_moments(&start.adam_m, &start.adam_v)?;
+        self.config.training.clip_norm.iter().for_each(|&limit| engine.set_clip_norm(limit));
         engine.set_normaliser(&Normaliser::new(self.dataset.mean(), self.dataset.std()));
 
         self.folder.log(&Event::Start {
