@@ -11,7 +11,7 @@ use recurve::graph::compile::Request;
 use recurve::graph::fit::largest_batch;
 use recurve::graph::plan::Plan;
 use recurve::kernels::{Kernel, Settings};
-use recurve::network::{Preset, Schedule};
+use recurve::network::{NetworkConfig, Preset, Schedule};
 
 fn open() -> Gpu {
     Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
@@ -99,10 +99,11 @@ fn a_network_that_finds_no_memory_is_an_error_with_its_largest_tensors() {
     let gpu = (0..100)
         .find_map(|percent| Gpu::open_within(&options, percent).block_on().ok())
         .expect("this test needs an adapter");
-    let network = Preset::Tiny.network().network();
+    // So many timesteps that those of one value, which lie in one buffer, need more than is left.
+    let network = NetworkConfig { timesteps: 24, ..Preset::Tiny.network() }.network();
     let schedule = Schedule::plain(network.timesteps);
-    let batch = largest_batch(&Request::forward(&network, &schedule, 1, &gpu.target)).unwrap();
-    let request = Request::forward(&network, &schedule, batch, &gpu.target);
+    let batch = largest_batch(&Request::training(&network, &schedule, 1, &gpu.target)).unwrap();
+    let request = Request::training(&network, &schedule, batch, &gpu.target);
     let error = match Engine::new(&gpu, &request, &mut Store::default()).block_on() {
         Ok(_) => panic!("batch {batch} finds room"),
         Err(error) => error,

@@ -11,6 +11,7 @@ use recurve::gpu::{Gpu, Store};
 use recurve::graph::checker::replay;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
+use recurve::kernels::pace::Pace;
 use recurve::kernels::{Access, Target, View};
 use recurve::network::{Network, Schedule, initialise};
 use recurve::ops::Hyper;
@@ -198,6 +199,38 @@ fn without_clipping_no_launch_is_added() {
         ranges.push(phases.update.clone());
         replay(&compiled.program, &compiled.plan, &ranges).expect("a sound plan");
     }
+}
+
+/// Rule `time`.
+#[test]
+fn sums_over_time_that_are_sliced_are_those_in_one_piece() {
+    let mut gpu = open();
+    gpu.target.pace = None;
+    let (network, schedule) = (network("engineering", 5), Schedule::plain(5));
+    let launches = |gpu: &Gpu| {
+        let compiled = compile(&Request::training(&network, &schedule, 4, &gpu.target)).expect("compiles");
+        compiled.program.launches.into_iter().map(|launch| (launch.label, launch.operations)).collect::<Vec<_>>()
+    };
+    let whole = engine(&gpu, &network, 4, 1);
+    let losses = step(&whole, 1, 4, 1.0);
+    let gradients = whole.gradients().block_on().expect("read");
+    let in_one = launches(&gpu);
+    drop(whole);
+    // A device so slow that any one timestep is just bearable.
+    let of_one_step = in_one.iter().filter(|(label, _)| !label.contains("d_weight")).map(|(_, operations)| *operations);
+    gpu.target.pace = Some(Pace { operations: 1.2 * of_one_step.fold(0.0, f64::max), bytes: f64::INFINITY });
+    let sliced = launches(&gpu);
+    assert!(sliced.len() > in_one.len(), "{} launches, {} in one piece", sliced.len(), in_one.len());
+    let of_sums = |launches: &[(String, f64)]| -> f64 {
+        let sums =
+            launches.iter().filter(|(label, _)| label.starts_with("conv2d_d_weight") && !label.ends_with("fold"));
+        sums.map(|(_, operations)| operations).fold(0.0, |all, one| f64::max(all, *one))
+    };
+    assert!(of_sums(&sliced) < 0.7 * of_sums(&in_one), "{} and {}", of_sums(&sliced), of_sums(&in_one));
+    let sliced = engine(&gpu, &network, 4, 1);
+    assert_eq!(step(&sliced, 1, 4, 1.0).to_bits(), losses.to_bits());
+    let error = difference(&sliced.gradients().block_on().expect("read"), &gradients);
+    assert!(error < 2e-5, "gradients {error:.1e}");
 }
 
 #[test]

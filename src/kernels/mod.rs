@@ -6,6 +6,7 @@ pub mod grid;
 mod interpolation;
 mod kernel;
 pub mod loops;
+pub mod pace;
 mod packing;
 mod program;
 mod target;
