@@ -5,7 +5,7 @@ pub use crate::scores::Scores;
 use crate::dataset::{Batch, Normaliser};
 use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::fit::fits;
+use crate::graph::fit::{fits, with_largest_tensors};
 use crate::graph::taps::{Quantity, Tapped};
 use crate::kernels::{Access, Launch, View};
 use crate::network::{Network, Schedule};
@@ -72,7 +72,8 @@ impl<'g> Engine<'g> {
     /// As there.
     pub async fn of(gpu: &'g Gpu, request: &Request<'_>, compiled: Compiled, store: &mut Store) -> Result<Engine<'g>> {
         fits(&compiled, request)?;
-        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await?;
+        let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await;
+        let recording = recording.map_err(|error| with_largest_tensors(error, &compiled))?;
         let (network, batch, parts) = (request.network.clone(), request.batch, request.parts);
         let engine = Engine { gpu, network, compiled, batch, parts, recording, resting: Tensors::default() };
         engine.set_gains(request.schedule);
@@ -176,7 +177,7 @@ impl<'g> Engine<'g> {
     }
 
     /// Gradients of the last pass, or of all passes of the last update where there are several; of the loss times the loss
-    /// scale. Parameters without a gradient are absent.
+    /// scale, and clipped where they are, once the update has run. Parameters without a gradient are absent.
     ///
     /// # Errors
     /// A lost device.
@@ -232,6 +233,27 @@ impl<'g> Engine<'g> {
             self.recording.feed(self.gpu, weight, &[(loss_scale / images) as f32]).await?;
         }
         Ok(())
+    }
+
+    /// Sets the largest norm of the gradients, where they are clipped.
+    pub fn set_clip_norm(&self, limit: f64) {
+        if let Some(view) = self.compiled.feeds.clip_norm {
+            self.recording.write(self.gpu, view, &[limit as f32]);
+        }
+    }
+
+    /// Starts to copy back the norm of the gradients of the last update, if they are clipped.
+    pub fn gradient_norm_later(&self) -> Option<Reading> {
+        self.compiled.gradient_norm.map(|view| self.recording.read_later(self.gpu, view))
+    }
+
+    /// The norm of the gradients, before they were clipped, of the update that `reading` was started after.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn finish_gradient_norm(&self, reading: Reading) -> Result<f64> {
+        let [norm, _factor] = reading.finish::<f32>(self.gpu).await?[..] else { unreachable!("two numbers are read") };
+        Ok(f64::from(norm))
     }
 
     /// Submits one pass: forward, and when training backward.

@@ -43,8 +43,7 @@ pub enum Error {
     },
     /// The device has no memory left for what was asked.
     #[error(
-        "out of memory: {:.3} MiB for {what} on {adapter}: {reason}. Use a smaller --batch, compute it in parts with \
-         --accumulate, or end other programs that use this adapter", *bytes as f64 / (1u64 << 20) as f64
+        "out of memory: {:.3} MiB for {what} on {adapter}: {reason}. {advice}", *bytes as f64 / (1u64 << 20) as f64
     )]
     OutOfMemory {
         /// The adapter's name.
@@ -55,6 +54,8 @@ pub enum Error {
         bytes: u64,
         /// What the driver said.
         reason: String,
+        /// What is large, and what can be done.
+        advice: String,
     },
     /// Training cannot go on (for example a loss that is not finite).
     #[error("{0}")]
@@ -62,6 +63,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// What helps where the device has no memory left.
+    pub const MORE_MEMORY: &str =
+        "Use a smaller --batch, compute it in parts with --accumulate, or end other programs that use this adapter";
+
     /// Attaches the path to an I/O error: `fs::read(p).map_err(Error::io(p))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

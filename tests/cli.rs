@@ -62,7 +62,10 @@ fn every_command_has_a_help_text() {
     }
     for (command, flags) in [
         ("check", &["--goldens", "--repeat", "--json"][..]),
-        ("plan", &["--preset", "--config", "--batch", "--timesteps", "--no-pass", "--inference", "--json", "--dot"]),
+        (
+            "plan",
+            &["--preset", "--config", "--batch", "--timesteps", "--fit", "--no-pass", "--inference", "--json", "--dot"],
+        ),
         ("devices", &["--json"]),
         ("analyse", &["FILE.npz", "--init", "--split", "--protocol", "--json"]),
         ("compare", &["RUN", "--split", "--data", "--out", "--json"]),
@@ -87,6 +90,24 @@ fn wrong_usage_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
     }
     assert!(stderr(&run(&["plan", "--preset", "huge"])).contains("tiny, blt64, blt128"));
+}
+
+#[test]
+fn a_plan_in_parts_that_fit() {
+    let plan = |more: &[&str]| {
+        let output = run_without_adapter(&[&["plan", "--preset", "blt64", "--json"], more].concat());
+        let plan: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!(output.status.success(), plan["fits"] == true, "{plan}");
+        plan
+    };
+    let whole = plan(&["--batch", "1024"]);
+    let largest = whole["largest_batch"].as_u64().unwrap();
+    assert!(whole["fits"] == false && largest < 1024, "{whole}");
+    let fit = plan(&["--batch", "1024", "--fit"]);
+    let parts = fit["accumulate"].as_u64().unwrap();
+    assert!(fit["fits"] == true && 1024 / parts <= largest && 2048 / parts > largest, "{fit}");
+    assert_eq!(fit, plan(&["--batch", "1024", "--accumulate", &parts.to_string()]));
+    assert_eq!(plan(&["--batch", "2", "--fit"])["accumulate"], 1);
 }
 
 #[test]

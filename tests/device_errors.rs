@@ -5,9 +5,13 @@ mod rectifier;
 use pollster::FutureExt;
 use rectifier::rectifier;
 use recurve::Error;
+use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Options, Recording, Store};
+use recurve::graph::compile::Request;
+use recurve::graph::fit::largest_batch;
 use recurve::graph::plan::Plan;
 use recurve::kernels::{Kernel, Settings};
+use recurve::network::{NetworkConfig, Preset, Schedule};
 
 fn open() -> Gpu {
     Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter")
@@ -87,6 +91,28 @@ fn memory_that_is_not_there_is_an_error_with_buffer_and_size() {
     held.clear();
     gpu.wait().block_on().expect("nothing is lost by it");
     gpu.buffer("small", 64, wgpu::BufferUsages::STORAGE).block_on().expect("there is room again");
+}
+
+#[test]
+fn a_network_that_finds_no_memory_is_an_error_with_its_largest_tensors() {
+    let options = Options { checked: true, ..Options::default() };
+    let gpu = (0..100)
+        .find_map(|percent| Gpu::open_within(&options, percent).block_on().ok())
+        .expect("this test needs an adapter");
+    // So many timesteps that those of one value, which lie in one buffer, need more than is left.
+    let network = NetworkConfig { timesteps: 24, ..Preset::Tiny.network() }.network();
+    let schedule = Schedule::plain(network.timesteps);
+    let batch = largest_batch(&Request::training(&network, &schedule, 1, &gpu.target)).unwrap();
+    let request = Request::training(&network, &schedule, batch, &gpu.target);
+    let error = match Engine::new(&gpu, &request, &mut Store::default()).block_on() {
+        Ok(_) => panic!("batch {batch} finds room"),
+        Err(error) => error,
+    };
+    let text = error.to_string();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{text}");
+    for word in ["largest tensors", "area ", "timestep", "MiB", "--accumulate"] {
+        assert!(text.contains(word), "`{word}` is missing: {text}");
+    }
 }
 
 #[test]

@@ -269,6 +269,45 @@ fn a_device_that_is_lost_again_and_again_ends_the_run_with_what_it_has() {
 }
 
 #[test]
+fn parts_that_fit_are_found_and_give_the_bytes_of_accumulate() {
+    let bench = Bench::new();
+    let accumulate = |name: &str| {
+        let config = std::fs::read_to_string(bench.path(name).join("config.toml")).unwrap();
+        config.lines().find_map(|line| line.strip_prefix("accumulate = ")).map(str::to_string)
+    };
+    succeeds(bench.train("whole", &[]));
+    let text = succeeds(bench.train("fits", &["--fit"]));
+    assert!(text.contains("one part of 4 images"), "{text}");
+    assert_eq!((accumulate("fits"), bench.newest("fits")), (None, bench.newest("whole")));
+
+    // Memory that is not there: more parts are tried, and the run that goes on has them.
+    for (parts, times) in [("2", 1), ("4", 2)] {
+        let (name, same) = (format!("fit-{parts}"), format!("accumulate-{parts}"));
+        succeeds(bench.train(&same, &["--accumulate", parts]));
+        let mut command = bench.train(&name, &["--fit", "--steps", "7"]);
+        command.env("RECURVE_FAULT", vec!["out-of-memory@1"; times].join(","));
+        let text = succeeds(command);
+        assert!(text.matches("out of memory").count() == times && text.contains("--fit"), "{text}");
+        assert!(text.contains(&format!("in {parts} parts of")), "{text}");
+        assert_eq!(accumulate(&name), Some(parts.to_string()));
+        let first = |name: &str| std::fs::read(bench.path(name).join("checkpoints/00000000.safetensors")).unwrap();
+        succeeds(bench.resume(&name, &["--steps", "14"]));
+        assert_eq!((accumulate(&name), bench.newest(&name)), (Some(parts.to_string()), bench.newest(&same)));
+        succeeds(bench.train("first", &["--accumulate", parts, "--steps", "7"]));
+        assert_eq!(first(&name), first("first"), "{parts} parts: the untrained network's checkpoint");
+        std::fs::remove_dir_all(bench.path("first")).unwrap();
+    }
+    // Not even single images.
+    let mut command = bench.train("none", &["--fit"]);
+    command.env("RECURVE_FAULT", vec!["out-of-memory@1"; 3].join(","));
+    fails(command, &["out of memory", "largest tensors", "needs"]);
+    // Without --fit.
+    let mut command = bench.train("without", &[]);
+    command.env("RECURVE_FAULT", "out-of-memory@1");
+    fails(command, &["out of memory", "largest tensors", "area ", "timestep", "MiB", "--accumulate", "--fit"]);
+}
+
+#[test]
 fn an_error_keeps_the_steps_before_it() {
     let bench = Bench::new();
     succeeds(bench.train("whole", &[]));

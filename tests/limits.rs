@@ -2,11 +2,13 @@
 
 use recurve::check::rows::{ROWS, Shaped};
 use recurve::graph::compile::{Request, compile};
+use recurve::graph::fit::{fewest_parts, fits, largest_batch};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin};
 use recurve::kernels::choose::{Choices, ConvOp, Key};
 use recurve::kernels::conv::ConvShape;
 use recurve::kernels::loops::{MOST_TURNS, longest};
+use recurve::kernels::pace::{LONGEST, Pace};
 use recurve::kernels::{Launch, Program, Target};
 use recurve::network::{NetworkConfig, Preset, Schedule};
 use recurve::ops::*;
@@ -40,8 +42,8 @@ fn within(launch: &Launch, target: &Target, what: &str) {
     assert!(launch.grid.iter().all(|&g| (1..=target.max_grid).contains(&g)), "{label}: grid {:?}", launch.grid);
     let turns = longest(&launch.kernel, &launch.params);
     assert!(turns <= MOST_TURNS, "{label}: a loop of {turns} turns");
-    // No binding is too large here, so that nothing else may be refused either.
-    let unbounded = Target { max_binding: u64::MAX, ..target.clone() };
+    // No binding is too large here and no dispatch too long, so that nothing else may be refused either.
+    let unbounded = Target { max_binding: u64::MAX, pace: None, ..target.clone() };
     let indexable = launch.operands.iter().all(|(_, view)| view.bytes <= 4 << 31);
     let fits = launch.fits(&unbounded);
     assert!(fits.is_ok() || !indexable, "{label}: {}", fits.unwrap_err());
@@ -98,6 +100,36 @@ fn large_operations_stay_within_the_limits() {
                 operation(&target, op, &inputs).launches.iter().for_each(|launch| within(launch, &target, &what));
             }
         }
+    }
+}
+
+/// Rule `time`.
+#[test]
+fn what_takes_too_long_a_time_is_sliced_or_refused() {
+    let network = Preset::Blt128.network().network();
+    let schedule = Schedule::plain(network.timesteps);
+    let of = |pace| Target { max_binding: (4 << 30) - 1, max_buffer: 1 << 40, pace, ..Target::minimum() };
+    for pace in [Pace::INTEGRATED, Pace::DISCRETE] {
+        let [bounded, free] = [Some(pace), None].map(of);
+        let longest = |target: &Target, batch: usize| {
+            let program = compile(&Request::training(&network, &schedule, batch, target)).unwrap().program;
+            assert!(program.launches.iter().all(|launch| launch.operations > 0.0), "somebody says of every launch");
+            program.launches.iter().map(|launch| pace.seconds(launch)).fold(0.0, f64::max)
+        };
+        let request = Request::training(&network, &schedule, 1, &bounded);
+        let largest = largest_batch(&request).unwrap();
+        assert!(largest > 20, "{largest}");
+        // All that fits in one timestep is sliced, and would not be without the bound.
+        assert!(longest(&bounded, largest) <= LONGEST && longest(&free, largest) > LONGEST, "{pace:?}, {largest}");
+        assert!(longest(&bounded, largest + 1) > LONGEST, "{pace:?}, {largest}");
+        let request = Request { batch: largest + 1, ..request };
+        let error = fits(&compile(&request).unwrap(), &request).unwrap_err().to_string();
+        for word in ["predicted", "1.0 s", &format!("largest batch that fits is {largest}")] {
+            assert!(error.contains(word), "`{word}` is missing: {error}");
+        }
+        assert_eq!(fewest_parts(&request, 2 * largest, 1).unwrap(), 2);
+        let free = Request { target: &free, ..request };
+        fits(&compile(&free).unwrap(), &free).expect("nothing else is in the way");
     }
 }
 

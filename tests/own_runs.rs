@@ -132,6 +132,35 @@ fn a_run_in_parts_that_goes_on_ends_as_if_it_had_never_stopped() {
     }
 }
 
+/// Norms of the gradients, as the log has them of each logged step.
+fn norms(folder: &Path, name: &str) -> Vec<Option<f64>> {
+    let log = std::fs::read_to_string(folder.join(name).join("metrics.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["event"] == "step").map(|event| event["grad_norm"].as_f64()).collect()
+}
+
+#[test]
+fn clipped_gradients_have_their_norm_in_the_log() {
+    let folder = TRAINED.path();
+    assert!(norms(folder, "whole").iter().all(Option::is_none));
+    train(folder, "clipped", &["--clip-norm", "0.25"]).assert().success();
+    let found = norms(folder, "clipped");
+    assert!(found.len() >= 2 && found.iter().all(|norm| norm.is_some_and(|n| n > 0.25 && n < 1e3)), "{found:?}");
+    let config = std::fs::read_to_string(folder.join("clipped/config.toml")).unwrap();
+    assert!(config.contains("clip_norm = 0.25"), "{config}");
+    // The run that goes on clips too; the norm of the first gradients is that without clipping.
+    train(folder, "clipped-longer", &["--clip-norm", "0.25", "--steps", "3"]).assert().success();
+    recurve(&["train", "--steps", "6", "--resume"]).arg(folder.join("clipped-longer")).assert().success();
+    assert_eq!(newest(folder, "clipped-longer"), newest(folder, "clipped"));
+    train(folder, "clipped-loosely", &["--clip-norm", "1e6"]).assert().success();
+    assert_eq!(norms(folder, "clipped-loosely")[0], found[0]);
+    assert_ne!(norms(folder, "clipped-loosely").last(), found.last(), "another network by then");
+    for wrong in ["0", "-1", "nan", "inf", "1e300"] {
+        refused(train(folder, "refused", &[&format!("--clip-norm={wrong}")]), &["clip_norm", "above 0"]);
+    }
+    assert!(!folder.join("refused").exists());
+}
+
 #[test]
 fn parts_that_do_not_divide_a_batch_are_refused_with_those_that_do() {
     let folder = TRAINED.path();

@@ -8,22 +8,32 @@ use pollster::FutureExt;
 use recurve::dataset::Normaliser;
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
+use recurve::graph::checker::replay;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
-use recurve::kernels::{Access, View};
+use recurve::kernels::pace::Pace;
+use recurve::kernels::{Access, Target, View};
 use recurve::network::{Network, Schedule, initialise};
 use recurve::ops::Hyper;
+use recurve::reference::clip::{clip_factor, gradient_norm};
 use recurve::tensors::Tensors;
 use std::collections::BTreeSet;
 
 const HYPER: Hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 fn engine<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize) -> Engine<'g> {
+    clipped(gpu, network, batch, parts, None)
+}
+
+/// The same with gradients clipped to a norm, or as they are.
+fn clipped<'g>(gpu: &'g Gpu, network: &Network, batch: usize, parts: usize, limit: Option<f64>) -> Engine<'g> {
     let schedule = Schedule::plain(network.timesteps);
-    let request = Request { parts, ..Request::training(network, &schedule, batch, &gpu.target) };
+    let clip = limit.is_some();
+    let request = Request { parts, clip, ..Request::training(network, &schedule, batch, &gpu.target) };
     let mut engine = Engine::new(gpu, &request, &mut Store::default()).block_on().expect("fits");
     let start: Tensors = initialise(&network.parameters, 3);
     engine.set_normaliser(&Normaliser::new([120.0, 110.0, 100.0], [60.0, 55.0, 50.0]));
+    limit.iter().for_each(|&limit| engine.set_clip_norm(limit));
     engine.set_parameters(&start).expect("all parameters");
     engine.set_moments(&start.zeros(), &start.zeros()).expect("all parameters");
     engine
@@ -106,6 +116,121 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
             );
         }
     }
+}
+
+fn norm(engine: &Engine) -> f64 {
+    engine.finish_gradient_norm(engine.gradient_norm_later().expect("it clips")).block_on().expect("the device answers")
+}
+
+/// Rule `same-bytes`.
+#[test]
+fn gradients_are_clipped_by_the_norm_of_all() {
+    let gpu = open();
+    let network = network("engineering", 3);
+    const IMAGES: usize = 4;
+    for parts in [1, 2] {
+        let plain = engine(&gpu, &network, IMAGES / parts, parts);
+        assert!(plain.gradient_norm_later().is_none());
+        step(&plain, 1, IMAGES, 1.0);
+        let gradients = plain.gradients().block_on().expect("read");
+        let lists: Vec<&[f32]> = gradients.iter().map(|(_, g)| &g.values[..]).collect();
+        let expected = gradient_norm(&lists);
+        let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-5;
+        assert!(expected > 0.0 && lists.len() > 10);
+
+        // Beyond every gradient, nothing changes.
+        let loose = clipped(&gpu, &network, IMAGES / parts, parts, Some(1e3 * expected));
+        for number in 1..=3 {
+            step(&loose, number, IMAGES, 1.0);
+            assert!(number > 1 || close(norm(&loose), expected), "{} and {expected}", norm(&loose));
+        }
+        (2..=3).for_each(|number| _ = step(&plain, number, IMAGES, 1.0));
+        let [a, b] = [&plain, &loose].map(|engine| engine.parameters().block_on().expect("read"));
+        assert_eq!(bits(&a), bits(&b), "{parts} parts");
+
+        // Beyond the limit they are shortened, all alike, whatever the loss scale, and Adam's moments are those of what is left.
+        let limit = expected / 3.0;
+        let mut first = None;
+        for scale in [1.0, 1.0, 1024.0] {
+            let tight = clipped(&gpu, &network, IMAGES / parts, parts, Some(limit));
+            step(&tight, 1, IMAGES, scale);
+            assert!(close(norm(&tight), expected), "loss scale {scale}: {} and {expected}", norm(&tight));
+            let factor = scale * clip_factor(expected, limit);
+            let found = tight.gradients().block_on().expect("read");
+            let (m, v) = tight.moments().block_on().expect("read");
+            for (name, whole) in gradients.iter() {
+                let [found, m, v] = [&found, &m, &v].map(|of| of.values(name).expect("the same names"));
+                let largest = whole.values.iter().fold(0.0, |m: f64, g| m.max(f64::from(g.abs())));
+                for (i, &g) in whole.values.iter().enumerate() {
+                    let clipped = factor * f64::from(g);
+                    assert!((f64::from(found[i]) - clipped).abs() <= 1e-5 * factor * largest, "{name}[{i}]");
+                    let g = f64::from(found[i]) / scale;
+                    assert!((f64::from(m[i]) - 0.1 * g).abs() <= 1e-6 * g.abs() + 1e-37, "{name}[{i}]: mean");
+                    assert!((f64::from(v[i]) - 0.001 * g * g).abs() <= 1e-6 * g * g + 1e-37, "{name}[{i}]: square");
+                }
+            }
+            let found = (norm(&tight).to_bits(), tight.parameters().block_on().expect("read"));
+            if let (1.0, Some((norm, parameters))) = (scale, &first) {
+                assert_eq!((*norm, bits(parameters)), (found.0, bits(&found.1)), "{parts} parts: the second time");
+            }
+            first.get_or_insert(found);
+        }
+    }
+}
+
+#[test]
+fn without_clipping_no_launch_is_added() {
+    let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
+    let network = network("engineering", 3);
+    let schedule = Schedule::plain(3);
+    for parts in [1, 2] {
+        let request = Request { parts, ..Request::training(&network, &schedule, 2, &target) };
+        let labels = |request: &Request| -> Vec<String> {
+            compile(request).expect("compiles").program.launches.iter().map(|launch| launch.label.clone()).collect()
+        };
+        let (plain, clips) = (labels(&request), labels(&Request { clip: true, ..request.clone() }));
+        let kept: Vec<&String> =
+            clips.iter().filter(|label| !label.contains("gradient_norm") && !label.contains("clip ")).collect();
+        assert_eq!(kept, plain.iter().collect::<Vec<_>>());
+        assert!(clips.len() > plain.len() + 10, "one sum of squares for each parameter, the factor, a product");
+        let compiled = compile(&Request { clip: true, ..request }).expect("compiles");
+        let phases = &compiled.phases;
+        let mut ranges = vec![0..phases.accumulate.end; parts];
+        ranges.push(phases.update.clone());
+        replay(&compiled.program, &compiled.plan, &ranges).expect("a sound plan");
+    }
+}
+
+/// Rule `time`.
+#[test]
+fn sums_over_time_that_are_sliced_are_those_in_one_piece() {
+    let mut gpu = open();
+    gpu.target.pace = None;
+    let (network, schedule) = (network("engineering", 5), Schedule::plain(5));
+    let launches = |gpu: &Gpu| {
+        let compiled = compile(&Request::training(&network, &schedule, 4, &gpu.target)).expect("compiles");
+        compiled.program.launches.into_iter().map(|launch| (launch.label, launch.operations)).collect::<Vec<_>>()
+    };
+    let whole = engine(&gpu, &network, 4, 1);
+    let losses = step(&whole, 1, 4, 1.0);
+    let gradients = whole.gradients().block_on().expect("read");
+    let in_one = launches(&gpu);
+    drop(whole);
+    // A device so slow that any one timestep is just bearable.
+    let of_one_step = in_one.iter().filter(|(label, _)| !label.contains("d_weight")).map(|(_, operations)| *operations);
+    gpu.target.pace = Some(Pace { operations: 1.2 * of_one_step.fold(0.0, f64::max), bytes: f64::INFINITY });
+    let sliced = launches(&gpu);
+    assert!(sliced.len() > in_one.len(), "{} launches, {} in one piece", sliced.len(), in_one.len());
+    let of_sums = |launches: &[(String, f64)]| -> f64 {
+        let sums =
+            launches.iter().filter(|(label, _)| label.starts_with("conv2d_d_weight") && !label.ends_with("fold"));
+        sums.map(|(_, operations)| operations).fold(0.0, |all, one| f64::max(all, *one))
+    };
+    assert!(of_sums(&sliced) < 0.7 * of_sums(&in_one), "{} and {}", of_sums(&sliced), of_sums(&in_one));
+    let sliced = engine(&gpu, &network, 4, 1);
+    assert_eq!(step(&sliced, 1, 4, 1.0).to_bits(), losses.to_bits());
+    let error = difference(&sliced.gradients().block_on().expect("read"), &gradients);
+    assert!(error < 2e-5, "gradients {error:.1e}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use recurve::dataset::Loader;
 use recurve::files::write_atomically;
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
-use recurve::graph::fit::largest_batch;
+use recurve::graph::fit::{fewest_parts, largest_batch};
 use recurve::graph::passes::Passes;
 use recurve::kernels::{Role, Target};
 use recurve::network::{Preset, RunConfig, Schedule};
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Parts in which a batch is computed [default: the configuration's].
     #[arg(long, value_name = "PARTS")]
     accumulate: Option<usize>,
+    /// Choose the fewest parts in which training and evaluation fit.
+    #[arg(long, conflicts_with_all = ["accumulate", "inference"])]
+    fit: bool,
     /// Timesteps.
     #[arg(long)]
     timesteps: Option<usize>,
@@ -73,13 +76,18 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let target = adapter.target(Target::minimum()).await?;
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);
+    let (passes, clip) = (Passes::without(&arguments.no_pass)?, config.training.clip_norm.is_some());
+    if arguments.fit {
+        let request = Request::training(&network, &schedule, config.training.batch, &target);
+        let request = Request { passes, clip, ..request };
+        config.training.accumulate = fewest_parts(&request, config.training.batch, 1)?;
+    }
     let parts = config.training.accumulate;
     let request = |passes: Passes| {
         let training = Request::training(&network, &schedule, config.training.batch / parts, &target);
         let train = !arguments.inference;
-        Request { passes, train, parts: if train { parts } else { 1 }, ..training }
+        Request { passes, train, clip, parts: if train { parts } else { 1 }, ..training }
     };
-    let passes = Passes::without(&arguments.no_pass)?;
     let progress = Progress::start();
     progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));
     let compiled = compile(&request(passes))?;
@@ -116,6 +124,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             "nodes": nodes,
             "nodes_unrolled": compiled.nodes_unrolled,
             "batch": config.training.batch,
+            "accumulate": in_parts,
             "timesteps": config.network.timesteps(),
             "classes": classes,
             "classes_assumed": assumed,
@@ -133,9 +142,10 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     }
     let what = if arguments.inference { "forward" } else { "training step" };
     println!(
-        "{what}, batch {}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB; host \
+        "{what}, batch {}{}, {} timesteps, for {}: {parameters} parameters, {dispatches} dispatches, peak {:.1} MiB; host \
          memory {:.1} MiB: batches read ahead {:.1}, to and from the device {:.1}\n",
         config.training.batch,
+        if in_parts > 1 { format!(" in {in_parts} parts") } else { String::new() },
         config.network.timesteps(),
         target.name,
         mib(peak_bytes),
@@ -158,9 +168,10 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     println!("{table}");
     memory_tables(&compiled, &memory);
     let batch = config.training.batch;
+    let parts = if in_parts > 1 { format!(" in {in_parts} parts of {}", batch / in_parts) } else { String::new() };
     match why_not {
-        None => println!("\nBatch {batch} fits {}", target.name),
-        Some(why) => println!("\nBatch {batch} does not fit: {why}"),
+        None => println!("\nBatch {batch}{parts} fits {}", target.name),
+        Some(why) => println!("\nBatch {batch}{parts} does not fit: {why}"),
     }
     match largest {
         0 => println!("Not even a batch of 1 fits: use a smaller network"),

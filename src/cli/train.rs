@@ -43,12 +43,19 @@ pub struct Arguments {
     /// Parts in which a step's pictures are computed one after the other, to need less memory; must divide the batch
     #[arg(long, value_name = "PARTS")]
     accumulate: Option<usize>,
+    /// Choose the fewest parts in which training and evaluation fit the adapter, and more where it has no memory for these;
+    /// the run's configuration keeps them
+    #[arg(long, conflicts_with = "accumulate")]
+    fit: bool,
     /// Seed of initialisation and of the order of the pictures
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Adam's step size
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
+    /// Largest norm of a step's gradients: beyond it they are shortened to it
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f64>,
     /// Steps between checkpoints; 0: only the first and the last
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u64>,
@@ -73,6 +80,7 @@ impl Arguments {
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
+        training.clip_norm = self.clip_norm.or(training.clip_norm);
         training.checkpoint_every = self.checkpoint_every.unwrap_or(training.checkpoint_every);
         self.data.iter().for_each(|path| config.data.set_path(path));
         training.keep = keep.clone().unwrap_or(std::mem::take(&mut training.keep));
@@ -104,6 +112,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
+    let run = if arguments.fit { run.in_parts_that_fit() } else { run };
     let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
         Outcome::Finished(finished) => finished,
         Outcome::Stopped(stopped) => {

@@ -3,6 +3,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 use super::wait::Poller;
 use super::wait::{Mark, rest};
+use crate::kernels::pace::Pace;
 use crate::kernels::{Kernel, Target};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -211,6 +212,11 @@ pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_grid: limits.max_compute_workgroups_per_dimension,
+        pace: match info.device_type {
+            wgpu::DeviceType::Cpu => None,
+            wgpu::DeviceType::DiscreteGpu => Some(Pace::DISCRETE),
+            _ => Some(Pace::INTEGRATED),
+        },
     }
 }
 
@@ -383,7 +389,7 @@ impl Gpu {
         let buffer = made.map_err(|error| match error {
             wgpu::Error::OutOfMemory { source } => {
                 let (what, reason) = (format!("`{label}`"), source.to_string());
-                Error::OutOfMemory { adapter, what, bytes: size, reason }
+                Error::OutOfMemory { adapter, what, bytes: size, reason, advice: Error::MORE_MEMORY.into() }
             }
             error => Error::Gpu(format!("buffer `{label}` of {size} bytes on {adapter}: {error}")),
         })?;

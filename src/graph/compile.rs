@@ -12,7 +12,7 @@ use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Network, Schedule};
-use crate::ops::{Accumulate, Adam, Add};
+use crate::ops::{Accumulate, Adam, Add, Clip, GradientNorm};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub train: bool,
     /// Passes whose gradients add up before an update; 1 unless a batch is computed in parts.
     pub parts: usize,
+    /// Whether gradients are clipped by their norm before the optimiser's step.
+    pub clip: bool,
     /// What is read besides scores, and when training gradients.
     pub taps: &'a [Tap],
 }
@@ -44,7 +46,7 @@ impl<'a> Request<'a> {
     /// A training step in one part, with all passes and the table's variants.
     pub fn training(network: &'a Network, schedule: &'a Schedule, batch: usize, target: &'a Target) -> Request<'a> {
         let (passes, choices) = (Passes::default(), Choices::TABLE);
-        Request { network, schedule, batch, target, passes, choices, train: true, parts: 1, taps: &[] }
+        Request { network, schedule, batch, target, passes, choices, train: true, parts: 1, clip: false, taps: &[] }
     }
 
     /// A forward pass, with all passes and the table's variants.
@@ -60,7 +62,7 @@ pub struct Phases {
     pub pass: Range<usize>,
     /// The gradients of a part are added to the sum; empty where a batch has one part.
     pub accumulate: Range<usize>,
-    /// The optimiser's step; empty without training.
+    /// The optimiser's step, with the clipping before it; empty without training.
     pub update: Range<usize>,
 }
 
@@ -83,6 +85,8 @@ pub struct Feeds {
     pub first: Option<View>,
     /// The optimiser's numbers, [`crate::ops::Hyper::numbers`]; when training.
     pub hyper: Option<View>,
+    /// The largest norm of the gradients, \[1\]; where they are clipped.
+    pub clip_norm: Option<View>,
 }
 
 impl Feeds {
@@ -139,6 +143,8 @@ pub struct Compiled {
     pub places: Places,
     /// Loss and correctness: [2, images] for each timestep that has logits.
     pub scores: Series,
+    /// The norm of the gradients before they are clipped, and what they are multiplied with, \[2\]; where they are clipped.
+    pub gradient_norm: Option<View>,
     /// What was asked for, in the order of the request.
     pub taps: Vec<Tapped>,
     /// Nodes of the graph as first unrolled and differentiated, before passes.
@@ -314,8 +320,13 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         phases.accumulate = pass.end..program.launches.len();
         after.push(graph);
     }
+    let gradient_norm = feeds.clip_norm.map(|_| {
+        let (name, area) = ("gradient norm".to_string(), "outputs".to_string());
+        let spec = BufferSpec { name, bytes: align(8), role: Role::Output, area, timestep: None };
+        View { buffer: program.buffer(spec), offset: 0, bytes: 8 }
+    });
     if let Some(hyper) = feeds.hyper {
-        let (graph, placed) = update(&places, hyper);
+        let (graph, placed) = update(&places, hyper, feeds.clip_norm.zip(gradient_norm));
         program = lower(&graph, target, request.choices, program, &placed)?.program;
         phases.update = phases.accumulate.end..program.launches.len();
         after.push(graph);
@@ -329,8 +340,9 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         Tapped { of: tap.of, shape: shape.unwrap_or_default(), views, series }
     };
     let taps: Vec<Tapped> = request.taps.iter().zip(in_series).map(tapped).collect();
+    let norms = gradient_norm.map(|view| (view.bytes, UNDER_WAY));
     let plan = Plan::new(&program, passes.reuse)
-        .with_rings(feeds.per_step().map(|v| v.bytes), readings(request, &scores, &taps));
+        .with_rings(feeds.per_step().map(|v| v.bytes), readings(request, &scores, &taps).chain(norms));
     Ok(Compiled {
         unrolled,
         after,
@@ -343,6 +355,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         feeds,
         places,
         scores,
+        gradient_norm,
         taps,
         nodes_unrolled,
     })
@@ -426,7 +439,8 @@ fn place_inputs(
     let mut number = |name: &str, words: usize, is: bool| is.then(|| persistent(program, name, words, "input"));
     let first = number("first part", 1, request.train && request.parts > 1);
     let hyper = number("hyper", 6, request.train);
-    Feeds { pictures, next, table, labels, gains, loss_weight, first, hyper }
+    let clip_norm = number("clip norm", 1, request.train && request.clip);
+    Feeds { pictures, next, table, labels, gains, loss_weight, first, hyper, clip_norm }
 }
 
 type Placed = HashMap<ValueId, View>;
@@ -451,10 +465,25 @@ fn accumulation(places: &Places, first: View) -> (Graph, Placed) {
     (graph, placed)
 }
 
-/// Adam's step, arena by arena.
-fn update(places: &Places, hyper: View) -> (Graph, Placed) {
+/// Adam's step, arena by arena; before it, where a largest norm and a place for that of the gradients are given, the clipping.
+fn update(places: &Places, hyper: View, clip: Option<(View, View)>) -> (Graph, Placed) {
     let (mut graph, mut placed) = (Graph::default(), Placed::new());
     let hyper = shared(&mut graph, &mut placed, "hyper", hyper, 6);
+    if let Some((limit, norm)) = clip {
+        // Parameter by parameter, as what lies between them in an arena is nobody's.
+        let mut inputs = vec![hyper, shared(&mut graph, &mut placed, "clip norm", limit, 1)];
+        for (range, name) in places.learned.iter().enumerate() {
+            let view = places.arenas.view(&places.sums, range);
+            inputs.push(shared(&mut graph, &mut placed, name, view, view.bytes as usize / 4));
+        }
+        let found = graph.node(GradientNorm, &inputs, "gradient norm", "parameters", None)[0];
+        placed.insert(found, norm);
+        for &gradients in &places.sums {
+            let words = gradients.bytes as usize / 4;
+            let gradients = shared(&mut graph, &mut placed, "gradients", gradients, words);
+            graph.node(Clip, &[gradients, found], "gradients clipped", "parameters", None);
+        }
+    }
     for arena in 0..places.values.len() {
         let of = [("gradient", &places.sums), ("parameter", &places.values), ("m", &places.m), ("v", &places.v)];
         let words = places.values[arena].bytes as usize / 4;

@@ -1,8 +1,10 @@
-//! What fits an adapter: the check before anything is allocated, and the largest batch.
+//! What fits an adapter: the check before anything is allocated, the largest batch, and the fewest parts of one.
 
 use super::compile::{Compiled, Request, compile};
+use crate::kernels::BufferSpec;
 use crate::network::{IMAGE_CHANNELS, Network};
 use crate::{Error, Result};
+use std::cmp::Reverse;
 
 /// The largest batch whose maps 32-bit indices can reach.
 pub(super) fn indexable_batch(network: &Network) -> usize {
@@ -43,6 +45,65 @@ pub fn does_not_fit(request: &Request, why: &str) -> Result<Error> {
         parts => format!("each of {parts} parts of the batch, {} images", request.batch),
     };
     Ok(Error::Gpu(format!("{what}: {why}; {advice}")))
+}
+
+/// A training step whose batch is computed in so many parts, and the evaluation that goes with it, a part at a time.
+pub fn in_parts<'a>(request: &Request<'a>, batch: usize, parts: usize) -> [Request<'a>; 2] {
+    let training = Request { batch: batch / parts, parts, train: true, ..request.clone() };
+    let evaluation = Request { train: false, parts: 1, clip: false, ..training.clone() };
+    [training, evaluation]
+}
+
+/// The numbers of parts in which a batch can be computed: its divisors, the smallest first.
+pub fn numbers_of_parts(batch: usize) -> Vec<usize> {
+    let small: Vec<usize> = (1..).take_while(|p| p * p <= batch).filter(|p| batch.is_multiple_of(*p)).collect();
+    let large = small.iter().rev().map(|p| batch / p).filter(|p| p * p > batch);
+    small.iter().copied().chain(large).collect()
+}
+
+/// The fewest parts, but no fewer than `least`, in which a training step on `batch` images and the evaluation that goes with it
+/// fit the adapter. What `request` itself says of batch and parts does not count.
+///
+/// # Errors
+/// Where not even parts of one image fit: why not, with the largest tensors. When a kernel variant is refused.
+pub fn fewest_parts(request: &Request, batch: usize, least: usize) -> Result<usize> {
+    for parts in numbers_of_parts(batch).into_iter().filter(|&parts| parts >= least) {
+        let [training, evaluation] = in_parts(request, batch, parts);
+        if would_fit(&training, training.batch)? && would_fit(&evaluation, evaluation.batch)? {
+            return Ok(parts);
+        }
+    }
+    for request in in_parts(request, batch, batch) {
+        let compiled = compile(&request)?;
+        if let Err(why) = compiled.plan.fits(&compiled.program, request.target) {
+            let (largest, least) = (largest_tensors(&compiled), "not even a part of 1 image fits");
+            return Err(Error::Gpu(format!("{least}: {why}. The largest tensors: {largest}. Use a smaller network")));
+        }
+    }
+    Err(Error::Gpu(format!("no number of parts from {least} on divides the batch of {batch}")))
+}
+
+/// The three largest buffers of a plan, for people: tensor, area, timestep and size of each.
+pub fn largest_tensors(compiled: &Compiled) -> String {
+    let lives = compiled.program.buffers.iter().zip(&compiled.plan.lifetime).filter(|(_, life)| life.0 != usize::MAX);
+    let mut largest: Vec<_> = lives.map(|(spec, _)| spec).collect();
+    largest.sort_by_key(|spec| Reverse(spec.bytes)); // of equals the first comes first
+    let one = |spec: &&BufferSpec| {
+        let when = spec.timestep.map_or("no single timestep".to_string(), |t| format!("timestep {t}"));
+        format!("`{}` (area {}, {when}) {:.1} MiB", spec.name, spec.area, spec.bytes as f64 / (1u64 << 20) as f64)
+    };
+    largest.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// An error of allocating what was compiled: where it is memory that is not there, with the plan's largest tensors.
+pub fn with_largest_tensors(error: Error, compiled: &Compiled) -> Error {
+    match error {
+        Error::OutOfMemory { adapter, what, bytes, reason, advice } => {
+            let advice = format!("The plan's largest tensors: {}. {advice}", largest_tensors(compiled));
+            Error::OutOfMemory { adapter, what, bytes, reason, advice }
+        }
+        error => error,
+    }
 }
 
 /// The largest batch for which `request` fits the adapter, whatever its own batch; 0 when not even one image fits.
@@ -103,5 +164,34 @@ mod tests {
             assert!(would_fit(&request(batch), batch).unwrap(), "{batch} of {largest}");
         }
         assert!(!would_fit(&request(1), largest + 1).unwrap());
+    }
+
+    #[test]
+    fn parts_are_divisors() {
+        assert_eq!(numbers_of_parts(1), [1]);
+        assert_eq!(numbers_of_parts(36), [1, 2, 3, 4, 6, 9, 12, 18, 36]);
+        assert_eq!(numbers_of_parts(97), [1, 97]);
+    }
+
+    #[test]
+    fn the_fewest_parts_fit_and_fewer_do_not() {
+        let network = Preset::Tiny.network().network();
+        let schedule = Schedule::plain(network.timesteps);
+        for max_binding in [1 << 20, 3 << 20, 20 << 20] {
+            let target = Target { max_binding, max_buffer: 2 * max_binding, ..Target::minimum() };
+            let request = Request::training(&network, &schedule, 999, &target); // its batch does not count
+            let chosen = fewest_parts(&request, 96, 1).unwrap();
+            for parts in numbers_of_parts(96) {
+                let checked = in_parts(&request, 96, parts).map(|one| fits(&compile(&one).unwrap(), &one).is_ok());
+                assert_eq!(checked == [true; 2], parts >= chosen, "{parts} parts, {chosen} chosen");
+            }
+            let next = fewest_parts(&request, 96, chosen + 1).unwrap();
+            assert_eq!(next, *numbers_of_parts(96).iter().find(|&&parts| parts > chosen).unwrap());
+        }
+        let target = Target { max_binding: 50_000, max_buffer: 50_000, ..Target::minimum() };
+        let error = fewest_parts(&Request::training(&network, &schedule, 1, &target), 96, 1).unwrap_err().to_string();
+        for word in ["1 image", "largest tensors", "area ", "timestep", "MiB", "smaller network"] {
+            assert!(error.contains(word), "`{word}` is missing: {error}");
+        }
     }
 }

@@ -166,17 +166,21 @@ pub fn lower(
         choices,
         uses: &mut uses,
         exact: true,
+        operations: 0.0,
     };
     let mut launches = Vec::new();
     for node in &graph.nodes {
-        let first = context.program.launches.len();
         context.exact = !graph.rounded.contains(&node.area);
         let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
         let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);
         let call = Call { inputs: &node.inputs, outputs: &node.outputs };
         let site = Site { op: node.op.name(), timestep: node.timestep, area: &node.area, label: &label };
+        let extents = |values: &[ValueId]| values.iter().map(|v| shapes[v.0]).collect::<Vec<_>>();
+        context.operations = node.op.flops(&extents(&node.inputs), &extents(&node.outputs));
+        let from = context.program.launches.len();
         node.op.lower(&mut context, call, site)?;
-        launches.push(first..context.program.launches.len());
+        launches.push(from..context.program.launches.len());
+        context.tell(from, context.operations);
     }
     Ok(Lowered { program, views, uses, launches })
 }

@@ -6,6 +6,7 @@ pub mod grid;
 mod interpolation;
 mod kernel;
 pub mod loops;
+pub mod pace;
 mod packing;
 mod program;
 mod target;
@@ -36,6 +37,8 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "bench_fma",
     "bench_load",
     "channel_sum",
+    "clip",
+    "clip_factor",
     "conv2d",
     "conv2d_d_weight",
     "conv2d_d_weight_channels",
@@ -82,6 +85,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "scale",
     "softmax_ce",
     "softmax_ce_d_logits",
+    "square_sum",
     "sum_partials",
     "trajectory_classify",
     "trajectory_compact",

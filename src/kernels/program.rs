@@ -3,6 +3,7 @@
 use super::grid::{fold, word};
 use super::kernel::{Access, Kernel, Param};
 use super::loops;
+use super::pace;
 use super::packing::Packing;
 use super::target::Target;
 use super::template::Settings;
@@ -30,6 +31,9 @@ pub struct Launch {
     pub area: String,
     /// For people: operation, value and timestep, as in `conv2d v2.bottom_up t=1`.
     pub label: String,
+    /// Additions and multiplications of the operation that asked for it, or of the timesteps of it that this launch serves; 0
+    /// where nobody says.
+    pub operations: f64,
     /// Whether it packs a weight, which all later launches of the run that want it so share.
     pub packs_weight: bool,
 }
@@ -65,7 +69,7 @@ const MOST_WORKGROUP_MEMORY: u32 = 16 << 10;
 const MOST_INDEXED: u64 = 4 << 31;
 
 impl Launch {
-    /// Checks grid, bindings, loops and kernel against an adapter.
+    /// Checks grid, bindings, loops, predicted time and kernel against an adapter.
     ///
     /// # Errors
     /// The first figure that does not fit, beside the figure allowed.
@@ -87,6 +91,13 @@ impl Launch {
         if turns > loops::MOST_TURNS {
             let allowed = loops::MOST_TURNS;
             return Err(Error::Gpu(format!("{label}: a loop of {turns} turns; drivers may stop one beyond {allowed}")));
+        }
+        if let Some(seconds) = target.pace.map(|pace| pace.seconds(self)).filter(|&seconds| seconds > pace::LONGEST) {
+            let allowed = pace::LONGEST;
+            return Err(Error::Gpu(format!(
+                "{label}: {seconds:.1} s are predicted for a slow adapter of the kind of {name}; drivers may end what takes \
+                 longer than {allowed:.1} s"
+            )));
         }
         let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
         let invocations: u32 = kernel.workgroup.iter().product();
@@ -187,6 +198,7 @@ impl Program {
             timestep: site.timestep,
             area: site.area.to_string(),
             label: site.label.to_string(),
+            operations: 0.0,
             packs_weight: false,
         });
         self.launches.last_mut().expect("it was just added")

@@ -1,5 +1,7 @@
 //! Facts about an adapter that decide which kernel variants can run.
 
+use super::pace::Pace;
+
 /// Facts about an adapter that decide which variants can run and which is chosen. Plain data, so that everything up
 /// to the memory plan works (and is tested) without a device.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -18,6 +20,9 @@ pub struct Target {
     pub max_buffer: u64,
     /// Largest grid in one dimension.
     pub max_grid: u32,
+    /// What a slow adapter of this kind does in a second, so that no dispatch takes too long there; none where nothing ends
+    /// long ones, as on a CPU.
+    pub pace: Option<Pace>,
 }
 
 impl Target {
@@ -31,6 +36,7 @@ impl Target {
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_grid: 65_535,
+            pace: Some(Pace::INTEGRATED),
         }
     }
 

@@ -77,6 +77,7 @@ impl Preset {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            clip_norm: None,
             seed: 1,
             checkpoint_every: 500,
             keep: Keep::default(),

@@ -51,6 +51,10 @@ pub struct TrainingConfig {
     pub beta2: f64,
     /// Adam's term against division by zero.
     pub epsilon: f64,
+    /// Largest norm of a step's gradients, all parameters taken together: beyond it they are shortened to it, as
+    /// `torch.nn.utils.clip_grad_norm_` does. `None`: they stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
     /// Seed of initialisation, order of the pictures and everything else that is drawn.
     pub seed: u64,
     /// Steps between checkpoints; 0: only the first and the last.
@@ -130,7 +134,9 @@ impl TrainingConfig {
         }
         // The device computes in single precision, where a smaller number is 0 and a larger one infinite.
         let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
-        for (key, number) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
+        let clip_norm = self.clip_norm.map(|number| ("clip_norm", number));
+        let numbers = [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)];
+        for (key, number) in numbers.into_iter().chain(clip_norm) {
             if !range.contains(&number) {
                 return wrong(key, format!("{number:e}"), "a number above 0 in the range of f32, 1.2e-38 to 3.4e38");
             }

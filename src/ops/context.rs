@@ -23,6 +23,8 @@ pub struct Context<'a> {
     pub choices: &'a Choices,
     /// Whether a sum of zeros must be exactly 0, see [`crate::graph::Graph::rounded`].
     pub exact: bool,
+    /// Additions and multiplications of the operation that is lowered.
+    pub operations: f64,
     /// The shapes asked for so far.
     pub uses: &'a mut Uses,
 }
@@ -103,8 +105,15 @@ impl<'a> Context<'a> {
         self.launch(name, &settings, operands, &params, [groups, 1, 1], site)
     }
 
+    /// Says of the launches from number `from` on how many operations each does, where that has not been said.
+    pub fn tell(&mut self, from: usize, operations: f64) {
+        let untold = self.program.launches[from..].iter_mut().filter(|launch| launch.operations == 0.0);
+        untold.for_each(|launch| launch.operations = operations);
+    }
+
     /// Runs `each` over lists of values that belong together timestep by timestep. Timesteps whose values lie at equal
-    /// distances in one buffer are served by one call; where there are several such stretches their results are added.
+    /// distances in one buffer are served by one call, unless that would take a slow adapter too long; where there are several
+    /// such stretches their results are added.
     pub(super) fn folded(
         &mut self,
         lists: &[&[ValueId]],
@@ -113,10 +122,14 @@ impl<'a> Context<'a> {
         each: impl Fn(&mut Context, &[Run], &[View], Site) -> Result<()>,
     ) -> Result<()> {
         let total = lists[0].len();
+        let per_step = self.operations / total as f64;
+        let bytes = lists.iter().map(|list| self.view(list[0]).bytes as f64).sum();
+        let most = self.target.pace.map_or(total, |pace| pace.pieces(per_step, bytes, total));
         let mut runs: Vec<Vec<Run>> = Vec::new();
         let mut first = 0;
         while first < total {
             let length = lists.iter().map(|list| self.stretch(&list[first..])).min().expect("one list at least");
+            let length = length.min(most);
             runs.push(lists.iter().map(|list| self.run(&list[first..first + length])).collect());
             first += length;
         }
@@ -128,11 +141,15 @@ impl<'a> Context<'a> {
         let mut parts: Vec<Vec<View>> = vec![Vec::new(); outs.len()];
         for run in &runs {
             let views: Vec<View> = counts.iter().map(|&count| self.program.scratch("fold", site.area, count)).collect();
+            let from = self.program.launches.len();
             each(self, run, &views, site)?;
+            self.tell(from, per_step * run[0].steps as f64);
             views.iter().zip(&mut parts).for_each(|(view, list)| list.push(*view));
         }
         for ((terms, out), count) in parts.iter().zip(&outs).zip(counts) {
+            let from = self.program.launches.len();
             super::add::sum(self, terms, count, *out, Site { label: &format!("{} fold", site.label), ..site })?;
+            self.tell(from, (count * terms.len()) as f64);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod adam;
 mod add;
 mod avg_pool;
 mod channel_sum;
+mod clip;
 mod context;
 mod conv2d;
 mod conv_transpose2d;
@@ -31,6 +32,7 @@ pub use adam::{Adam, Hyper};
 pub use add::Add;
 pub use avg_pool::{AvgPool, AvgPoolDInput, average};
 pub use channel_sum::ChannelSum;
+pub use clip::{Clip, GradientNorm};
 pub use context::Context;
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight};
 pub use conv2d::{Conv2d, Conv2dDInput, Conv2dDWeight};
@@ -145,6 +147,7 @@ operations! {
     Normalise,
     Scale,
     Accumulate,
+    GradientNorm, Clip,
     Adam,
 }
 

@@ -18,6 +18,7 @@ mod shape;
 
 pub mod adam;
 pub mod avg_pool;
+pub mod clip;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod linear;

@@ -3,7 +3,8 @@
 //!
 //! - `device-lost@7`: the device is destroyed while it computes step 7;
 //! - `read-error@7`: the pictures of step 7 cannot be read;
-//! - `disk-full@7`: the checkpoint of step 7 finds no space left.
+//! - `disk-full@7`: the checkpoint of step 7 finds no space left;
+//! - `out-of-memory@7`: the device has no memory for a run that is to begin, or to go on, with step 7.
 
 use crate::{Error, Result};
 
@@ -19,10 +20,16 @@ pub enum Fault {
     ReadError,
     /// The step's checkpoint cannot be written.
     DiskFull,
+    /// The device refuses the buffers of a run whose next step it is.
+    OutOfMemory,
 }
 
-const NAMES: [(&str, Fault); 3] =
-    [("device-lost", Fault::DeviceLost), ("read-error", Fault::ReadError), ("disk-full", Fault::DiskFull)];
+const NAMES: [(&str, Fault); 4] = [
+    ("device-lost", Fault::DeviceLost),
+    ("read-error", Fault::ReadError),
+    ("disk-full", Fault::DiskFull),
+    ("out-of-memory", Fault::OutOfMemory),
+];
 
 /// The faults that have not struck yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

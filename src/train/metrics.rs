@@ -37,6 +37,9 @@ pub enum Event {
         epoch: u64,
         /// Loss of its batch before the update: mean over pictures, sum over timesteps.
         loss: f64,
+        /// Norm of the gradients, all parameters taken together, before they were clipped; absent where they are not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grad_norm: Option<f64>,
         /// Training speed.
         images_per_s: f64,
     },
@@ -81,7 +84,9 @@ impl Event {
     pub fn to_line(&self) -> Result<String> {
         let finite = match self {
             Event::Start { .. } => true,
-            Event::Step { loss, images_per_s, .. } => loss.is_finite() && images_per_s.is_finite(),
+            Event::Step { loss, grad_norm, images_per_s, .. } => {
+                loss.is_finite() && grad_norm.is_none_or(f64::is_finite) && images_per_s.is_finite()
+            }
             Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).flatten().all(|v| v.is_finite()),
             Event::End { seconds, .. } => seconds.is_finite(),
         };

@@ -8,7 +8,7 @@
 
 use super::checkpoint::{Checkpoint, DataState};
 use super::data;
-use super::fault::Faults;
+use super::fault::{Fault, Faults};
 use super::metrics::Event;
 use super::run_folder::{Resumed, RunFolder, choices_path, newest_path, read_metrics, tell_of_damaged};
 use super::session::Session;
@@ -17,7 +17,7 @@ use crate::dataset::{Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::fit::fits;
+use crate::graph::fit::{fewest_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, Schedule, TrainingConfig};
@@ -38,6 +38,7 @@ pub struct Run {
     /// Where it starts; for a new run the freshly drawn network.
     start: Checkpoint,
     resumed: bool,
+    fit: bool,
 }
 
 /// How training has ended.
@@ -102,7 +103,7 @@ impl Run {
                 return Err(error);
             }
         };
-        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false }, gpu))
+        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false, fit: false }, gpu))
     }
 
     /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
@@ -154,7 +155,13 @@ impl Run {
             }
             None => Checkpoint::initial(&config, data),
         };
-        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true })
+        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true, fit: false })
+    }
+
+    /// The same, but a step is computed in the fewest parts in which it fits the adapter, and in more where the driver has no
+    /// memory for these; a run that goes on keeps at least those that it has. The configuration in the folder says how many.
+    pub fn in_parts_that_fit(self) -> Run {
+        Run { fit: true, ..self }
     }
 
     /// Its configuration.
@@ -183,7 +190,7 @@ impl Run {
     /// and the last good checkpoint.
     pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
         let evaluation_due = self.resumed && self.evaluation_due()?;
-        let Run { folder, config, dataset, steps_per_epoch, start, resumed } = self;
+        let Run { folder, config, dataset, steps_per_epoch, start, resumed, fit } = self;
         let saved = start.state.step;
         let held = Held { log_bytes: folder.log_bytes()?, checkpoint: Arc::new(start) };
         let last_good = newest_path(folder.root());
@@ -194,6 +201,7 @@ impl Run {
             dataset,
             steps_per_epoch,
             resumed,
+            fit,
             evaluation_due,
             held,
             saved,
@@ -304,6 +312,8 @@ pub(super) struct Training {
     pub(super) steps_per_epoch: u64,
     /// Whether the folder has checkpoint and variants already.
     resumed: bool,
+    /// Whether the number of parts is chosen so that a step fits.
+    fit: bool,
     /// Whether the evaluation after the step that `held` stands behind is missing.
     pub(super) evaluation_due: bool,
     pub(super) held: Held,
@@ -345,13 +355,87 @@ impl Training {
 
     /// Trains on this device from the state that the host holds.
     async fn on(&mut self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
-        let (first, total) = (self.held.checkpoint.state.step, self.total_steps());
         let network = self.config.network.network()?;
         let schedule = Schedule::plain(network.timesteps);
-        let parts = self.config.training.accumulate;
-        let batch = self.config.training.batch / parts;
-        let request = Request { passes, parts, ..Request::training(&network, &schedule, batch, &gpu.target) };
-        let forward = Request { train: false, parts: 1, ..request.clone() };
+        let batch = self.config.training.batch;
+        let clip = self.config.training.clip_norm.is_some();
+        let request = Request { passes, clip, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
+        let (engine, evaluator) = loop {
+            if self.fit {
+                self.choose_parts(&request, least)?;
+            }
+            let before = gpu.allocated();
+            let error = match self.engines(gpu, &request, tuning).await {
+                Ok(engines) => break engines,
+                Err(error @ Error::OutOfMemory { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            let parts = self.config.training.accumulate;
+            if !self.fit || parts == batch {
+                return Err(self.advised(error, &request, gpu.allocated() - before)?);
+            }
+            eprintln!("warning: {parts} parts: {error}");
+            gpu.wait().await?; // what was allocated is free again
+            least = parts + 1;
+        };
+        let _listening = stop.listen();
+        Session::new(self, engine, evaluator).train(stop).await
+    }
+
+    /// Chooses the fewest parts that fit, but no fewer than `least`, says so, and keeps them in the run's configuration.
+    fn choose_parts(&mut self, request: &Request<'_>, least: usize) -> Result<()> {
+        let TrainingConfig { batch, accumulate: before, .. } = self.config.training;
+        let parts = fewest_parts(request, batch, least)?;
+        match parts {
+            1 => eprintln!("--fit: a step is computed in one part of {batch} images (--accumulate 1)"),
+            _ => eprintln!("--fit: a step is computed in {parts} parts of {} (--accumulate {parts})", batch / parts),
+        }
+        if parts != before {
+            self.config.training.accumulate = parts;
+            let held = &mut self.held.checkpoint;
+            if held.state.step == 0 {
+                Arc::make_mut(held).state.training = self.config.training.essential();
+            }
+            self.folder.set_config(&self.config)?;
+        }
+        Ok(())
+    }
+
+    /// The error of a device that has no memory for the run, after it has given so many bytes, with what would fit.
+    fn advised(&self, error: Error, request: &Request<'_>, given: u64) -> Result<Error> {
+        let Error::OutOfMemory { adapter, what, bytes, reason, advice } = error else { return Ok(error) };
+        let batch = self.config.training.batch;
+        let (mut in_how_many, mut needed) = (batch, 0);
+        for parts in numbers_of_parts(batch).into_iter().filter(|&parts| parts >= self.config.training.accumulate) {
+            let [training, evaluation] = in_parts(request, batch, parts);
+            (in_how_many, needed) = (parts, planned_bytes(&compile(&training)?, &compile(&evaluation)?));
+            if needed <= given {
+                break;
+            }
+        }
+        let would = if needed <= given { "would fit" } else { "is the least, but for a smaller batch or network" };
+        let advice = format!(
+            "{advice}. The device gave {:.1} MiB before it refused; a step in {in_how_many} parts of {} needs {:.1} MiB, which \
+             {would} (--accumulate {in_how_many}; --fit tries such numbers by itself)",
+            mib(given),
+            batch / in_how_many,
+            mib(needed)
+        );
+        Ok(Error::OutOfMemory { adapter, what, bytes, reason, advice })
+    }
+
+    /// Decides on kernel variants, prints the plan, and allocates what trains and what evaluates, with the state that the host
+    /// holds.
+    async fn engines<'g>(
+        &mut self,
+        gpu: &'g Gpu,
+        request: &Request<'_>,
+        tuning: &Tuning,
+    ) -> Result<(Engine<'g>, Engine<'g>)> {
+        let (first, total) = (self.held.checkpoint.state.step, self.total_steps());
+        let TrainingConfig { batch, accumulate: parts, .. } = self.config.training;
+        let [request, forward] = in_parts(request, batch, parts);
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
         fits(&training, &request)?;
         fits(&evaluation, &forward)?;
@@ -367,10 +451,18 @@ impl Training {
         let before = gpu.allocated();
         let mut store = Store::default();
         let mut engine = Engine::of(gpu, &request, training, &mut store).await?;
+        if self.faults.strikes(Fault::OutOfMemory, first + 1) {
+            let (adapter, advice) = (gpu.info.name.clone(), Error::MORE_MEMORY.into());
+            let (what, reason, bytes) =
+                ("the evaluation".into(), "asked for by a variable".into(), evaluation.peak_bytes());
+            let error = Error::OutOfMemory { adapter, what, bytes, reason, advice };
+            return Err(with_largest_tensors(error, &engine.compiled));
+        }
         let evaluator = Engine::of(gpu, &forward, evaluation, &mut store).await?;
         let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
         engine.set_moments(&start.adam_m, &start.adam_v)?;
+        self.config.training.clip_norm.iter().for_each(|&limit| engine.set_clip_norm(limit));
         engine.set_normaliser(&Normaliser::new(self.dataset.mean(), self.dataset.std()));
 
         self.folder.log(&Event::Start {
@@ -386,8 +478,7 @@ impl Training {
         if !self.resumed || first == 0 {
             self.last_good = self.folder.save(&start)?;
         }
-        let _listening = stop.listen();
-        Session::new(self, engine, evaluator).train(stop).await
+        Ok((engine, evaluator))
     }
 }
 
@@ -456,18 +547,25 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     None
 }
 
-/// Prints what will be allocated; returns the bytes on the device and on the host, and the number of learned values. The two
-/// programs share the parameters, which count once; while one is evaluated, the batches of the other wait.
+/// Bytes on the device of a training step and its evaluation. They share the parameters, which count once.
+fn planned_bytes(training: &Compiled, evaluation: &Compiled) -> u64 {
+    training.peak_bytes() + evaluation.peak_bytes() - evaluation.plan.persistent_bytes
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 20) as f64
+}
+
+/// Prints what will be allocated; returns the bytes on the device and on the host, and the number of learned values. While one
+/// of the two programs is evaluated, the batches of the other wait.
 fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64, u64) {
-    let shared = evaluation.plan.persistent_bytes;
-    let planned = training.peak_bytes() + evaluation.peak_bytes() - shared;
+    let planned = planned_bytes(training, evaluation);
     let network = config.network.network().expect("the configuration was checked");
     let learned = network.learned();
     let TrainingConfig { batch, accumulate: parts, .. } = config.training;
     let batches = Loader::host_bytes(network.image_size, batch, false, parts)
         + Loader::host_bytes(network.image_size, batch / parts, false, 1);
     let host = batches + training.plan.staging_bytes() + evaluation.plan.staging_bytes();
-    let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
     eprintln!(
         "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}; host memory \
          {:.1} MiB: batches read ahead {:.1}, to and from the device {:.1}",
@@ -475,7 +573,7 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
         training.program.launches.len(),
         mib(planned),
         mib(training.peak_bytes()),
-        mib(evaluation.peak_bytes() - shared),
+        mib(planned - training.peak_bytes()),
         mib(host),
         mib(batches),
         mib(host - batches)

@@ -25,6 +25,14 @@ const LOG_EVERY: u64 = 10;
 /// Steps whose loss is not yet looked at while the next is submitted.
 const IN_FLIGHT: usize = UNDER_WAY - 1;
 
+/// What will come back of a step that was submitted.
+pub(super) struct Submitted {
+    /// The scores of each part, with its images.
+    pub(super) scores: Vec<(usize, Reading)>,
+    /// The norm of the gradients, where they are clipped.
+    norm: Option<Reading>,
+}
+
 /// A run on a device.
 pub(super) struct Session<'a> {
     pub(super) run: &'a mut Training,
@@ -38,7 +46,7 @@ pub(super) struct Session<'a> {
     batch: Option<Batch>,
     first: u64,
     /// Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
-    pending: VecDeque<(u64, Vec<(usize, Reading)>)>,
+    pending: VecDeque<(u64, Submitted)>,
     /// Scores of the epoch's steps so far.
     epoch: Option<Scores>,
     /// The checkpoint that is being written.
@@ -118,8 +126,8 @@ impl<'a> Session<'a> {
                 )));
             }
             let (_, batch) = loader.next().expect("training batches never end")?;
-            let scores = self.step(&batch, step, total).await?;
-            self.pending.push_back((step, scores));
+            let submitted = self.step(&batch, step, total).await?;
+            self.pending.push_back((step, submitted));
             (self.done, self.batch) = (step, Some(batch));
 
             let (epoch_ends, run_ends) = (step % self.run.steps_per_epoch == 0, step == total);
@@ -209,8 +217,8 @@ impl<'a> Session<'a> {
         self.engine.set_step(&hyper, self.adam_step(step), 1.0).await
     }
 
-    /// Submits a step; gives what its scores will come from, part by part.
-    pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Vec<(usize, Reading)>> {
+    /// Submits a step.
+    pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Submitted> {
         let lost = self.run.faults.strikes(Fault::DeviceLost, step);
         self.set_step(step, total).await?;
         let engine = &self.engine;
@@ -220,37 +228,46 @@ impl<'a> Session<'a> {
             if lost {
                 engine.gpu.lose();
             }
-            return Ok(vec![(batch.n, engine.scores_later())]);
+            let scores = vec![(batch.n, engine.scores_later())];
+            return Ok(Submitted { scores, norm: engine.gradient_norm_later() });
         }
-        let mut readings = Vec::new();
+        let mut scores = Vec::new();
         for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
             engine.feed(batch).await?;
             engine.pass_part(part == 0).await?;
             if lost {
                 engine.gpu.lose();
             }
-            readings.push((batch.n, engine.scores_later()));
+            scores.push((batch.n, engine.scores_later()));
         }
         engine.update();
-        Ok(readings)
+        Ok(Submitted { scores, norm: engine.gradient_norm_later() })
     }
 
     /// Looks at the scores of the oldest steps until those of so many are left; the last of all is logged where asked.
     async fn look(&mut self, left: usize, logs: bool) -> Result<()> {
         while self.pending.len() > left {
-            let (step, readings) = self.pending.pop_front().expect("not empty");
+            let (step, submitted) = self.pending.pop_front().expect("not empty");
             let mut scores = None;
-            for (images, reading) in readings {
+            for (images, reading) in submitted.scores {
                 add(&mut scores, self.engine.finish_scores(reading, images).await?);
             }
             let scores = scores.expect("one part at least");
             let loss = self.finite(&scores, step)?;
+            let mut grad_norm = None;
+            if let Some(reading) = submitted.norm {
+                let norm = self.engine.finish_gradient_norm(reading).await?;
+                if !norm.is_finite() {
+                    return Err(self.diverged(step, &format!("the norm of the gradients is {norm}")));
+                }
+                grad_norm = Some(norm);
+            }
             self.run.reached = self.run.reached.max(step);
             add(&mut self.epoch, scores);
             let images_per_s = self.progress.step(step, loss);
             if logs && self.pending.is_empty() {
                 let epoch = (step - 1) / self.run.steps_per_epoch;
-                self.run.folder.log(&Event::Step { step, epoch, loss, images_per_s })?;
+                self.run.folder.log(&Event::Step { step, epoch, loss, grad_norm, images_per_s })?;
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ impl Session<'_> {
             let (_, batch) = loader.next().expect("training batches never end")?;
             // A step's loss is that before its update, which may be what went wrong.
             if now + 1 < step {
-                for (images, reading) in self.step(&batch, now, total).await? {
+                for (images, reading) in self.step(&batch, now, total).await?.scores {
                     self.engine.finish_scores(reading, images).await?;
                 }
                 continue;

@@ -10,6 +10,7 @@ mod adam;
 mod add;
 mod avg_pool;
 mod channel_sum;
+mod clip;
 mod conv2d;
 mod conv_transpose2d;
 mod convolution;
@@ -90,7 +91,7 @@ pub trait Row: Sync {
 }
 
 /// The table, in the order in which it is run.
-pub static ROWS: [&dyn Row; 14] = [
+pub static ROWS: [&dyn Row; 15] = [
     &conv2d::Row,
     &conv_transpose2d::Row,
     &norm::Row,
@@ -104,6 +105,7 @@ pub static ROWS: [&dyn Row; 14] = [
     &normalise::Row,
     &scale::Row,
     &accumulate::Row,
+    &clip::Row,
     &adam::Row,
 ];
 
