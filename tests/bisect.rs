@@ -151,7 +151,7 @@ fn a_changed_number_is_found_in_its_place() {
         let mut this = execution(&gpu, Passes::default(), Choices::TABLE);
         let trace = Trace::open(path).unwrap();
         this.was_given(&trace.head.given, "the trace").unwrap();
-        compare(&mut this, &mut Reference::Traced(trace), settings)
+        compare(&mut this, &mut Reference::Traced(Box::new(trace)), settings)
     };
     let (findings, all) = against(&good, Settings { tolerance: 0.0, ..Settings::default() });
     assert_eq!((findings.compared, findings.identical, findings.left_out), (tensors, tensors, 0));

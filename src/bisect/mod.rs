@@ -88,7 +88,7 @@ pub enum Reference<'g> {
     /// One that runs beside it.
     Beside(Box<Execution<'g>>),
     /// One that left a trace.
-    Traced(Trace),
+    Traced(Box<Trace>),
 }
 
 impl<'g> Reference<'g> {
@@ -100,7 +100,7 @@ impl<'g> Reference<'g> {
         if other.facts().eq(this.facts()) {
             return Ok(Reference::Beside(Box::new(other)));
         }
-        Ok(Reference::Traced(Trace::temporary(&mut other).await?))
+        Ok(Reference::Traced(Box::new(Trace::temporary(&mut other).await?)))
     }
 
     fn facts(&self) -> Vec<&TensorFacts> {

@@ -190,7 +190,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let mut reference = match (against.expect("clap demands it or --write"), trace) {
         (_, Some((trace, path))) => {
             this.was_given(&trace.head.given, &path.display().to_string())?;
-            Reference::Traced(trace)
+            Reference::Traced(Box::new(trace))
         }
         (Against::Adapter(name), _) => {
             let other = Adapter { selector: Some(name.into()), smaller: adapter.smaller };
