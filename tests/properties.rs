@@ -132,6 +132,7 @@ fn protocol() -> impl Strategy<Value = Option<Value>> {
     let show = prop::sample::select(vec!["blank", "next"]);
     prop::option::of((gain, 0_usize..3, 1_usize..4, show, 1_usize..5).prop_map(|(gain, from, steps, show, at)| {
         json!({
+            "timesteps": 8,
             "gains": [{"connection": "*.bottom_up", "gain": gain, "from": from, "until": from + steps}],
             "inputs": [{"from": at, "show": show}],
         })
@@ -163,6 +164,7 @@ proptest! {
         let target = &[Target::minimum(), cpu, narrow][adapter];
         let taps = [vec![], Tap::everything(&network), vec![Tap::series(Quantity::Logits)]][taps].clone();
         let passes = Passes { hoist, fuse, fold, reuse };
+        let train = train && protocol.is_none(); // networks are trained undisturbed
         let parts = if train { parts } else { 1 };
         let plain = Request::training(&network, &schedule, batch, target);
         let request = Request { passes, train, parts, taps: &taps, ..plain };
