@@ -79,15 +79,15 @@ fn architecture() -> impl Strategy<Value = Value> {
     let unroll = prop::sample::select(vec!["biological", "engineering"]);
     (prop::collection::vec(layer(), 1..5), unroll, 0_usize..3, any::<bool>(), any::<bool>()).prop_map(
         |(layers, unroll, more, readout_bias, vector)| {
-            let (mut areas, mut connections, mut side, mut sides) = (Vec::new(), Vec::new(), 8, Vec::new());
+            let (mut areas, mut connections, mut side, mut sides) = (Vec::new(), Vec::new(), 8_usize, Vec::new());
             for (i, one) in layers.iter().enumerate() {
                 let name = format!("a{i}");
                 areas.push(json!({
                     "name": name, "channels": one.channels, "norm": one.norm, "groups": one.groups,
                     "activation": one.activation, "interaction": one.interaction,
                 }));
-                let stride = if side % one.stride == 0 { one.stride } else { 1 };
-                let pool = if side / stride % one.pool == 0 && i > 0 { one.pool } else { 1 };
+                let stride = if side.is_multiple_of(one.stride) { one.stride } else { 1 };
+                let pool = if (side / stride).is_multiple_of(one.pool) && i > 0 { one.pool } else { 1 };
                 side /= stride * pool;
                 sides.push(side);
                 let from = if i == 0 { "input".into() } else { format!("a{}", i - 1) };

@@ -266,7 +266,11 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: std::env::var("PROPTEST_CASES").map_or(32, |n| n.parse().expect("PROPTEST_CASES is a number")),
+            failure_persistence: None,
+            ..Default::default()
+        })]
 
         /// Of any data set, from any step on, with any number of workers: batch k of an epoch holds the pictures k B to k B + B
         /// of that epoch's order, and the steps follow each other.

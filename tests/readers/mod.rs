@@ -96,7 +96,7 @@ fn npy(bytes: &[u8], folder: &Path) -> Result<()> {
         ("representations_all.npy", &representations),
         ("readout_weight.npy", &weight),
     ];
-    npz(&zipped(&arrays, bytes.len() % 2 == 0), folder)
+    npz(&zipped(&arrays, bytes.len().is_multiple_of(2)), folder)
 }
 
 /// The pickle of a state dict whose storages are sound.
