@@ -175,7 +175,9 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     }
     match largest {
         0 => println!("Not even a batch of 1 fits: use a smaller network"),
-        _ => println!("The largest batch whose buffers and bindings are within the adapter's limits is {largest}"),
+        _ => println!(
+            "The largest batch whose buffers, bindings and dispatches are within the adapter's limits is {largest}"
+        ),
     }
     Ok(code)
 }
