@@ -299,7 +299,7 @@ fn parts_that_fit_are_found_and_give_the_bytes_of_accumulate() {
     }
     // Not even single images.
     let mut command = bench.train("none", &["--fit"]);
-    command.env("RECURVE_FAULT", vec!["out-of-memory@1"; 3].join(","));
+    command.env("RECURVE_FAULT", ["out-of-memory@1"; 3].join(","));
     fails(command, &["out of memory", "largest tensors", "needs"]);
     // Without --fit.
     let mut command = bench.train("without", &[]);
