@@ -502,10 +502,31 @@ fn the_folder_holds_everything_and_nothing_of_before() {
     let r = r.with_images(images).unwrap();
     std::fs::create_dir_all(dir.join("figures")).unwrap();
     std::fs::write(dir.join("figures/calibration_t9.svg"), "of an earlier report").unwrap();
-    std::fs::write(dir.join("figures/notes.md"), "of the user").unwrap();
+    let users = [
+        "figures/notes.md",
+        "figures/photo.png",
+        "figures/fig1.svg",
+        "tables/subjects.csv",
+        "rdms/fmri.npy",
+        "mine.csv",
+    ];
+    for name in users {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(name), "of the user").unwrap();
+    }
+    // Whatever the list of an earlier report says, nothing but what reports write is removed.
+    let list = dir.join("report.html.files");
+    let listed = std::fs::read_to_string(&list).unwrap_or_default();
+    let folder = dir.join("figures/folder");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("a.svg"), "of the user").unwrap();
+    std::fs::write(&list, listed + "figures/calibration_t9.svg\nfigures/folder/a.svg\n../mine.csv\n").unwrap();
     let page = write(&r, dir).unwrap();
     assert_self_contained(&std::fs::read_to_string(&page).unwrap());
-    assert!(!dir.join("figures/calibration_t9.svg").exists() && dir.join("figures/notes.md").exists());
+    assert!(!dir.join("figures/calibration_t9.svg").exists() && folder.join("a.svg").exists());
+    assert!(users.iter().all(|name| dir.join(name).exists()));
+    let listed = std::fs::read_to_string(&list).unwrap();
+    assert!(listed.lines().all(|name| dir.join(name).is_file() && !users.contains(&name)), "{listed}");
 
     for (name, svg) in r.figures().unwrap() {
         assert_eq!(std::fs::read_to_string(dir.join(format!("figures/{name}.svg"))).unwrap(), svg);
@@ -568,4 +589,28 @@ fn images_that_do_not_fit_are_refused() {
     let images = Images { classes: vec![vec![0; 2]; 3], ..Images::default() };
     let error = report(3, 3, meta()).with_images(images).unwrap_err().to_string();
     assert!(error.contains("images: classes: expected") && error.contains("found 2"), "{error}");
+}
+
+/// What others have put into a folder stays: a report is refused rather than written over it.
+#[test]
+fn files_of_others_are_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, r) = (folder.path(), report(3, 4, meta()));
+    std::fs::write(dir.join("report.json"), "of the user").unwrap();
+    let refused = write(&r, dir).unwrap_err().to_string();
+    assert!(refused.contains("report.json") && refused.contains("--out"), "{refused}");
+    assert_eq!(std::fs::read_to_string(dir.join("report.json")).unwrap(), "of the user");
+    assert!(!dir.join("figures").exists() && !dir.join("report.html").exists());
+    std::fs::remove_file(dir.join("report.json")).unwrap();
+    write(&r, dir).unwrap();
+    write(&r, dir).unwrap(); // its own files may be
+
+    std::fs::rename(dir.join("report.html"), dir.join("compare.html")).unwrap();
+    assert!(write(&r, dir).unwrap_err().to_string().contains("compare.html"));
+    let run = tempfile::tempdir().unwrap();
+    std::fs::create_dir(run.path().join("checkpoints")).unwrap();
+    std::fs::write(run.path().join("config.toml"), "").unwrap();
+    assert!(write(&r, run.path()).unwrap_err().to_string().contains("a run"));
+    let file = run.path().join("config.toml");
+    assert!(write(&r, &file).unwrap_err().to_string().contains("config.toml"));
 }

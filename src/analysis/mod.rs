@@ -26,8 +26,10 @@ use crate::dynamics::areas::{self, AreaStream};
 use crate::dynamics::gpu::{ValuesStream, Weights};
 use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
+use crate::dynamics::values::Datum;
 use crate::dynamics::{Disturbance, Dynamics, Parameters, Values, Wants};
 use crate::gpu::Gpu;
+use crate::report::folder::{Filling, PAGE};
 use crate::report::{self, Meta, Report};
 use crate::stream::{Sink, stream_from};
 use crate::trajectory::Statistics;
@@ -74,6 +76,7 @@ pub struct Output<'a> {
 /// # Errors
 /// A run folder, checkpoint or data set that cannot be used or do not fit each other; what the device says.
 pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, areas: bool, output: Output<'_>) -> Result<Analysis> {
+    Filling::new(output.folder, PAGE)?; // before all the work
     let mut origin = Origin::of_run(gpu, selection, areas).await?;
     if !areas {
         origin.meta.notes.push("The areas below the readout were left out, as was asked for.".into());
@@ -87,6 +90,7 @@ pub async fn analyse(gpu: &Gpu, selection: &Selection<'_>, areas: bool, output: 
 /// # Errors
 /// Files that cannot be used or do not fit each other; what the device says.
 pub async fn analyse_stored(gpu: &Gpu, file: &Path, init: Option<&Path>, output: Output<'_>) -> Result<Analysis> {
+    Filling::new(output.folder, PAGE)?;
     measure(gpu, Origin::of_files(gpu, file, init).await?, output).await
 }
 
@@ -136,6 +140,10 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     };
     left_out.iter().for_each(|note| eprintln!("note: {note}"));
     origin.meta.notes.extend(left_out);
+    if let Some(note) = other_readout(&trained) {
+        eprintln!("warning: {note}");
+        origin.meta.notes.push(note);
+    }
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
     let dynamics =
@@ -163,6 +171,23 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let disturbance = disturbance.map(|(disturbance, _)| disturbance);
     let accuracy = statistics.accuracy.clone();
     Ok(Analysis { meta: report.meta, accuracy, statistics, dynamics, disturbance, values: trained, page })
+}
+
+/// Share of representations whose outputs say another class than the readout does, beyond which rounding is not why.
+const ROUNDED: f64 = 0.01;
+
+/// What is to be said where outputs and readout do not belong together.
+fn other_readout(values: &Values) -> Option<String> {
+    let all = values.timesteps * values.samples;
+    let outside = |t: usize| values.row(Datum::Margin, t).iter().filter(|&&margin| margin < 0.0).count();
+    let outside: usize = (0..values.timesteps).map(outside).sum();
+    (outside as f64 > ROUNDED * all as f64).then(|| {
+        format!(
+            "{outside} of {all} representations lie outside the readout zone of the class that their outputs say: the outputs are \
+             not those of this readout and these representations. Are weight and bias of the readout those of the same \
+             checkpoint, and the arrays in the same order? Cosines and margins mean nothing otherwise."
+        )
+    })
 }
 
 /// A stream that an adapter may have no room for: then there is none, and a note says what was left out.

@@ -80,6 +80,11 @@ impl Opened {
         let network = trained.state.network.network()?;
         let protocol = selection.protocol.map(Protocol::read).transpose()?;
         let mut notes = Vec::new();
+        if trained.state.step == 0 {
+            let note = "The checkpoint is that of step 0: the network has not been trained.";
+            eprintln!("note: {note}");
+            notes.push(note.into());
+        }
         if let (Some(protocol), Some(file)) = (&protocol, selection.protocol) {
             protocol.validate(&network).map_err(|e| Error::Config(format!("{}: {e}", file.display())))?;
             notes.push("The networks ran under a protocol, which is given here; they were trained without it.".into());

@@ -5,7 +5,7 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use recurve::analysis::Selection;
 use recurve::extract::{Extract, Pictures, extract};
-use recurve::train::run_folder::{chosen, read_config};
+use recurve::train::run_folder::{chosen, not_of_a_run, read_config};
 use recurve::weights::{self, Form};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +45,7 @@ enum To {
 /// Runs `recurve export`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     read_config(&arguments.run)?;
+    not_of_a_run(&arguments.out)?;
     match arguments.to {
         To::Pth => weights(arguments, Form::Pth)?,
         To::Safetensors => weights(arguments, Form::Safetensors)?,

@@ -52,6 +52,7 @@ pub struct Arguments {
 /// Runs `recurve extract`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
     recurve::train::run_folder::read_config(&arguments.run)?;
+    recurve::train::run_folder::not_of_a_run(&arguments.out)?;
     let pictures = match (&arguments.ids, arguments.images) {
         (Some(file), _) => Pictures::read(file)?,
         (None, Some(count)) => Pictures::First(count),

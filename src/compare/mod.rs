@@ -24,6 +24,7 @@ use crate::dynamics::parameters::REPLICATES;
 use crate::dynamics::rdm::Condensed;
 use crate::gpu::Gpu;
 use crate::report::claims::why_undefined;
+use crate::report::folder::{COMPARISON, Filling};
 use crate::report::published::{CONTRASTS, NETWORKS};
 use crate::trajectory::statistics::Counts;
 use crate::{Error, Result};
@@ -142,6 +143,7 @@ struct Kept {
 /// # Errors
 /// Runs that cannot be used or not be compared (nothing is measured then); what the device says; files that cannot be written.
 pub async fn compare(gpu: &Gpu, settings: &Settings<'_>) -> Result<Comparison> {
+    Filling::new(settings.folder, COMPARISON)?; // before all the work
     let runs::Opened { runs, networks, classes, images, mut notes } = runs::open(settings, &gpu.target)?;
     notes.iter().for_each(|note| eprintln!("warning: {note}"));
     std::fs::create_dir_all(settings.folder).map_err(Error::io(settings.folder))?;

@@ -16,7 +16,7 @@ use super::tables::Table;
 use super::{Report, figures, html, tables};
 use crate::dataset::outline::FONT_FILE;
 use crate::dynamics::rdm::Rdm;
-use crate::files::{remove_sign, write_atomically};
+use crate::files::{LONG_TEXT, read_text, remove_sign, write_atomically};
 use crate::{Error, Result, parallel};
 
 /// The fonts of the PNG files, which have to be the same everywhere.
@@ -25,63 +25,133 @@ const FONTS: [&[u8]; 2] = [include_bytes!("../../assets/DejaVuSans.ttf"), FONT_F
 /// Pixels of a PNG for one of its SVG: sharp on paper and on dense screens.
 const SCALE: f32 = 2.0;
 
+/// The page of a report.
+pub const PAGE: &str = "report.html";
+/// The page of a comparison.
+pub const COMPARISON: &str = "compare.html";
+
 /// Writes `report.json`, `tables/*.csv`, `rdms/*.npy`, `figures/*.svg`, `figures/*.png` and, last, `report.html` into `dir`
-/// (made if missing), each file atomically: without the page, which is removed first, the folder is not complete. Files that an earlier report left in these three folders and this one does
-/// not have are removed, so that all that is there belongs together. Returns the path of the page.
+/// (made if missing), each file atomically: without the page, which is removed first, the folder is not complete. See
+/// [`Filling`] for what happens to files that are there. Returns the path of the page.
 ///
 /// # Errors
-/// When the report is malformed (nothing is written then) or a file cannot be written.
+/// When the report is malformed (nothing is written then), a file cannot be written, or a file of someone else has its name.
 pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     let (view, dynamics) = report.views()?;
     let drawn = figures::all(report, &view, dynamics.as_ref());
     let page = html::render(report, &view, dynamics.as_ref(), &drawn)?;
-    let json = report.json()?;
-
-    let sign = dir.join("report.html");
-    remove_sign(&sign).map_err(Error::io(&sign))?;
     let mut files = Vec::new();
     for table in tables::all(report, &view, dynamics.as_ref()) {
-        files.push((format!("{}.csv", table.name), table.csv()?));
+        files.push((format!("tables/{}.csv", table.name), table.csv()?));
     }
-    fill(&dir.join("tables"), files)?;
-    fill(
-        &dir.join("rdms"),
-        dynamics.as_ref().map_or(Ok(Vec::new()), |dynamics| matrices(dynamics, &report.area_rdms))?,
-    )?;
-    fill(&dir.join("figures"), pictures(&drawn)?)?;
-    let write = |name: &str, text: &str| -> Result<PathBuf> {
-        let path = dir.join(name);
-        write_atomically(&path, text.as_bytes()).map_err(Error::io(&path))?;
-        Ok(path)
-    };
-    write("report.json", &json)?;
-    write("report.html", &page)
+    let rdms = dynamics.as_ref().map_or(Ok(Vec::new()), |dynamics| matrices(dynamics, &report.area_rdms))?;
+    files.extend(rdms.into_iter().map(|(name, bytes)| (format!("rdms/{name}"), bytes)));
+    files.extend(pictures(&drawn)?);
+    files.push(("report.json".into(), report.json()?.into_bytes()));
+    Filling::new(dir, PAGE)?.write(files, &page)
 }
 
-/// Makes a folder hold these files and no others of their kinds; without any it is not made.
-pub(crate) fn fill(folder: &Path, files: Vec<(String, Vec<u8>)>) -> Result<()> {
-    const KINDS: [&str; 5] = ["csv", "npy", "svg", "png", "txt"];
-    if files.is_empty() && !folder.exists() {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let names: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let path = entry.map_err(Error::io(folder))?.path();
-        let kept = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| names.contains(name));
-        let ours = path.extension().and_then(|e| e.to_str()).is_some_and(|e| KINDS.contains(&e));
-        if ours && !kept && path.is_file() {
-            fs::remove_file(&path).map_err(Error::io(&path))?;
+/// A folder that is filled with a page and what belongs to it. The list `PAGE.files` in it says what is ours: of the files there,
+/// those are removed that an earlier page of the same name has listed and this one does not have, so that all that is ours
+/// belongs together; a file that no list names is never removed, and not written over either.
+#[derive(Debug)]
+pub struct Filling<'a> {
+    dir: &'a Path,
+    page: &'static str,
+    /// What an earlier page listed; none where there was none, or one that left no list.
+    listed: BTreeSet<String>,
+    /// Whether an earlier page left no list: what has our names is its.
+    unlisted: bool,
+}
+
+impl<'a> Filling<'a> {
+    /// Looks whether the folder can be filled, before there is anything to fill it with; it need not exist. Changes nothing.
+    ///
+    /// # Errors
+    /// No folder, one that cannot be written to, one that is a run, or one with a page of the other kind.
+    pub fn new(dir: &'a Path, page: &'static str) -> Result<Filling<'a>> {
+        let refuse = |what: &str| {
+            let dir = dir.display();
+            Error::Data(format!("{dir}: expected a folder for {page}, found {what}; choose another one by --out"))
+        };
+        if dir.exists() && !dir.is_dir() {
+            return Err(refuse("something else of this name"));
         }
+        if dir.join("config.toml").exists() && dir.join("checkpoints").exists() {
+            return Err(refuse("a run"));
+        }
+        if let Some(other) = [PAGE, COMPARISON].into_iter().find(|other| *other != page && dir.join(other).exists()) {
+            return Err(refuse(&format!("{other}, whose files lie in folders of the same names")));
+        }
+        // The nearest folder that exists takes what is to be made.
+        let there = dir.ancestors().find(|of| of.as_os_str().is_empty() || of.exists()).unwrap_or(dir);
+        let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        tempfile::tempfile_in(there).map_err(Error::io(there))?;
+        let list = list_of(dir, page);
+        let listed = match list.exists() {
+            true => read_text(&list, LONG_TEXT).map_err(Error::io(&list))?.lines().map(String::from).collect(),
+            false => BTreeSet::new(),
+        };
+        let unlisted = !list.exists() && dir.join(page).exists();
+        Ok(Filling { dir, page, listed, unlisted })
     }
-    for (name, bytes) in &files {
-        let path = folder.join(name);
-        write_atomically(&path, bytes).map_err(Error::io(&path))?;
+
+    /// Writes the files, by their paths in the folder, and last the page, whose path is returned.
+    ///
+    /// # Errors
+    /// A file that someone else has put there; what the system says.
+    pub fn write(self, files: Vec<(String, Vec<u8>)>, page: &str) -> Result<PathBuf> {
+        let Filling { dir, listed, unlisted, .. } = &self;
+        let names: BTreeSet<String> = files.iter().map(|(name, _)| name.clone()).collect();
+        let foreign = |name: &&String| !unlisted && !listed.contains(*name) && dir.join(name).exists();
+        if let Some(name) = names.iter().find(foreign) {
+            let path = dir.join(name);
+            return Err(Error::Data(format!(
+                "{}: there is a file of this name, which no {} has written; move it, or choose another folder by --out",
+                path.display(),
+                self.page
+            )));
+        }
+        let sign = dir.join(self.page);
+        remove_sign(&sign).map_err(Error::io(&sign))?;
+        fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        // Whatever interrupts this, the list names all that is ours.
+        self.list(listed.union(&names))?;
+        for (name, bytes) in &files {
+            let path = dir.join(name);
+            let folder = path.parent().unwrap_or(dir);
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            write_atomically(&path, bytes).map_err(Error::io(&path))?;
+        }
+        for name in listed.difference(&names).filter(|name| is_ours(name)) {
+            let path = dir.join(name);
+            remove_sign(&path).map_err(Error::io(&path))?;
+        }
+        self.list(names.iter())?;
+        write_atomically(&sign, page.as_bytes()).map_err(Error::io(&sign))?;
+        Ok(sign)
     }
-    Ok(())
+
+    fn list<'n>(&self, names: impl Iterator<Item = &'n String>) -> Result<()> {
+        let text: String = names.map(|name| format!("{name}\n")).collect();
+        let path = list_of(self.dir, self.page);
+        write_atomically(&path, text.as_bytes()).map_err(Error::io(&path))
+    }
 }
 
-/// Every drawing as SVG and PNG, on white.
+/// Where the names of a page's files stand.
+fn list_of(dir: &Path, page: &str) -> PathBuf {
+    dir.join(format!("{page}.files"))
+}
+
+/// Whether a listed name is one that a page may have: whatever else a list says, nothing outside its folder is removed.
+fn is_ours(name: &str) -> bool {
+    let (folder, file) = name.split_once('/').unwrap_or(("", name));
+    let plain = !file.is_empty() && !file.contains(['/', '\\']) && !file.starts_with('.');
+    plain && ["", "tables", "rdms", "figures"].contains(&folder)
+}
+
+/// Every drawing as SVG and PNG, on white, in the folder `figures`.
 pub(crate) fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut options = usvg::Options { font_family: "DejaVu Sans".into(), ..usvg::Options::default() };
     let fonts = options.fontdb_mut();
@@ -91,7 +161,8 @@ pub(crate) fn pictures(figures: &[Figure]) -> Result<Vec<(String, Vec<u8>)>> {
     let draw = |drawing: &Drawing| -> Result<[(String, Vec<u8>); 2]> {
         let svg = standalone(&drawing.svg);
         let png = png(&drawing.stem, &svg, &options)?;
-        Ok([(format!("{}.png", drawing.stem), png), (format!("{}.svg", drawing.stem), svg.into_bytes())])
+        let name = |kind: &str| format!("figures/{}.{kind}", drawing.stem);
+        Ok([(name("png"), png), (name("svg"), svg.into_bytes())])
     };
     // Drawings do not depend on each other, and their order stays.
     let drawings: Vec<&Drawing> = figures.iter().flat_map(Figure::drawings).collect();

@@ -268,6 +268,22 @@ fn unlogged(root: &Path, error: &std::io::Error) -> Error {
     ))
 }
 
+/// Refuses to write over a file of a run, where something else is asked for.
+///
+/// # Errors
+/// A file that is there, in a run folder or its folder of checkpoints.
+pub fn not_of_a_run(out: &Path) -> Result<()> {
+    let is_run = |root: &Path| config_path(root).exists() && root.join("checkpoints").is_dir();
+    match out.ancestors().skip(1).take(2).find(|root| is_run(root)) {
+        Some(root) if out.is_file() => Err(Error::Checkpoint(format!(
+            "{}: is a file of the run {}; choose another name by --out",
+            out.display(),
+            root.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Reads the configuration of a run.
 pub fn read_config(root: &Path) -> Result<RunConfig> {
     let path = config_path(root);

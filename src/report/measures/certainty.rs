@@ -45,7 +45,8 @@ pub(super) fn margins(context: &Context) -> Option<Figure> {
     let negative = match negative {
         0 => String::new(),
         n => format!(
-            " {n} representations have a negative distance to their own zone: rounding of the outputs decided their class."
+            " {n} representations have a negative distance to their own zone: their outputs say another class than the readout \
+             does, as rounding can at a boundary, and as outputs do that are not those of this readout."
         ),
     };
     let caption = format!(

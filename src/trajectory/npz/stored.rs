@@ -33,6 +33,14 @@ pub struct StoredBatch {
     pub representations: Vec<f32>,
 }
 
+/// So many rows of outputs are no probabilities by chance.
+const SURE: usize = 8;
+
+/// Whether numbers are probabilities of classes, as far as half precision tells.
+fn is_distribution(outputs: &[f64]) -> bool {
+    outputs.iter().all(|p| (0.0..=1.0).contains(p)) && (outputs.iter().sum::<f64>() - 1.0).abs() < 0.01
+}
+
 impl StoredExtraction {
     /// Opens an npz file. Refused is what [`super::Extraction::read`] refuses, but for outputs and representations that are not
     /// finite: these are found when they are read.
@@ -130,6 +138,15 @@ impl StoredExtraction {
             Ok(())
         });
         read.map_err(|what| refuse(&self.path, self.outputs.name(), what))?;
+        if classes > 1 && exact.len() >= SURE * classes && exact.chunks_exact(classes).all(is_distribution) {
+            return Err(refuse(
+                &self.path,
+                self.outputs.name(),
+                "expected logits or log-probabilities, found probabilities: numbers from 0 to 1 that add up to 1 over the \
+                 classes; give their logarithm (numpy.log)"
+                    .into(),
+            ));
+        }
         for (at, exact) in exact.chunks_exact(classes).enumerate() {
             let (t, n) = (at / ids.len(), at % ids.len());
             let rounded = |k: usize| (t * classes + k) * width + n;
