@@ -483,6 +483,35 @@ fn statistics_are_those_in_f64_whatever_the_form() {
     assert!(page().contains("was given: its numbers are left out"));
 }
 
+/// Outputs of another readout than the one in the file are warned of, on the terminal and in the report.
+#[test]
+fn outputs_of_another_readout_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.npz");
+    let mut of = arrays(&made_up(7));
+    of[3].2.iter_mut().for_each(|weight| *weight = -*weight);
+    write(&file, &of, PLAIN);
+    let output = analyse(&file, &[]).assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the outputs are not those of this readout"), "{said}");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(printed["meta"]["notes"].to_string().contains("are not those of this readout"));
+}
+
+/// What an export is to be written to is no file of a run.
+#[test]
+fn files_of_a_run_are_not_written_over() {
+    let config = TRAINED.path().join("run/config.toml");
+    let before = std::fs::read(&config).unwrap();
+    for form in ["pth", "safetensors"] {
+        let mut export = recurve(&["export"]);
+        export.arg(TRAINED.path().join("run")).args(["--to", form, "--out"]).arg(&config);
+        refused(export, &["config.toml", "is a file of the run", "--out"]);
+    }
+    refused(extract(&TRAINED.path().join("run/checkpoint.safetensors"), &[]), &["checkpoint.safetensors"]);
+    assert_eq!(std::fs::read(&config).unwrap(), before);
+}
+
 #[test]
 fn files_that_cannot_be_analysed() {
     let folder = tempfile::tempdir().unwrap();
@@ -503,12 +532,15 @@ fn files_that_cannot_be_analysed() {
         says(&spoilt(0, &|a| a.2[5] = f64::NAN), form, &["outputs_all", "NaN at [0, 1, 2]"]);
         says(&spoilt(2, &|a| a.2[751] = f64::INFINITY), form, &["representations_all", "inf at [1, 0, 1]"]);
         says(&spoilt(2, &|a| a.2[0] = 1e300), form, &["representations_all", "1e300 at [0, 0, 0]", "f32"]);
+        let probabilities =
+            |a: &mut Stored| a.2.chunks_exact_mut(3).for_each(|row| row.copy_from_slice(&[0.25, 0.125, 0.625]));
+        says(&spoilt(0, &probabilities), form, &["outputs_all", "found probabilities", "numpy.log"]);
         says(&spoilt(1, &|a| a.2[9] = 3.0), form, &["labels_all", "below 3", "found 3 at [9]"]);
         says(&spoilt(3, &|a| a.2[4] = f64::NAN), form, &["readout_weight", "NaN at [0, 4]"]);
         says(&spoilt(3, &|a| a.2[5..10].fill(0.0)), form, &["readout_weight", "class 1"]);
         says(&spoilt(0, &|a| (a.1, a.2) = (vec![4, 151, 3], vec![0.0; 1812])), form, &["labels_all", "[151]", "[150]"]);
         says(&spoilt(0, &|a| a.1 = vec![4, 450]), form, &["outputs_all", "3 dimensions", "[4, 450]"]);
-        says(&[&good[..2], &good[3..]].concat(), form, &["representations_all", "expected an array of this name"]);
+        says(&[&good[..2], &good[3..]].concat(), form, &["array representations_all is missing", "found labels_all"]);
     }
     says(&good, Form { descr: "<c8", ..PLAIN }, &["<c8"]);
 

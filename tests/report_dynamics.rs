@@ -524,6 +524,7 @@ fn the_folder_holds_everything_and_nothing_of_before() {
     let page = write(&r, dir).unwrap();
     assert_self_contained(&std::fs::read_to_string(&page).unwrap());
     assert!(!dir.join("figures/calibration_t9.svg").exists() && folder.join("a.svg").exists());
+    std::fs::remove_dir_all(&folder).unwrap();
     assert!(users.iter().all(|name| dir.join(name).exists()));
     let listed = std::fs::read_to_string(&list).unwrap();
     assert!(listed.lines().all(|name| dir.join(name).is_file() && !users.contains(&name)), "{listed}");

@@ -32,7 +32,7 @@ pub const COMPARISON: &str = "compare.html";
 
 /// Writes `report.json`, `tables/*.csv`, `rdms/*.npy`, `figures/*.svg`, `figures/*.png` and, last, `report.html` into `dir`
 /// (made if missing), each file atomically: without the page, which is removed first, the folder is not complete. See
-/// [`Filling`] for what happens to files that are there. Returns the path of the page.
+/// `Filling` for what happens to files that are there. Returns the path of the page.
 ///
 /// # Errors
 /// When the report is malformed (nothing is written then), a file cannot be written, or a file of someone else has its name.
