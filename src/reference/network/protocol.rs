@@ -61,7 +61,6 @@ pub enum Show {
 impl Gain {
     fn concerns(&self, connection: &Connection) -> bool {
         match self.connection.as_str() {
-            "*.bottom_up" => connection.kind == Kind::BottomUp,
             "*.lateral" => connection.kind == Kind::Lateral,
             "*.top_down" => connection.kind == Kind::TopDown,
             label => connection.label == label,
