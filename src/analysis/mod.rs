@@ -24,9 +24,9 @@ pub use run::Selection;
 
 use crate::dynamics::areas::{self, AreaStream};
 use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::margin::Margin;
 use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
-use crate::dynamics::values::Datum;
 use crate::dynamics::{Disturbance, Dynamics, Parameters, Values, Wants};
 use crate::gpu::Gpu;
 use crate::report::folder::{Filling, PAGE};
@@ -140,14 +140,14 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     };
     left_out.iter().for_each(|note| eprintln!("note: {note}"));
     origin.meta.notes.extend(left_out);
-    if let Some(note) = other_readout(&trained) {
-        eprintln!("warning: {note}");
-        origin.meta.notes.push(note);
-    }
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
     let dynamics =
         Dynamics::new(&trained, untrained.as_ref(), structure, features, &told, &replicates).with_areas(areas);
+    if let Some(note) = other_readout(&dynamics.margin, trained.timesteps * trained.samples) {
+        eprintln!("warning: {note}");
+        origin.meta.notes.push(note);
+    }
 
     // What the next stream needs room for.
     drop((space, origin.source, origin.store));
@@ -176,11 +176,9 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
 /// Share of representations whose outputs say another class than the readout does, beyond which rounding is not why.
 const ROUNDED: f64 = 0.01;
 
-/// What is to be said where outputs and readout do not belong together.
-fn other_readout(values: &Values) -> Option<String> {
-    let all = values.timesteps * values.samples;
-    let outside = |t: usize| values.row(Datum::Margin, t).iter().filter(|&&margin| margin < 0.0).count();
-    let outside: usize = (0..values.timesteps).map(outside).sum();
+/// What is to be said where outputs and readout do not belong together, of so many representations in all.
+fn other_readout(margin: &Margin, all: usize) -> Option<String> {
+    let outside: u64 = margin.negative.iter().sum();
     (outside as f64 > ROUNDED * all as f64).then(|| {
         format!(
             "{outside} of {all} representations lie outside the readout zone of the class that their outputs say: the outputs are \

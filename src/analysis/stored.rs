@@ -7,7 +7,7 @@ use crate::report::Meta;
 use crate::stream::{Order, Pending, Source};
 use crate::trajectory::feed::Feed;
 use crate::trajectory::gpu::Layout;
-use crate::trajectory::npz::{Extent, Extraction, StoredBatch, StoredExtraction};
+use crate::trajectory::npz::{Extent, StoredBatch, StoredExtraction};
 use crate::trajectory::readout::Readout;
 use crate::trajectory::streaming::{Activity, ActivityBatch};
 use crate::{Error, Result};
@@ -91,12 +91,12 @@ impl<'g> Origin<'g> {
         if init.is_none() {
             notes.push("No activity of the untrained network was given: its numbers are left out.".into());
         }
-        for path in [Some(file), init].into_iter().flatten() {
-            if !Extraction::names_bias(path)? {
+        for stored in [Some(&trained), untrained.as_ref()].into_iter().flatten() {
+            if !stored.names_bias {
                 let note = format!(
                     "{} has no array 'readout_bias': taken as the activity of a readout without bias. Where it has one, save it \
                      too: margins depend on it.",
-                    path.display()
+                    stored.path.display()
                 );
                 eprintln!("note: {note}");
                 notes.push(note);

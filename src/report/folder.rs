@@ -17,6 +17,7 @@ use super::{Report, figures, html, tables};
 use crate::dataset::outline::FONT_FILE;
 use crate::dynamics::rdm::Rdm;
 use crate::files::{LONG_TEXT, read_text, remove_sign, write_atomically};
+use crate::train::run_folder::is_run;
 use crate::{Error, Result, parallel};
 
 /// The fonts of the PNG files, which have to be the same everywhere.
@@ -77,7 +78,7 @@ impl<'a> Filling<'a> {
         if dir.exists() && !dir.is_dir() {
             return Err(refuse("something else of this name"));
         }
-        if dir.join("config.toml").exists() && dir.join("checkpoints").exists() {
+        if is_run(dir) {
             return Err(refuse("a run"));
         }
         if let Some(other) = [PAGE, COMPARISON].into_iter().find(|other| *other != page && dir.join(other).exists()) {

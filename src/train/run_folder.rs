@@ -268,12 +268,16 @@ fn unlogged(root: &Path, error: &std::io::Error) -> Error {
     ))
 }
 
+/// Whether a folder is that of a run, by what lies in it.
+pub fn is_run(root: &Path) -> bool {
+    config_path(root).exists() && root.join("checkpoints").is_dir()
+}
+
 /// Refuses to write over a file of a run, where something else is asked for.
 ///
 /// # Errors
 /// A file that is there, in a run folder or its folder of checkpoints.
 pub fn not_of_a_run(out: &Path) -> Result<()> {
-    let is_run = |root: &Path| config_path(root).exists() && root.join("checkpoints").is_dir();
     match out.ancestors().skip(1).take(2).find(|root| is_run(root)) {
         Some(root) if out.is_file() => Err(Error::Checkpoint(format!(
             "{}: is a file of the run {}; choose another name by --out",

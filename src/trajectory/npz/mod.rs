@@ -72,14 +72,6 @@ impl Extraction {
         })
     }
 
-    /// Whether a file of an extraction says itself that its readout has a bias or none; one without the array does not.
-    ///
-    /// # Errors
-    /// A file that cannot be read, or is no npz.
-    pub fn names_bias(path: &Path) -> Result<bool> {
-        Ok(Npz::open(path)?.holds(NAMES[4]))
-    }
-
     /// Writes the arrays as an npz file of float64, as the published script does, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = self.encode().map_err(Error::io(path))?;
@@ -261,9 +253,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
         example().write(&path).unwrap();
-        assert!(Extraction::names_bias(&path).unwrap());
+        assert!(StoredExtraction::open(&path).unwrap().names_bias);
         write_with::<f64>(&path, "readout_bias", None);
-        assert!(!Extraction::names_bias(&path).unwrap() && Extraction::is_one(&path));
+        assert!(!StoredExtraction::open(&path).unwrap().names_bias && Extraction::is_one(&path));
         assert_eq!(Extraction::read(&path).unwrap(), Extraction { readout_bias: None, ..example() });
         assert_eq!(StoredExtraction::open(&path).unwrap().readout_bias, None);
     }

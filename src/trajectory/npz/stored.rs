@@ -20,6 +20,8 @@ pub struct StoredExtraction {
     pub readout_weight: Vec<f64>,
     /// \[K\]; none for a readout without bias.
     pub readout_bias: Option<Vec<f64>>,
+    /// Whether the file says itself that its readout has a bias or none; one without the array does not.
+    pub names_bias: bool,
     outputs: Rows,
     representations: Rows,
 }
@@ -66,6 +68,7 @@ impl StoredExtraction {
             labels,
             readout_weight: weight.data,
             readout_bias: (bias.shape[0] != 0).then_some(bias.data),
+            names_bias: npz.holds(NAMES[4]),
             outputs,
             representations,
         })
