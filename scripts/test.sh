@@ -53,14 +53,14 @@ else
   echo "== cargo-deny is not installed (cargo install cargo-deny): its check was not run; tests/licences.rs has held licences and sources against deny.toml"
 fi
 many kernels cargo run --release --locked --quiet -- check
-for golden in golden golden-arch golden-faults golden-dynamics; do
+for golden in golden golden-arch golden-faults golden-dynamics golden-augment; do
   if [ -d ../shared/$golden ]; then
     many $golden cargo run --release --locked --quiet -- check --goldens ../shared/$golden --repeat 2
   else
     echo "== $golden: the folder ../shared/$golden is not there; its files were not checked and are not counted"
   fi
 done
-if [ -d ../shared/golden ] && [ -d ../shared/golden-arch ] && [ -d ../shared/golden-dynamics ]; then # tests that are marked as ignored for want of these files
+if [ -d ../shared/golden ] && [ -d ../shared/golden-arch ] && [ -d ../shared/golden-dynamics ] && [ -d ../shared/golden-augment ]; then # tests that are marked as ignored for want of these files
   before=$((passed + failed))
   many "tests with golden files" cargo test --release --locked --no-fail-fast golden_files -- --ignored
   ignored=$((ignored - (passed + failed - before)))

@@ -1,4 +1,4 @@
-// dz[k, n] = weight * (softmax(z[., n])[k] - [k = label]), and 0 for the whole image where the clamp at 1e-10 holds the
+// dz[k, n] = weight[n] * (softmax(z[., n])[k] - [k = label]), and 0 for the whole image where the clamp at 1e-10 holds the
 // label's probability: it stops the gradient.
 // Constants: L, invocations of a workgroup.
 // Loops: nested(classes).
@@ -27,7 +27,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   for (var first = 0u; first < p.classes; first += BLOCK) {
     for (var k = first; k < min(first + BLOCK, p.classes); k++) {
       let probability = exp(z[k * p.n + image] - most) / sum;
-      dz[k * p.n + image] = select(0.0, weight[0] * (probability - select(0.0, 1.0, k == label)), flows);
+      dz[k * p.n + image] = select(0.0, weight[image] * (probability - select(0.0, 1.0, k == label)), flows);
       if (broken) { dz[k * p.n + image] = sum; }
     }
   }

@@ -220,19 +220,37 @@ impl<'g> Engine<'g> {
         Ok(())
     }
 
-    /// Sets the numbers of the `step`-th update (the first is 1). The loss of every image counts 1 / (images of all parts);
-    /// gradients are those of the loss times `loss_scale`, which the update divides by.
+    /// Sets the numbers of the `step`-th update (the first is 1), of a batch that is full: the loss of every image counts
+    /// 1 / (images of all parts). Gradients are those of the loss times `loss_scale`, which the update divides by.
     ///
     /// # Errors
     /// A lost device.
     pub async fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
-        let feeds = &self.compiled.feeds;
-        if let (Some(numbers), Some(weight)) = (feeds.hyper, feeds.loss_weight) {
-            let images = (self.batch * self.parts) as f64;
-            self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale)).await?;
-            self.recording.feed(self.gpu, weight, &[(loss_scale / images) as f32]).await?;
+        self.set_hyper(hyper, step, loss_scale).await?;
+        self.weigh(self.batch, self.batch * self.parts, loss_scale).await
+    }
+
+    /// Sets the numbers of an update alone, see [`Engine::set_step`].
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn set_hyper(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
+        match self.compiled.feeds.hyper {
+            Some(numbers) => self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale)).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Sets what the images of the next pass count: each of the first `images` 1 / `whole`, the images of all parts of its
+    /// batch, so that the loss is their mean; those that only fill the pass up count nothing, in loss and gradient.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn weigh(&self, images: usize, whole: usize, loss_scale: f64) -> Result<()> {
+        let Some(view) = self.compiled.feeds.loss_weight else { return Ok(()) };
+        let mut weights = vec![(loss_scale / whole as f64) as f32; images];
+        weights.resize(self.batch, 0.0);
+        self.recording.feed(self.gpu, view, &weights).await
     }
 
     /// Sets the largest norm of the gradients, where they are clipped.

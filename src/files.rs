@@ -115,6 +115,30 @@ impl Drop for Partial {
     }
 }
 
+/// Reads as many bytes as `into` takes from a place in a file, whatever else is read from it meanwhile.
+///
+/// # Errors
+/// What the operating system says, an end before the last byte too.
+#[cfg(unix)]
+pub fn read_at(file: &std::fs::File, into: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
+}
+
+/// Reads as many bytes as `into` takes from a place in a file, whatever else is read from it meanwhile.
+///
+/// # Errors
+/// What the operating system says, an end before the last byte too.
+#[cfg(windows)]
+pub fn read_at(file: &std::fs::File, mut into: &mut [u8], mut at: u64) -> std::io::Result<()> {
+    while !into.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, into, at)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => (into, at) = (&mut into[read..], at + read as u64),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

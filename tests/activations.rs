@@ -220,7 +220,7 @@ fn the_published_layout_is_what_the_network_says_and_can_be_analysed() {
         command.arg(subject).arg("--out").arg(folder.path().join(out));
         serde_json::from_slice(&command.assert().success().get_output().stdout).unwrap()
     };
-    let of_run = json(&["analyse", "--json"], &TRAINED.path().join("run"), "report");
+    let of_run = json(&["analyse", "--split", "test", "--json"], &TRAINED.path().join("run"), "report");
     let of_file = json(&["analyse", "--json"], &file, "report-file");
     let expected = exact::statistics(&stored, None, Silent::LeftOut).unwrap();
     let found: Statistics = serde_json::from_value(of_file["statistics"].clone()).unwrap();

@@ -302,7 +302,8 @@ fn a_report_shows_the_areas_unless_they_are_left_out() {
     };
     std::fs::write(root.join("own.toml"), CONFIG).unwrap();
     recurve(&["train", "--data", DATA, "--no-tune", "--config", "own.toml", "--out", "run"]);
-    let printed: Value = serde_json::from_slice(&recurve(&["analyse", "run", "--out", "with", "--json"])).unwrap();
+    let printed: Value =
+        serde_json::from_slice(&recurve(&["analyse", "run", "--split", "test", "--out", "with", "--json"])).unwrap();
     let written = std::fs::read_to_string(root.join("with/report.json")).unwrap();
     let written: Value = serde_json::from_str(&written).unwrap();
     let areas = written["dynamics"]["areas"].as_array().expect("a list");
@@ -338,8 +339,17 @@ fn a_report_shows_the_areas_unless_they_are_left_out() {
     assert!(values.iter().all(|d| (0.0..=2.0).contains(d)) && values.iter().any(|d| *d > 0.01));
 
     // Without them everything else is the same.
-    let without: Value =
-        serde_json::from_slice(&recurve(&["analyse", "run", "--out", "without", "--no-areas", "--json"])).unwrap();
+    let without: Value = serde_json::from_slice(&recurve(&[
+        "analyse",
+        "run",
+        "--split",
+        "test",
+        "--out",
+        "without",
+        "--no-areas",
+        "--json",
+    ]))
+    .unwrap();
     assert!(without["dynamics"].get("areas").is_none());
     let page = std::fs::read_to_string(root.join("without/report.html")).unwrap();
     assert!(!page.contains("areas_decoding") && page.contains("areas below the readout were left out"));

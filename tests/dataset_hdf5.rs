@@ -8,7 +8,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use golden_folder::golden_folder;
-use hdf5_file::{Spec, Type, Writer, byte, encode, good, numbers, write};
+use hdf5_file::{Spec, Type, Writer, byte, deflated, encode, good, numbers, write};
 use recurve::Result;
 use recurve::dataset::{Normaliser, SPLITS, goldens, inspect, open};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -267,6 +267,65 @@ fn a_large_split_is_read_in_slices() {
 }
 
 /// Writes what a golden folder holds beside good files.
+/// Chunks of 100 pictures in any order in the file, most as they are, some compressed, one never written: pictures are read one by
+/// one where that is possible, and the same whichever way.
+#[test]
+fn pictures_of_large_chunked_splits_are_read_alone_or_decoded() {
+    const EACH: usize = 100;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chunked.h5");
+    let (n, side) = (25_550_usize, 64_usize); // the last chunk is half full
+    let (size, start) = (side * side * 3, 1_usize << 20);
+    let (chunk, count) = (EACH * size, n.div_ceil(EACH));
+    let room = chunk + 4096; // for a compressed one
+    let address = |i: usize| (start + (i * 101 % count) * room) as u64;
+    let picture = |i: usize| -> Vec<u8> { (0..size).map(|k| (i * 7 + k * 13 + k / 256) as u8).collect() };
+    let compressed = [3, 200];
+    let content = |i: usize| -> Vec<u8> { (i * EACH..(i + 1) * EACH).flat_map(picture).collect() };
+    let entries: Vec<(u64, u32, u32)> = (0..count - 1) // the last chunk was never written
+        .map(|i| match compressed.contains(&i) {
+            true => (address(i), deflated(&content(i)).len() as u32, 0),
+            false => (address(i), chunk as u32, 1),
+        })
+        .collect();
+    let mut w = Writer::new();
+    let mean = w.dataset(Type::F64, &[3], &numbers(&[127.0; 3], Type::F64));
+    let std = w.dataset(Type::F64, &[3], &numbers(&[74.0; 3], Type::F64));
+    let names = w.dataset(Type::Text(3), &[2], b"antbee");
+    let labels: Vec<u8> = (0..n).map(|i| (i % 2) as u8).collect();
+    let labels = w.dataset(Type::U8, &[n as u64], &labels);
+    let data = w.chunked(&[n as u64, side as u64, side as u64, 3], EACH as u64, &entries);
+    let train = w.group(&[("data", data), ("labels", labels)]);
+    let root = w.group(&[
+        ("categories", names),
+        ("train_img_mean_channels", mean),
+        ("train_img_std_channels", std),
+        ("train", train),
+    ]);
+    let end = (start + count * room) as u64;
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(&w.finish(root, end)).unwrap();
+    file.set_len(end).unwrap();
+    let written = [0, 1, 3, 77, 200, 253, 254];
+    for i in written {
+        file.seek(SeekFrom::Start(address(i))).unwrap();
+        file.write_all(&if compressed.contains(&i) { deflated(&content(i)) } else { content(i) }).unwrap();
+    }
+    drop(file);
+
+    let dataset = open(path.to_str().unwrap(), Some(64)).unwrap();
+    let indices = [399, 0, 20_042, 7_750, 25_499, 100, 25_549, 300, 20_042, 99, 500, 25_400];
+    let pictures = dataset.read("train", &indices).unwrap();
+    for (found, i) in pictures.data.chunks(size).zip(indices) {
+        let wanted = if written.contains(&(i / EACH)) && i < 25_500 { picture(i) } else { vec![0; size] };
+        assert!(found == wanted, "picture {i}");
+    }
+    assert_eq!(dataset.unverified(), Vec::<String>::new(), "most of it lies there as it is");
+    // A file that ends within a chunk says so, by name.
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end - 1).unwrap();
+    assert!(message(open(path.to_str().unwrap(), Some(64))).contains("truncated"));
+}
+
 fn write_expected(folder: &Path, spec: &Spec, spoil: impl Fn(&mut Vec<f32>)) {
     let normaliser = Normaliser::new(spec.mean[..].try_into().unwrap(), spec.std[..].try_into().unwrap());
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = vec![

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// An epoch of this has ten steps of the network below.
-const DATA: &str = "glyphs:train=40,val=10,difficulty=0";
+const DATA: &str = "glyphs:train=40,val=10,test=12,testplus=12,difficulty=0";
 
 const CONFIG: &str = "
 [network]

@@ -71,7 +71,7 @@ fn an_imported_network_is_analysed_and_trained_on() {
 
     // The data set is not known: it must be given, and what follows from it is said.
     let analyse = |run: &Path, more: &[&str]| {
-        let mut command = recurve(&["analyse", path(run), "--out", path(&report)]);
+        let mut command = recurve(&["analyse", path(run), "--split", "test", "--out", path(&report)]);
         command.args(more);
         command
     };

@@ -59,7 +59,7 @@ fn newest(folder: &Path, name: &str) -> Vec<u8> {
 
 /// `recurve analyse` of the trained run under a protocol.
 fn analysis(out: &Path, protocol: Option<&str>) -> Command {
-    let mut command = recurve(&["analyse", "--json"]);
+    let mut command = recurve(&["analyse", "--split", "test", "--json"]);
     command.arg(TRAINED.path().join("whole")).arg("--out").arg(out);
     if let Some(protocol) = protocol {
         let file = out.with_extension("toml");

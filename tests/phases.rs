@@ -118,6 +118,51 @@ fn gradients_of_parts_add_up_to_those_of_the_whole() {
     }
 }
 
+/// Gradients of `images` pictures in a program for more, which others fill up; in as many parts as the engine has.
+fn padded(engine: &Engine, images: usize, filling: u64) -> (f64, Tensors) {
+    let size = engine.batch * engine.parts;
+    let (bytes, mut whole, other) = (3 * 16 * 16, batch(1, images), batch(filling, size));
+    whole.pictures.extend_from_slice(&other.pictures[images * bytes..]);
+    whole.labels.extend_from_slice(&other.labels[images..]);
+    assert_eq!((whole.n, whole.whole, whole.labels.len()), (images, images, size));
+    engine.set_hyper(&HYPER, 1, 1.0).block_on().unwrap();
+    let mut scores = None;
+    for (part, batch) in whole.parts(engine.parts).iter().filter(|part| part.n > 0).enumerate() {
+        engine.feed(batch).block_on().unwrap();
+        engine.weigh(batch.n, batch.whole, 1.0).block_on().unwrap();
+        engine.pass_part(part == 0).block_on().unwrap();
+        let found = engine.scores(batch.n).block_on().expect("the device answers");
+        match &mut scores {
+            None => scores = Some(found),
+            Some(scores) => scores.add(&found),
+        }
+    }
+    let scores = scores.expect("a part");
+    assert_eq!(scores.images, images);
+    (scores.total_loss(), engine.gradients().block_on().expect("read"))
+}
+
+/// The last batch of an epoch: loss and gradients are those of its own pictures, whatever fills the program up.
+#[test]
+fn a_batch_that_is_not_full_is_the_mean_over_its_own_pictures() {
+    let gpu = open();
+    let network = network("engineering", 3);
+    for images in [1, 5] {
+        let whole = engine(&gpu, &network, images, 1);
+        let loss = step(&whole, 1, images, 1.0);
+        let gradients = whole.gradients().block_on().expect("read");
+        for (size, parts) in [(8, 1), (2, 4)] {
+            let engine = engine(&gpu, &network, size, parts);
+            let (found, padded_with) = padded(&engine, images, 7);
+            assert!((found - loss).abs() < 1e-5 * loss, "{images} in {parts} x {size}: loss {found}, alone {loss}");
+            let error = difference(&padded_with, &gradients);
+            assert!(error < 2e-5, "{images} in {parts} x {size}: gradients {error:.1e}");
+            let (again, other) = padded(&engine, images, 99);
+            assert!(again == found && other == padded_with, "{images} in {parts} x {size}: what fills up counts");
+        }
+    }
+}
+
 fn norm(engine: &Engine) -> f64 {
     engine.finish_gradient_norm(engine.gradient_norm_later().expect("it clips")).block_on().expect("the device answers")
 }

@@ -515,3 +515,53 @@ fn commands_work_on_the_thread_there_is() {
     run(&["analyse".as_ref(), trained.as_ref(), "--split".as_ref(), "val".as_ref()]);
     run(&["plan".as_ref(), "--config".as_ref(), config.as_ref()]);
 }
+
+/// A large folder is listed when it is opened; what is damaged in it ends the training by name, before an epoch is over.
+#[test]
+fn pictures_of_a_large_folder_are_looked_at_while_the_network_trains() {
+    const COUNT: usize = 10_030; // of each of two classes: more than are decoded at the start
+    let folder = folder(&["val", "test"]);
+    let one = write(folder.path(), "one.png.txt", &png(&ordinary(16, 16)));
+    for class in ["ant", "bee"] {
+        let place = folder.path().join("train").join(class);
+        fs::create_dir_all(&place).unwrap();
+        (0..COUNT).for_each(|i| fs::hard_link(&one, place.join(format!("{i:05}.png"))).unwrap());
+    }
+    let data = opened(&folder).unwrap();
+    let notes = data.notes().join("\n");
+    assert!(
+        notes.contains("8192 of its 20060 training pictures") && notes.contains("while the network trains"),
+        "{notes}"
+    );
+    assert_eq!(data.unverified(), ["train", "val", "test"]);
+    data.verify("val").unwrap();
+    assert_eq!(data.read("train", &[20_059]).unwrap().data, ordinary(16, 16).into_raw());
+
+    let config = tiny(folder.path());
+    let train = |name: &str, more: &[&str]| {
+        let mut command = Command::cargo_bin("recurve").unwrap();
+        command
+            .args(["train", "--no-tune", "--batch", "512", "--data"])
+            .arg(folder.path())
+            .arg("--config")
+            .arg(&config);
+        command.arg("--out").arg(folder.path().join(name)).args(more);
+        command
+    };
+    // Which picture is decoded for the statistics is known: this one is not.
+    let damaged = folder.path().join("train/bee/09999.png");
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, &png(&ordinary(16, 16))[..60]).unwrap();
+    opened(&folder).expect("nothing is found yet");
+    let output = train("bad", &["--epochs", "2"]).assert().code(1).get_output().clone();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("09999.png") && error.contains("steps are saved"), "{error}");
+    let log = fs::read_to_string(folder.path().join("bad/metrics.jsonl")).unwrap();
+    assert!(!log.contains("\"epoch\",\"epoch\""), "no epoch has ended: {log}");
+
+    fs::remove_file(&damaged).unwrap();
+    fs::hard_link(&one, &damaged).unwrap();
+    train("good", &["--epochs", "1"]).assert().success();
+    let log = fs::read_to_string(folder.path().join("good/metrics.jsonl")).unwrap();
+    assert!(log.contains("\"split\":\"train\"") && log.contains("\"images\":20060"), "{log}");
+}

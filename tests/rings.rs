@@ -6,7 +6,7 @@ mod rectifier;
 use pollster::FutureExt;
 use rectifier::rectifier;
 use recurve::Error;
-use recurve::dataset::{Batch, Loader, Normaliser, open};
+use recurve::dataset::{Augmentation, Batch, LastBatch, Loader, Normaliser, TrainingBatches, open};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::compile::Request;
@@ -95,7 +95,8 @@ fn a_step_makes_no_buffer() {
     engine.set_normaliser(&table);
     let (before, allocated) = (gpu.passing(), gpu.allocated());
     let mut pending = VecDeque::new();
-    for (item, step) in Loader::train(&data, "train", 8, 1, 0).unwrap().zip(1..=6) {
+    let how = TrainingBatches { batch: 8, last: LastBatch::Keep, augment: Augmentation::None, seed: 1 };
+    for (item, step) in Loader::train(&data, "train", &how, 0).unwrap().zip(1..=6) {
         let hyper = Hyper { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
         engine.set_step(&hyper, step, 1.0).block_on().unwrap();
         let mut readings = Vec::new();

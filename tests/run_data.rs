@@ -275,7 +275,7 @@ fn a_run_of_an_older_version_says_where_it_takes_its_data_from() {
     fs::write(&path, config).unwrap();
     let (_, notes) = accuracy(analyse(folder, &[]));
     assert!(notes.contains("does not record"), "{notes}");
-    let mut elsewhere = recurve(&["analyse", "../run", "--json", "--no-areas"]);
+    let mut elsewhere = recurve(&["analyse", "../run", "--split", "test", "--json", "--no-areas"]);
     elsewhere.current_dir(folder.join("run"));
     let (_, notes) = accuracy(elsewhere);
     assert!(notes.contains("seen from the run folder"), "{notes}");

@@ -56,7 +56,14 @@ fn checkpoint(step: u64) -> Checkpoint {
 }
 
 fn step_event(step: u64) -> Event {
-    Event::Step { step, epoch: step / 10, loss: 1.0 / (step + 1) as f64, grad_norm: None, images_per_s: 12.5 }
+    Event::Step {
+        step,
+        epoch: step / 10,
+        loss: 1.0 / (step + 1) as f64,
+        grad_norm: None,
+        images_per_s: 12.5,
+        seconds: 0.5,
+    }
 }
 
 fn epoch_event(step: u64) -> Event {
@@ -515,7 +522,7 @@ fn a_torn_last_line_of_the_log_is_left_out_and_any_other_is_an_error() {
 fn numbers_that_are_not_finite_are_not_logged() {
     let temp = tempfile::tempdir().unwrap();
     let mut folder = RunFolder::create(temp.path(), &config()).unwrap();
-    let loss = Event::Step { step: 3, epoch: 0, loss: f64::NAN, grad_norm: None, images_per_s: 1.0 };
+    let loss = Event::Step { step: 3, epoch: 0, loss: f64::NAN, grad_norm: None, images_per_s: 1.0, seconds: 1.0 };
     let error = folder.log(&loss).unwrap_err().to_string();
     assert!(error.contains("finite") && error.contains("step: 3"), "{error}");
     let epoch = Event::Epoch {
@@ -695,10 +702,10 @@ fn a_run_survives_being_killed_again_and_again() {
 /// On no terminal, as here: plain lines, and the speed that the log gets.
 #[test]
 fn progress_without_a_terminal() {
-    let mut progress = Progress::new(0, 3, 32);
+    let mut progress = Progress::new(0, 3);
     for step in 1..=3 {
         std::thread::sleep(std::time::Duration::from_millis(5));
-        let speed = progress.step(step, 1.0);
+        let speed = progress.step(step, 32, 1.0);
         assert!(speed > 0.0 && speed <= 32.0 / 0.005, "{speed}");
     }
     progress.note("val accuracy 0.5");

@@ -7,7 +7,7 @@ use recurve::train::{Checkpoint, Event};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-const DATA: &str = "glyphs:train=40,val=10,difficulty=0";
+const DATA: &str = "glyphs:train=40,val=10,test=12,testplus=12,difficulty=0";
 
 /// A network of a few hundred parameters; an epoch of [`DATA`] has ten steps.
 const CONFIG: &str = "
@@ -78,7 +78,7 @@ fn refused(mut command: Command, code: i32, words: &[&str]) {
 fn events(root: &Path) -> Vec<Event> {
     let timeless = |event| match event {
         Event::Step { step, epoch, loss, grad_norm, .. } => {
-            Event::Step { step, epoch, loss, grad_norm, images_per_s: 0.0 }
+            Event::Step { step, epoch, loss, grad_norm, images_per_s: 0.0, seconds: 0.0 }
         }
         Event::End { step, epoch, .. } => Event::End { step, epoch, seconds: 0.0 },
         other => other,
@@ -157,6 +157,7 @@ fn the_log_holds_what_scripts_rely_on() {
         ("step", 14),
         ("epoch", 14),
         ("epoch", 14),
+        ("epoch", 14),
         ("end", 14),
     ];
     assert_eq!(shape, expected);
@@ -166,13 +167,144 @@ fn the_log_holds_what_scripts_rely_on() {
     assert!(start["host_bytes"].as_u64().unwrap() > 0);
     assert_eq!(start["seed"], 3);
     assert!(!start["adapter"].as_str().unwrap().is_empty() && !start["driver"].as_str().unwrap().is_empty());
-    for (epoch, split, images) in [(&lines[4], "train", 40), (&lines[5], "val", 10), (&lines[7], "train", 16)] {
+    let of_epochs = [(4, "train", 40), (5, "val", 10), (7, "train", 16), (8, "val", 10), (9, "test", 12)];
+    for (epoch, split, images) in of_epochs.map(|(line, split, images)| (&lines[line], split, images)) {
         assert_eq!((epoch["split"].as_str(), epoch["images"].as_u64()), (Some(split), Some(images)));
         let numbers = |key: &str| -> Vec<f64> { serde_json::from_value(epoch[key].clone()).unwrap() };
         assert_eq!((numbers("loss").len(), numbers("accuracy").len()), (2, 2));
         assert!(numbers("loss").iter().all(|&l| l > 0.5 && l < 23.1), "{epoch}");
         assert!(numbers("accuracy").iter().all(|&a| (0.0..=1.0).contains(&a)), "{epoch}");
     }
+}
+
+/// An epoch of 42 pictures in batches of 4: ten whole ones and one of 2.
+#[test]
+fn the_last_batch_of_an_epoch_is_trained_on_and_a_run_of_before_leaves_it_out() {
+    let bench = Bench::new();
+    let data = ["--data", "glyphs:train=42,val=10,test=12,testplus=12,difficulty=0,endless=false"];
+    let train = |name: &str, flags: &[&str]| {
+        let mut command = recurve(&["train", "--no-tune", "--config"]);
+        command.arg(bench.path("small.toml")).arg("--out").arg(bench.path(name)).args(data).args(flags);
+        command
+    };
+    let flags = ["--steps", "24", "--augment", "trivial"];
+    train("whole", &flags).assert().success();
+    let of = |name: &str, split: &str| -> Vec<(u64, u64, u64)> {
+        let one = |event| match event {
+            Event::Epoch { epoch, step, split: of, images, .. } if of == split => Some((epoch, step, images)),
+            _ => None,
+        };
+        read_metrics(&bench.path(name)).unwrap().into_iter().filter_map(one).collect()
+    };
+    assert_eq!(of("whole", "train"), [(1, 11, 42), (2, 22, 42), (2, 24, 8)]);
+    assert_eq!(of("whole", "test"), [(2, 24, 12)], "once, at the end");
+    let state = Checkpoint::from_bytes(&bench.newest("whole")).unwrap().state;
+    assert_eq!((state.step, state.epoch, state.batch_in_epoch), (24, 2, 2));
+
+    // Stopped in the middle of an epoch, at its last batch, and before it.
+    for stop in ["10", "11", "17"] {
+        train(stop, &["--steps", stop, "--augment", "trivial"]).assert().success();
+        bench.resume(stop, &["--steps", "24"]).assert().success();
+        assert_eq!(bench.newest("whole"), bench.newest(stop), "stopped at {stop}");
+    }
+    // In parts, of which the last batch fills one and a half of two or two of four: the same but for rounding.
+    let losses = |name: &str| -> Vec<f64> {
+        let one = |event| match event {
+            Event::Epoch { split, loss, .. } if split == "train" => Some(loss[1].unwrap()),
+            _ => None,
+        };
+        read_metrics(&bench.path(name)).unwrap().into_iter().filter_map(one).collect()
+    };
+    for parts in ["2", "4"] {
+        let name = format!("parts {parts}");
+        train(&name, &[&flags[..], &["--accumulate", parts]].concat()).assert().success();
+        assert_eq!(of(&name, "train"), of("whole", "train"));
+        for (a, b) in losses(&name).iter().zip(losses("whole")) {
+            assert!((a - b).abs() < 2e-3 * b, "{parts} parts: {a} and {b}");
+        }
+    }
+    // A batch larger than the split is one that is not full.
+    train("large", &["--batch", "64", "--epochs", "2"]).assert().success();
+    assert_eq!(of("large", "train"), [(1, 1, 42), (2, 2, 42)]);
+
+    // A run of before the rule: its files do not say, and it keeps to what it did.
+    train("old", &["--steps", "4"]).assert().success();
+    let path = bench.path("old/config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("last_batch = \"keep\"") && text.contains("test_split = \"test\""), "{text}");
+    let old: Vec<&str> =
+        text.lines().filter(|l| !l.starts_with("last_batch") && !l.starts_with("test_split")).collect();
+    std::fs::write(&path, old.join("\n")).unwrap();
+    refused(bench.resume("old", &[]), 1, &["last_batch = drop", "in the checkpoint keep"]);
+    std::fs::remove_dir_all(bench.path("old/checkpoints")).unwrap();
+    std::fs::create_dir(bench.path("old/checkpoints")).unwrap();
+    std::fs::remove_file(bench.path("old/checkpoint.safetensors")).unwrap();
+    bench.resume("old", &["--steps", "20"]).assert().success();
+    assert_eq!(of("old", "train"), [(1, 10, 40), (2, 20, 40)]);
+    assert!(of("old", "test").is_empty());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("last_batch") && !text.contains("test_split"), "{text}");
+}
+
+/// Rule `same-bytes`.
+#[test]
+fn augmented_runs_repeat_and_keep_their_augmentation() {
+    let bench = Bench::new();
+    bench.train("a", &["--augment", "trivial"]).assert().success();
+    bench.train("b", &["--augment", "trivial"]).assert().success();
+    bench.train("plain", &["--augment", "none"]).assert().success();
+    assert_eq!(bench.newest("a"), bench.newest("b"));
+    assert_ne!(bench.newest("a"), bench.newest("plain"));
+    let text = std::fs::read_to_string(bench.path("a/config.toml")).unwrap();
+    assert!(text.contains("augment = \"trivial\""), "{text}");
+
+    // Replayed from its own configuration; resumed; with another word in its file.
+    let mut replay = recurve(&["train", "--config"]);
+    replay.arg(bench.path("a/config.toml")).arg("--out").arg(bench.path("c")).assert().success();
+    assert_eq!(bench.newest("a"), bench.newest("c"));
+    bench.train("d", &["--augment", "trivial", "--steps", "9"]).assert().success();
+    bench.resume("d", &["--steps", "14"]).assert().success();
+    assert_eq!(bench.newest("a"), bench.newest("d"));
+    refused(bench.resume("d", &["--augment", "none"]), 2, &["--augment"]);
+    std::fs::write(bench.path("d/config.toml"), text.replace("augment = \"trivial\"\n", "")).unwrap();
+    refused(bench.resume("d", &["--steps", "15"]), 1, &["augment = none", "in the checkpoint trivial"]);
+    refused(bench.train("x", &["--augment", "auto"]), 2, &["auto", "trivial"]);
+}
+
+/// Checkpoints by epoch as published: before the first step, after some epochs, at the end.
+#[test]
+fn checkpoints_are_kept_by_epoch() {
+    let bench = Bench::new();
+    let keep = ["--keep", "epoch -1,epoch 0,every 3 epochs", "--checkpoint-every", "0", "--epochs", "7"];
+    bench.train("run", &keep).assert().success();
+    let steps = |name: &str| -> Vec<u64> {
+        checkpoints(&bench.path(name)).unwrap().into_iter().map(|(step, _)| step).collect()
+    };
+    assert_eq!(steps("run"), [0, 10, 30, 60, 70]);
+    let text = std::fs::read_to_string(bench.path("run/config.toml")).unwrap();
+    assert!(text.contains("\"epoch -1\", \"epoch 0\", \"every 3 epochs\""), "{text}");
+    refused(bench.train("x", &["--keep", "epoch"]), 1, &["epoch N", "every N epochs"]);
+}
+
+#[test]
+fn analysis_is_of_testplus_where_there_is_one_and_says_so() {
+    let bench = Bench::new();
+    bench.train("run", &["--steps", "2"]).assert().success();
+    let analyse = |flags: &[&str]| -> (serde_json::Value, String) {
+        let mut command = recurve(&["analyse", "--json", "--no-areas"]);
+        let output = command.arg(bench.path("run")).args(flags).assert().success().get_output().clone();
+        (serde_json::from_slice(&output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (found, terminal) = analyse(&[]);
+    let notes = found["meta"]["notes"].to_string();
+    assert_eq!(found["meta"]["split"], "testplus");
+    assert!(
+        notes.contains("The split is testplus") && terminal.contains("The split is testplus"),
+        "{notes}\n{terminal}"
+    );
+    let (found, terminal) = analyse(&["--split", "test"]);
+    assert_eq!(found["meta"]["split"], "test");
+    assert!(!found["meta"]["notes"].to_string().contains("testplus") && !terminal.contains("testplus"), "{terminal}");
 }
 
 /// Rule `planned`.
@@ -244,7 +376,6 @@ fn wrong_input_is_refused_before_a_device_is_opened() {
         command.arg("--out").arg(&out);
         command
     };
-    refused(bench.train("x", &["--batch", "100000"]), 1, &["batch 100000", "40 pictures"]);
     refused(bench.train("x", &["--batch", "0"]), 1, &["batch = 0"]);
     refused(bench.train("x", &["--steps", "0"]), 1, &["steps = 0"]);
     refused(bench.train("x", &["--learning-rate=-1"]), 1, &["learning_rate = -1"]);
@@ -292,7 +423,7 @@ fn a_run_goes_on_only_with_its_own_folder_and_data() {
     let bench = Bench::new();
     bench.train("run", &["--steps", "2"]).assert().success();
     refused(bench.train("run", &["--steps", "2"]), 1, &["already holds", "--resume"]);
-    let other = ["--data", "glyphs:seed=5,train=40,val=10,difficulty=0", "--steps", "3"];
+    let other = ["--data", "glyphs:seed=5,train=40,val=10,test=12,testplus=12,difficulty=0", "--steps", "3"];
     refused(bench.resume("run", &other), 1, &["not the data set", "channel means"]);
     bench.resume("run", &["--data", DATA, "--steps", "3"]).assert().success();
 
@@ -325,6 +456,11 @@ fn data_sets_are_inspected_and_drawn() {
     sheet(&["--per-class", "3"]).assert().success();
     let wide = image::open(&png).unwrap();
     assert!(wide.width() > narrow.width() && wide.height() == narrow.height());
+    sheet(&["--per-class", "3", "--augment", "trivial", "--seed", "2"]).assert().success();
+    let augmented = image::open(&png).unwrap();
+    assert!(augmented.width() == wide.width() && augmented != wide);
+    sheet(&["--per-class", "3", "--augment", "trivial", "--seed", "2", "--epoch", "1"]).assert().success();
+    assert_ne!(image::open(&png).unwrap(), augmented, "another epoch");
     refused(sheet(&["--split", "exam"]), 1, &["exam", "testplus"]);
 }
 

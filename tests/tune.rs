@@ -27,7 +27,7 @@ batch = 4
 steps = 6
 checkpoint_every = 3
 ";
-const DATA: &str = "glyphs:train=40,val=10,difficulty=0";
+const DATA: &str = "glyphs:train=40,val=10,test=12,testplus=12,difficulty=0";
 
 /// One device for the whole process: lavapipe leaks a little with each.
 fn gpu() -> &'static Gpu {

@@ -26,13 +26,16 @@ pub struct Selection<'a> {
     pub run: &'a Path,
     /// Another data set than the run's.
     pub data: Option<&'a str>,
-    /// The split.
-    pub split: &'a str,
+    /// The split; else [`LARGER_TEST`] where the data have one, and test where they have not.
+    pub split: Option<&'a str>,
     /// The checkpoint after so many steps; else the newest.
     pub checkpoint: Option<u64>,
     /// What is shown and disturbed when: a protocol's file.
     pub protocol: Option<&'a Path>,
 }
+
+/// The split that published analyses are of.
+const LARGER_TEST: &str = "testplus";
 
 /// Images per batch, where so many fit.
 const BATCH: usize = 64;
@@ -128,7 +131,17 @@ impl Opened {
             Err(error) => eprintln!("warning: {error}"), // of the training split, which may not be what is looked at
         }
         data.notes().iter().for_each(|note| eprintln!("note: {note}"));
-        let split = selection.split.to_string();
+        let split = match selection.split {
+            Some(split) => split.to_string(),
+            None if data.splits().iter().any(|split| split == LARGER_TEST) => {
+                let note =
+                    "The split is testplus, as the data have one and none was asked for; --split chooses another.";
+                eprintln!("note: {note}");
+                notes.push(note.into());
+                LARGER_TEST.into()
+            }
+            None => "test".into(),
+        };
         let images = data.len(&split)?;
         if images == 0 {
             return Err(Error::Data(format!("{}: split {split} holds no pictures", data.name())));

@@ -147,6 +147,23 @@ fn noise(network: &Network, n: usize) -> Batch {
     Batch::new(Pictures { data, labels, n, side }, n)
 }
 
+/// Images a second of a training step, the median over `seconds`.
+///
+/// # Errors
+/// What does not fit the adapter, or what the device says.
+pub async fn images_per_s(gpu: &Gpu, network: &Network, batch: usize, choices: &Choices, seconds: f64) -> Result<f64> {
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request { choices, ..Request::training(network, &schedule, batch, &gpu.target) };
+    let mut bench = RunningStep::new(gpu, &request).await?;
+    bench.run().await?;
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while times.len() < 3 || start.elapsed().as_secs_f64() < seconds {
+        times.push(bench.run().await?.0);
+    }
+    bench.check().await?;
+    Ok(batch as f64 / median(&times))
+}
+
 /// Measures a training step of a network on random pictures: figures, rows (the whole, then every operation), and the
 /// launches of one step in order. `name` stands in the rows, `args` are what repeats them.
 ///

@@ -119,8 +119,9 @@ impl<'g> Execution<'g> {
         let mut engine = Engine::new(gpu, &request, &mut Store::default()).await?;
         engine.set_parameters(&step.parameters)?;
         engine.set_normaliser(&step.normaliser);
-        engine.set_step(&step.hyper, 1, 1.0).await?;
+        engine.set_hyper(&step.hyper, 1, 1.0).await?;
         engine.feed(&step.batch).await?;
+        engine.weigh(step.batch.n, step.batch.whole, 1.0).await?;
         let tensors = tensors(&engine.compiled, &step.network);
         Ok(Execution { side: Side::here(gpu, variants, passes), engine, tensors, done: 0, given: step.hashes() })
     }

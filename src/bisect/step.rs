@@ -1,7 +1,7 @@
 //! The training step that is executed: a network with its parameters, and the pictures that it is shown.
 
 use crate::analysis::run::{Opened, Selection};
-use crate::dataset::{self, Batch, Dataset, Loader, Normaliser};
+use crate::dataset::{self, Batch, Dataset, Loader, Normaliser, TrainingBatches};
 use crate::hash::fnv1a_words;
 use crate::kernels::Target;
 use crate::network::{Network, RunConfig, TrainingConfig};
@@ -43,7 +43,7 @@ impl Step {
         target: &Target,
     ) -> Result<Step> {
         let config = crate::train::run_folder::read_config(run)?;
-        let selection = Selection { run, data, split: &config.data.train_split, checkpoint, protocol: None };
+        let selection = Selection { run, data, split: Some(&config.data.train_split), checkpoint, protocol: None };
         let opened = Opened::new(&selection, target)?;
         opened.labels_are_classes()?;
         let Opened { config, trained, network, data, split, normaliser, .. } = opened;
@@ -123,7 +123,7 @@ fn sized(training: &mut TrainingConfig, batch: Option<usize>) -> Result<()> {
 
 /// The pictures of the step after `step`, of several parts the first.
 fn pictures(data: &Arc<dyn Dataset>, split: &str, training: &TrainingConfig, seed: u64, step: u64) -> Result<Batch> {
-    let mut loader = Loader::train(data, split, training.batch, seed, step)?;
+    let mut loader = Loader::train(data, split, &TrainingBatches { seed, ..training.batches() }, step)?;
     let (_, whole) = loader.next().expect("training batches never end")?;
     Ok(whole.parts(training.accumulate).swap_remove(0))
 }

@@ -1,8 +1,9 @@
-//! Golden files, recognised by content and metadata: operations, networks, analyses, dynamics, HDF5 files.
+//! Golden files, recognised by content and metadata: operations, networks, analyses, dynamics, HDF5 files, augmentation.
 
 use super::network::run_network;
 use super::run::run_case;
 use super::{CaseReport, repeated};
+use crate::dataset::augment::goldens as augmentation;
 use crate::dataset::goldens::check_h5;
 use crate::dynamics::{Dynamics, goldens as dynamics};
 use crate::files;
@@ -137,7 +138,19 @@ pub(super) fn judge(comparisons: &[Comparison], prefix: &str) -> (bool, f64, Str
     }
 }
 
+/// The operations on bytes, which the processor computes: no tolerance.
+fn augmented(found: &augmentation::Agreement) -> (String, CaseReport) {
+    let ([cases, wrong], [digests, other]) = (found.cases, found.digests);
+    let counted = format!("{cases} results byte by byte ({wrong} differ), {digests} by their CRC-32 ({other} differ)");
+    let detail = found.first.as_ref().map_or(counted.clone(), |first| format!("{first}; {counted}"));
+    let differing = (wrong + other) as f64;
+    ("augmentation".into(), report(found.passed(), differing, detail, None))
+}
+
 async fn tensors(gpu: &Gpu, path: &Path, repeat: usize) -> Result<Examined> {
+    if let Some(found) = augmentation::check(path)? {
+        return Ok(Some(augmented(&found)));
+    }
     match read(path)? {
         None => Ok(None),
         Some(Golden::Ops(op, cases)) => {

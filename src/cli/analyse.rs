@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Another data set than the run's: HDF5 file, image folder or glyphs.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
-    /// The split to analyse [default: test].
+    /// The split to analyse [default: testplus where there is one, else test].
     #[arg(long)]
     split: Option<String>,
     /// Folder for the report: page, JSON, figures, tables, matrices [default: RUN/report; beside FILE.npz: FILE-report].
@@ -64,7 +64,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         let selection = Selection {
             run: subject,
             data: arguments.data.as_deref(),
-            split: arguments.split.as_deref().unwrap_or("test"),
+            split: arguments.split.as_deref(),
             checkpoint: arguments.checkpoint,
             protocol: arguments.protocol.as_deref(),
         };

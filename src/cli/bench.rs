@@ -145,6 +145,19 @@ enum What {
         #[arg(long, default_value_t = 100)]
         classes: usize,
     },
+    /// Pictures a second of a data set's training split: reading, decoding, augmenting, and batches as training gets them,
+    /// beside a training step.
+    Data {
+        /// HDF5 file, folder of pictures, or `glyphs`.
+        #[arg(long, value_name = "PATH|glyphs", default_value = "glyphs")]
+        data: String,
+        /// The network of the step, at the pictures' size.
+        #[arg(long, default_value = "tiny")]
+        preset: Preset,
+        /// Images of the step.
+        #[arg(long, default_value_t = 32)]
+        batch: usize,
+    },
     /// The product of an M x K and a K x N matrix.
     Gemm {
         /// Rows of the result.
@@ -164,7 +177,7 @@ enum Variant {
 
 #[derive(clap::Args)]
 struct Network {
-    /// tiny, blt64 or blt128.
+    /// tiny, blt64, blt128, or published-l-add, -t-add, -l-mul, -t-mul.
     #[arg(long)]
     preset: Preset,
     /// Images per batch.
@@ -195,6 +208,9 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     if let What::Analysis { images, timesteps, features, classes } = arguments.what {
         return bench.analysis(Size { images, timesteps, features, classes }).await;
     }
+    if let What::Data { data, preset, batch } = &arguments.what {
+        return bench.data(data, *preset, *batch).await;
+    }
     let (document, extra) = match &arguments.what {
         What::Kernels { .. } => bench.kernels(cases).await?,
         What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases).await?,
@@ -202,7 +218,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             bench.step(network, no_pass, variants, trace.as_deref()).await?
         }
         What::Passes { network } => bench.passes(network).await?,
-        What::Variants { .. } | What::Analysis { .. } => unreachable!("above"),
+        What::Variants { .. } | What::Analysis { .. } | What::Data { .. } => unreachable!("above"),
     };
     bench.finish(&document, extra, baseline)
 }
@@ -229,6 +245,10 @@ fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
             {
                 ensure!(*count > 0, "--{flag} must be at least 1");
             }
+            Vec::new()
+        }
+        What::Data { batch, .. } => {
+            ensure!(*batch > 0, "the batch must be at least 1");
             Vec::new()
         }
         What::Variants { .. } => Vec::new(),
@@ -398,6 +418,35 @@ impl Bench<'_> {
         right(&mut table, 1..5);
         println!("{table}");
         println!("{} s; {:.2} MB copied back", figure(found.seconds), found.copied_back_bytes as f64 / 1e6);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn data(&self, path: &str, preset: Preset, batch: usize) -> anyhow::Result<ExitCode> {
+        let data = recurve::dataset::open(path, None)?;
+        data.notes().iter().for_each(|note| eprintln!("note: {note}"));
+        let mut config = preset.network();
+        (config.image_size, config.classes) = (data.image_size(), data.classes().len());
+        config.validate()?;
+        let found = recurve::bench::data::data(self.gpu, &data, (&config.network(), batch), self.seconds).await?;
+        if self.arguments.json {
+            println!("{}", serde_json::to_string(&found)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("{}: {} training pictures of {2} x {2} pixels", found.data, found.pictures, found.image_size);
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(["pictures/s", "one thread", &format!("{} threads", found.loader_threads)]);
+        for row in &found.rows {
+            table.add_row([row.name.to_string(), format!("{:.0}", row.per_core), format!("{:.0}", row.threads)]);
+        }
+        right(&mut table, 1..3);
+        println!("{table}");
+        println!(
+            "a training step of {} images of {}: {} images/s",
+            found.step_batch,
+            preset.name(),
+            figure(found.step_images_per_s)
+        );
         Ok(ExitCode::SUCCESS)
     }
 

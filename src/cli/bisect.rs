@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Folder of a run: the step that it would take after its newest checkpoint
     #[arg(value_name = "RUN", required_unless_present_any = ["preset", "config"], conflicts_with_all = ["preset", "config"])]
     run: Option<PathBuf>,
-    /// Instead of a run, the first step of a new one: tiny, blt64 or blt128
+    /// Instead of a run, the first step of a new one: tiny, blt64, blt128, or published-l-add, -t-add, -l-mul, -t-mul
     #[arg(long, conflicts_with = "config")]
     preset: Option<Preset>,
     /// Instead of a run, the first step of the one that this configuration file (TOML) describes

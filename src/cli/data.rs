@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use recurve::dataset::inspect::{inspect, sheet, write_png};
-use recurve::dataset::open;
+use recurve::dataset::{Augmentation, open};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +36,15 @@ enum Command {
         /// Pictures of each class
         #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=100))]
         per_class: u16,
+        /// Show the pictures as training does: `trivial` is TrivialAugmentWide, with what was drawn beneath each
+        #[arg(long, value_name = "none|trivial", default_value = "none")]
+        augment: Augmentation,
+        /// With --augment: the seed of the draws, as that of a run
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seed: u64,
+        /// With --augment: the epoch that is shown, the first is 0
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        epoch: u64,
     },
 }
 
@@ -50,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 println!("{inspection}");
             }
         }
-        Command::Sheet { path, out, split, per_class } => {
+        Command::Sheet { path, out, split, per_class, augment, seed, epoch } => {
             let dataset = open(path, None)?;
             dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
             let splits = dataset.splits();
@@ -58,7 +67,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 Some(split) => split,
                 None => anyhow::bail!("{path}: there is no split to show"),
             };
-            write_png(&sheet(&*dataset, split, usize::from(*per_class))?, out)?;
+            let drawn = (*augment == Augmentation::Trivial).then_some((*seed, *epoch));
+            write_png(&sheet(&*dataset, split, usize::from(*per_class), drawn)?, out)?;
             println!("{}", out.display());
         }
     }

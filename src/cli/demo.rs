@@ -38,6 +38,7 @@ impl Arguments {
         let network = NetworkConfig { stem_channels: 8, area_channels: [8, 16, 32, 64], ..Preset::Tiny.network() };
         config.network = network.into();
         config.data.path = Some(DATA.into());
+        config.data.test_split = None; // the report is about that split
         config.training.batch = 8;
         config.training.seed = self.seed;
         config.training.set_steps(self.steps);
@@ -78,7 +79,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
 
 /// Analyses the run on split test and writes the report into its folder; returns the page's path.
 async fn analyse(gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
-    let selection = Selection { run: out, data: None, split: "test", checkpoint: None, protocol: None };
+    let selection = Selection { run: out, data: None, split: Some("test"), checkpoint: None, protocol: None };
     let (folder, command) = (out.join("report"), super::command_line());
     let output = Output { folder: &folder, command: Some(&command) };
     let analysis = recurve::analysis::analyse(gpu, &selection, true, output).await?;

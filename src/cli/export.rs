@@ -76,7 +76,7 @@ async fn activity(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<()
     let selection = Selection {
         run: &arguments.run,
         data: arguments.data.as_deref(),
-        split: arguments.split.as_deref().unwrap_or("test"),
+        split: Some(arguments.split.as_deref().unwrap_or("test")),
         checkpoint: arguments.checkpoint,
         protocol: None,
     };

@@ -63,7 +63,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         selection: Selection {
             run: &arguments.run,
             data: arguments.data.as_deref(),
-            split: &arguments.split,
+            split: Some(&arguments.split),
             checkpoint: arguments.checkpoint,
             protocol: arguments.protocol.as_deref(),
         },

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 #[command(override_usage = "recurve plan {--preset NAME | --config FILE} [OPTIONS]")]
 pub struct Arguments {
-    /// tiny, blt64 or blt128.
+    /// tiny, blt64, blt128, or published-l-add, -t-add, -l-mul, -t-mul.
     #[arg(long, required_unless_present = "config", conflicts_with = "config")]
     preset: Option<Preset>,
     /// A configuration file (TOML).

@@ -2,6 +2,7 @@
 
 use super::Adapter;
 use super::tune::Flags;
+use recurve::dataset::Augmentation;
 use recurve::graph::passes::Passes;
 use recurve::network::{Keep, Preset, RunConfig};
 use recurve::train::run::describe;
@@ -19,7 +20,8 @@ pub struct Arguments {
     /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
     #[arg(long, value_name = "PATH|glyphs")]
     data: Option<String>,
-    /// Network and training to start from: tiny, blt64 or blt128
+    /// Network and training to start from: tiny, blt64, blt128; the four published networks with the published recipe:
+    /// published-l-add, published-t-add, published-l-mul, published-t-mul
     #[arg(long, required_unless_present_any = ["config", "resume"])]
     preset: Option<Preset>,
     /// Configuration file (TOML) instead of a preset
@@ -29,7 +31,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "tune", "no_tune", "choices"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
     /// Length in passes over the training split
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -47,7 +49,10 @@ pub struct Arguments {
     /// the run's configuration keeps them
     #[arg(long, conflicts_with = "accumulate")]
     fit: bool,
-    /// Seed of initialisation and of the order of the pictures
+    /// What is done to each training picture, drawn anew in each epoch: `trivial` is TrivialAugmentWide, as published; `none`
+    #[arg(long, value_name = "none|trivial")]
+    augment: Option<Augmentation>,
+    /// Seed of initialisation, of the order of the pictures and of augmentation
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Adam's step size
@@ -59,8 +64,8 @@ pub struct Arguments {
     /// Steps between checkpoints; 0: only the first and the last
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u64>,
-    /// Which checkpoints stay: `first`, `last N`, `every N` (steps), `best` (on the evaluation split), separated by commas;
-    /// the newest two always do. Default: all
+    /// Which checkpoints stay: `first`, `last N`, `every N` (steps), `every N epochs`, `epoch N` (-1: before the first step, 0:
+    /// after the first epoch), `best` (on the evaluation split), separated by commas; the newest two always do. Default: all
     #[arg(long, value_name = "TERMS", value_delimiter = ',')]
     keep: Option<Vec<String>>,
     /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
@@ -78,6 +83,7 @@ impl Arguments {
         self.steps.inspect(|&n| training.set_steps(n));
         training.batch = self.batch.unwrap_or(training.batch);
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
+        training.augment = self.augment.unwrap_or(training.augment);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.clip_norm = self.clip_norm.or(training.clip_norm);

@@ -65,7 +65,7 @@ fn positive(seconds: f64) -> anyhow::Result<f64> {
 /// Arguments of `recurve tune`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// tiny, blt64 or blt128
+    /// tiny, blt64, blt128, or published-l-add, -t-add, -l-mul, -t-mul
     #[arg(long, required_unless_present = "config")]
     preset: Option<Preset>,
     /// Configuration file (TOML) instead of a preset

@@ -154,7 +154,7 @@ pub async fn compare(gpu: &Gpu, settings: &Settings<'_>) -> Result<Comparison> {
         let selection = Selection {
             run: &run.folder,
             data: settings.data,
-            split: settings.split,
+            split: Some(settings.split),
             checkpoint: None,
             protocol: None,
         };

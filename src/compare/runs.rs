@@ -157,8 +157,13 @@ pub fn open(settings: &Settings<'_>, target: &Target) -> Result<Opened> {
 
 impl Looked {
     fn at(folder: &Path, settings: &Settings<'_>, target: &Target) -> Result<Looked> {
-        let selection =
-            Selection { run: folder, data: settings.data, split: settings.split, checkpoint: None, protocol: None };
+        let selection = Selection {
+            run: folder,
+            data: settings.data,
+            split: Some(settings.split),
+            checkpoint: None,
+            protocol: None,
+        };
         let named = |error: Error| Error::Config(format!("{}: {error}", folder.display()));
         let run = run::Opened::new(&selection, target).map_err(named)?;
         run.labels_are_classes().map_err(named)?;

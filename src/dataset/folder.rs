@@ -12,12 +12,18 @@ use image::ImageFormat;
 use unicode_normalization::UnicodeNormalization;
 
 use super::names::class_names;
-use super::picture::decode;
+use super::picture::{decode, decode_bytes};
 use super::{CACHE_BYTES, ChannelSums, Dataset, Pictures, SPLITS, no_such_picture, no_such_split};
 use crate::{Error, Result, parallel};
 
 /// Pictures that a thread decodes at a time.
 const BLOCK: usize = 16;
+
+/// Folders of more pictures are large: opening lists them, and decodes a sample of the training pictures for the statistics.
+const LARGE: usize = 20_000;
+
+/// Training pictures of a large folder that are decoded when it is opened, at equal distances.
+const SAMPLE: usize = 8_192;
 
 /// Folders within folders; more are refused.
 const DEEPEST: usize = 32;
@@ -34,7 +40,8 @@ const MOST_FILES: usize = 1 << 24;
 /// A folder of pictures, each scaled and cropped about its centre to a square.
 ///
 /// Opening decodes every picture of every split once, for the channel statistics of train and to find those that are
-/// damaged before anything is made of the others.
+/// damaged before anything is made of the others. A large folder is only listed: its statistics are those of a sample, and
+/// its pictures are looked at by [`Dataset::verify`] and [`Dataset::examine`].
 pub struct Folder {
     path: PathBuf,
     classes: Vec<String>,
@@ -44,6 +51,8 @@ pub struct Folder {
     splits: Vec<(String, Vec<File>)>,
     /// Whether decoded pictures are kept: only if all of them are small enough together.
     keep: bool,
+    /// Whether not all were decoded when the folder was opened.
+    large: bool,
     notes: Vec<String>,
 }
 
@@ -155,10 +164,10 @@ impl Folder {
         let (classes, odd) = class_names(classes);
         notes.extend(odd);
         let count: usize = splits.iter().map(|(_, files)| files.len()).sum();
-        let keep = count.saturating_mul(side * side * 3) <= CACHE_BYTES;
+        let (keep, large) = (count.saturating_mul(side * side * 3) <= CACHE_BYTES, count > LARGE);
         let mut folder =
-            Folder { path: path.into(), classes, side, mean: [0.0; 3], std: [0.0; 3], splits, keep, notes };
-        let sums = folder.read_all()?;
+            Folder { path: path.into(), classes, side, mean: [0.0; 3], std: [0.0; 3], splits, keep, large, notes };
+        let sums = if large { folder.read_sample()? } else { folder.read_all()? };
         (folder.mean, folder.std) = (sums.mean(), sums.std());
         if let Some(c) = folder.std.iter().position(|&std| std == 0.0) {
             return Err(Error::Data(format!(
@@ -170,24 +179,36 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Decodes every picture, on all cores; gives the sums over all pixels of the first split, which is train.
+    /// Decodes every picture; gives the sums over all pixels of the first split, which is train.
     fn read_all(&self) -> Result<ChannelSums> {
-        let blocks: Vec<(usize, &[File])> = self
-            .splits
-            .iter()
-            .enumerate()
-            .flat_map(|(split, (_, files))| files.chunks(BLOCK).map(move |block| (split, block)))
-            .collect();
+        let mut splits = self.splits.iter().map(|(_, files)| self.decode_all(files.iter()));
+        let sums = splits.next().expect("train is there")?;
+        splits.try_for_each(|split| split.map(drop))?;
+        Ok(sums)
+    }
+
+    /// Decodes training pictures at equal distances; gives the sums over their pixels, and says so.
+    fn read_sample(&mut self) -> Result<ChannelSums> {
+        let files = &self.splits[0].1;
+        let count = files.len().min(SAMPLE);
+        let sums = self.decode_all((0..count).map(|i| &files[i * files.len() / count]))?;
+        self.notes.push(format!(
+            "a large folder: channel statistics are those of {count} of its {} training pictures, at equal distances, and \
+             pictures are looked at while the network trains",
+            files.len()
+        ));
+        Ok(sums)
+    }
+
+    /// Decodes pictures on all cores; gives the sums over all pixels.
+    fn decode_all<'a>(&self, files: impl Iterator<Item = &'a File>) -> Result<ChannelSums> {
+        let files: Vec<&File> = files.collect();
+        let blocks: Vec<&[&File]> = files.chunks(BLOCK).collect();
         let failed = AtomicBool::new(false);
-        let read = |_, &(split, block): &(usize, &[File])| -> Result<ChannelSums> {
+        let read = |_, block: &&[&File]| -> Result<ChannelSums> {
             let mut sums = ChannelSums::default();
             for file in block.iter().take_while(|_| !failed.load(Ordering::Relaxed)) {
-                let add = |rgb: &[u8]| {
-                    if split == 0 {
-                        sums.add(rgb)
-                    }
-                };
-                self.pixels(file, add).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                self.pixels(file, |rgb| sums.add(rgb)).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
             Ok(sums)
         };
@@ -262,6 +283,26 @@ impl Dataset for Folder {
             pictures.labels.push(file.label);
         }
         Ok(pictures)
+    }
+
+    fn stored(&self, split: &str, picture: usize) -> Result<Option<Vec<u8>>> {
+        let files = self.files(split)?;
+        let file = files.get(picture).ok_or_else(|| no_such_picture(&self.name(), split, picture, files.len()))?;
+        std::fs::read(&file.path).map(Some).map_err(Error::io(&file.path))
+    }
+
+    fn decode(&self, stored: Vec<u8>) -> Result<Vec<u8>> {
+        decode_bytes(stored, self.side)
+            .map_err(|what| Error::Data(format!("{}: expected a PNG or JPEG picture, found {what}", self.name())))
+    }
+
+    fn verify(&self, split: &str) -> Result<()> {
+        let files = self.files(split)?;
+        if self.large { self.decode_all(files.iter()).map(drop) } else { Ok(()) }
+    }
+
+    fn unverified(&self) -> Vec<String> {
+        if self.large { self.splits() } else { Vec::new() }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hdf5_reader::error::Error as ReadError;
 use hdf5_reader::storage::DynStorage;
@@ -15,6 +16,7 @@ use hdf5_reader::{
     StringSize,
 };
 
+use super::chunks::Chunks;
 use super::names::class_names;
 use super::{CACHE_BYTES, Dataset, Pictures, SPLITS, no_such_picture};
 use crate::{Error, Result};
@@ -52,6 +54,8 @@ struct Split {
     /// decode a chunk for every picture.
     keep: bool,
     kept: Mutex<Option<Arc<Vec<u8>>>>,
+    /// Of a split that is not kept, where its pictures lie, if they lie there as they are; found at the first use.
+    chunks: OnceLock<Option<Chunks>>,
 }
 
 impl Hdf5 {
@@ -114,7 +118,7 @@ impl Hdf5 {
             let bytes = labels.len().saturating_mul(side * side * 3);
             let keep = bytes <= room;
             room -= if keep { bytes } else { 0 };
-            hdf5.splits.push(Split { name, labels, data, keep, kept: Mutex::new(None) });
+            hdf5.splits.push(Split { name, labels, data, keep, kept: Mutex::new(None), chunks: OnceLock::new() });
         }
         Ok(hdf5)
     }
@@ -168,6 +172,16 @@ impl Hdf5 {
         Ok(array.into_raw_vec_and_offset().0)
     }
 
+    /// Where the pictures of a split lie that can be read one by one.
+    fn chunks<'a>(&self, split: &'a Split) -> Option<&'a Chunks> {
+        let find = || {
+            let (options, name) = (Others::beside(&self.path, &self.pointed, 0), format!("/{}/data", split.name));
+            let picture = |i: usize| self.slice(split, i, 1).ok();
+            Chunks::find(&self.path, options, (&split.data, &name), self.picture_bytes(), picture)
+        };
+        split.chunks.get_or_init(find).as_ref()
+    }
+
     fn data_error(&self, split: &Split, error: ReadError) -> Error {
         self.pointed.named(cannot_read(&self.path, &format!("/{}/data", split.name), error))
     }
@@ -219,6 +233,16 @@ impl Dataset for Hdf5 {
         if split.keep { self.kept(split).map(drop) } else { self.look_into(split) }
     }
 
+    /// Chunks that are encoded may be damaged; nothing tells whether plain bytes are.
+    fn unverified(&self) -> Vec<String> {
+        let encoded = |split: &&Split| !split.keep && split.data.chunks().is_some() && self.chunks(split).is_none();
+        self.splits.iter().filter(encoded).map(|split| split.name.to_string()).collect()
+    }
+
+    fn examine(&self, split: &str, pictures: Range<usize>) -> Result<()> {
+        self.slice(self.split(split)?, pictures.start, pictures.len()).map(drop)
+    }
+
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures> {
         let split = self.split(split)?;
         let (size, len) = (self.picture_bytes(), split.labels.len());
@@ -232,9 +256,19 @@ impl Dataset for Hdf5 {
                 picture.copy_from_slice(&all[i * size..][..size]);
             }
         } else {
-            // In the file's order, neighbours together, so that every chunk is decoded once a batch.
+            // In the file's order, neighbours together, so that a chunk that must be decoded is decoded once a batch.
             let mut order: Vec<usize> = (0..indices.len()).collect();
             order.sort_by_key(|&k| indices[k]);
+            if let Some(chunks) = self.chunks(split) {
+                let mut rest = Vec::new();
+                for k in order {
+                    match chunks.read(indices[k], &mut data[k * size..][..size]) {
+                        Some(read) => read.map_err(Error::io(&self.path))?,
+                        None => rest.push(k),
+                    }
+                }
+                order = rest;
+            }
             for run in order.chunk_by(|&a, &b| indices[b] <= indices[a] + 1) {
                 let (first, last) = (indices[run[0]], indices[run[run.len() - 1]]);
                 let bytes = self.slice(split, first, last - first + 1)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 use serde::Serialize;
 
+use super::augment::{Drawn, Scratch, augment};
 use super::outline::{draw_text, text_width};
 use super::statistics::{OF_ALL, judge, three};
 use super::{ChannelSums, Dataset, SPLITS, open};
@@ -145,9 +146,11 @@ const BACKGROUND: [u8; 3] = [236, 236, 236];
 const INK: [u8; 3] = [30, 30, 30];
 const FAINT: [u8; 3] = [130, 130, 130];
 
-/// A contact sheet: the first `per_class` pictures of every class of a split, each with its class name beneath.
+/// A contact sheet: the first `per_class` pictures of every class of a split, each with its class name beneath. With seed and
+/// epoch they are augmented as a run of that seed sees them in that epoch, and what was drawn stands beneath.
 /// Small pictures are enlarged by whole factors, without smoothing.
-pub fn sheet(dataset: &dyn Dataset, split: &str, per_class: usize) -> Result<RgbImage> {
+pub fn sheet(dataset: &dyn Dataset, split: &str, per_class: usize, augmented: Option<(u64, u64)>) -> Result<RgbImage> {
+    let mut scratch = Scratch::default();
     let labels = dataset.labels(split)?;
     let mut columns: Vec<Vec<usize>> = vec![Vec::new(); dataset.classes().len()];
     for (i, &label) in labels.iter().enumerate() {
@@ -179,7 +182,10 @@ pub fn sheet(dataset: &dyn Dataset, split: &str, per_class: usize) -> Result<Rgb
         let name = &dataset.classes()[class];
         let (block, row) = (class / rows, class % rows);
         let top = title + row * (cell + caption + gap);
-        let pictures = dataset.read(split, indices)?;
+        let mut pictures = dataset.read(split, indices)?;
+        if let Some((seed, epoch)) = augmented {
+            augment(&mut pictures.data, side, seed, epoch, indices, &mut scratch);
+        }
         for k in 0..per_class {
             let left = margin + block * margin + (block * per_class + k) * (cell + gap);
             if k < pictures.n {
@@ -192,8 +198,12 @@ pub fn sheet(dataset: &dyn Dataset, split: &str, per_class: usize) -> Result<Rgb
                     }
                 }
             }
-            let (text, colour) = if k < pictures.n { (name.as_str(), INK) } else { ("none", FAINT) };
-            let text = shortened(text, 11.0, cell as f32);
+            let (text, colour) = match (k < pictures.n, augmented) {
+                (false, _) => ("none".into(), FAINT),
+                (true, None) => (name.clone(), INK),
+                (true, Some((seed, epoch))) => (Drawn::of(seed, epoch, indices[k] as u64).to_string(), INK),
+            };
+            let text = shortened(&text, 11.0, cell as f32);
             let x = left as f32 + (cell as f32 - text_width(&text, 11.0)) / 2.0;
             draw_text(&mut canvas, &text, x, (top + cell + 12) as f32, 11.0, colour);
         }

@@ -4,9 +4,50 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use super::augment::{Augmentation, Scratch, augment};
 use super::random::Random;
 use super::{Batch, Dataset};
 use crate::{Error, Result, parallel};
+use serde::{Deserialize, Serialize};
+
+/// What becomes of the pictures that are left at the end of an epoch, fewer than a batch: `last_batch` of `[training]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastBatch {
+    /// They are a batch of their own, smaller than the others, as published.
+    Keep,
+    /// They are left out of this epoch: the rule of runs whose files do not say.
+    #[default]
+    Drop,
+}
+
+impl LastBatch {
+    /// Whether what is left is left out.
+    pub fn is_drop(&self) -> bool {
+        *self == LastBatch::Drop
+    }
+
+    /// Steps of an epoch of `len` pictures; 0 where none is whole and what is left is left out.
+    fn steps(self, len: usize, batch: usize) -> usize {
+        match self {
+            LastBatch::Keep => len.div_ceil(batch),
+            LastBatch::Drop => len / batch,
+        }
+    }
+}
+
+/// How training pictures become batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingBatches {
+    /// Pictures of a batch.
+    pub batch: usize,
+    /// The last batch of an epoch.
+    pub last: LastBatch,
+    /// What is done to pictures.
+    pub augment: Augmentation,
+    /// Seed of their order and augmentation.
+    pub seed: u64,
+}
 
 /// An iterator over `(step, batch)`. Worker threads stay about one batch each ahead of the caller; what goes wrong on
 /// them is handed to the caller, once, as the last item. Where the system starts no thread, the caller prepares its batches.
@@ -26,15 +67,18 @@ pub struct Loader {
 impl Loader {
     /// Shuffled training batches without end, from `start_step` on (0 = the first step of the first epoch).
     ///
-    /// Which pictures form the batch of a step is a pure function of seed, step and batch size, so that a run resumed
-    /// at any step goes on exactly. An epoch has `len / batch` steps; what is left over at its end is dropped.
-    pub fn train(dataset: &Arc<dyn Dataset>, split: &str, batch: usize, seed: u64, start_step: u64) -> Result<Loader> {
-        Loader::steps_per_epoch(&**dataset, split, batch)?;
+    /// Which pictures form the batch of a step, and how they are augmented, is a pure function of what `how` says and of the
+    /// step, so that a run resumed at any step goes on exactly. A batch that is not full is padded as [`Loader::eval`] pads its
+    /// last.
+    pub fn train(dataset: &Arc<dyn Dataset>, split: &str, how: &TrainingBatches, start_step: u64) -> Result<Loader> {
+        let TrainingBatches { batch, last, augment, seed } = *how;
+        Loader::steps_per_epoch(&**dataset, split, batch, last)?;
         let len = dataset.len(split)?;
         let endless = dataset.endless(split);
-        let which = Which::Shuffled { seed, endless, epoch: 0, shuffled: vec![] };
+        let which = Which::Shuffled { seed, endless, last, epoch: 0, shuffled: vec![] };
         let order = Order { len, batch, next: false, which };
-        Ok(Loader::start(Source { dataset: dataset.clone(), split: split.into(), order }, start_step, None))
+        let augment = (augment == Augmentation::Trivial).then_some(seed);
+        Ok(Loader::start(Source { augment, ..Source::new(dataset, split, order) }, start_step, None))
     }
 
     /// All pictures of a split once, in order. The last batch is padded to `batch` by repeating the last picture;
@@ -72,33 +116,39 @@ impl Loader {
         let batches: Arc<[Vec<u32>]> = first.chunks(batch).chain(second.chunks(batch)).map(<[u32]>::to_vec).collect();
         let total = batches.len() as u64;
         let order = Order { len, batch, next, which: Which::Listed(batches) };
-        Ok(Loader::start(Source { dataset: dataset.clone(), split: split.into(), order }, 0, Some(total)))
+        Ok(Loader::start(Source::new(dataset, split, order), 0, Some(total)))
     }
 
-    /// Training steps in one epoch: whole batches of a split. An error where there is none.
-    pub fn steps_per_epoch(dataset: &dyn Dataset, split: &str, batch: usize) -> Result<u64> {
+    /// Training steps in one epoch of a split. An error where there is none.
+    pub fn steps_per_epoch(dataset: &dyn Dataset, split: &str, batch: usize, last: LastBatch) -> Result<u64> {
         let len = dataset.len(split)?;
         if batch == 0 {
             return Err(Error::Config("batch: expected at least 1, found 0".into()));
         }
-        if batch > len {
-            return Err(Error::Config(format!(
-                "batch {batch} is larger than the {len} pictures of split {split} of {}; use --batch {len} or less",
+        match last.steps(len, batch) {
+            0 => Err(Error::Config(format!(
+                "batch {batch} is larger than the {len} pictures of split {split} of {}, and with last_batch = \"drop\" what \
+                 fills no batch is left out; use --batch {len} or less",
                 dataset.name()
-            )));
+            ))),
+            steps => Ok(steps as u64),
         }
-        Ok((len / batch) as u64)
     }
 
     /// Bytes of host memory that a loader of such batches and its caller hold at most: each worker has a batch in its queue
     /// and prepares another, the caller has one and that before it, and a copy of it where it is computed in several parts.
     pub fn host_bytes(side: usize, batch: usize, next: bool, parts: usize) -> u64 {
-        let batches = 2 * workers() + 2 + usize::from(parts > 1);
+        let batches = 2 * Loader::threads() + 2 + usize::from(parts > 1);
         batches as u64 * Batch::bytes(side, batch, next)
     }
 
+    /// Threads that prepare batches.
+    pub fn threads() -> usize {
+        parallel::cores().min(4)
+    }
+
     fn start(source: Source, step: u64, total: Option<u64>) -> Loader {
-        Loader::on_threads(workers(), source, step, total)
+        Loader::on_threads(Loader::threads(), source, step, total)
     }
 
     /// With so many workers, or as many as the system starts.
@@ -124,20 +174,23 @@ impl Loader {
     }
 }
 
-/// Threads that prepare batches.
-fn workers() -> usize {
-    parallel::cores().min(4)
-}
-
 /// Where batches come from.
 #[derive(Clone)]
 struct Source {
     dataset: Arc<dyn Dataset>,
     split: String,
     order: Order,
+    /// The seed of augmentation, where pictures are augmented.
+    augment: Option<u64>,
+    scratch: Scratch,
 }
 
 impl Source {
+    /// Of pictures that stay as they are.
+    fn new(dataset: &Arc<dyn Dataset>, split: &str, order: Order) -> Source {
+        Source { dataset: dataset.clone(), split: split.into(), order, augment: None, scratch: Scratch::default() }
+    }
+
     /// Prepares the batches of `steps` until an error occurs or nobody wants more.
     fn work(mut self, steps: impl Iterator<Item = u64>, queue: &SyncSender<Result<Batch>>) {
         for step in steps {
@@ -151,9 +204,13 @@ impl Source {
 
     /// The batch of a step.
     fn batch(&mut self, step: u64) -> Result<Batch> {
-        let Source { dataset, split, order } = self;
-        let indices = order.indices(step);
-        let batch = Batch::new(dataset.read(split, &indices)?, order.batch);
+        let Source { dataset, split, order, augment: seed, scratch } = self;
+        let (epoch, indices) = order.indices(step);
+        let mut pictures = dataset.read(split, &indices)?;
+        if let Some(seed) = *seed {
+            augment(&mut pictures.data, pictures.side, seed, epoch, &indices, scratch);
+        }
+        let batch = Batch::new(pictures, order.batch);
         if !order.next {
             return Ok(batch);
         }
@@ -213,6 +270,7 @@ enum Which {
     Shuffled {
         seed: u64,
         endless: bool,
+        last: LastBatch,
         /// The epoch that `shuffled` holds, if it is not empty.
         epoch: u64,
         shuffled: Vec<usize>,
@@ -220,19 +278,21 @@ enum Which {
 }
 
 impl Order {
-    fn indices(&mut self, step: u64) -> Vec<usize> {
-        let (seed, endless, held, shuffled) = match &mut self.which {
-            Which::Listed(batches) => return batches[step as usize].iter().map(|&id| id as usize).collect(),
-            Which::Shuffled { seed, endless, epoch, shuffled } => (*seed, *endless, epoch, shuffled),
+    /// The epoch of a step (0 where there are none), and the pictures of its batch.
+    fn indices(&mut self, step: u64) -> (u64, Vec<usize>) {
+        let (seed, endless, last, held, shuffled) = match &mut self.which {
+            Which::Listed(batches) => return (0, batches[step as usize].iter().map(|&id| id as usize).collect()),
+            Which::Shuffled { seed, endless, last, epoch, shuffled } => (*seed, *endless, *last, epoch, shuffled),
         };
-        let steps_per_epoch = (self.len / self.batch) as u64;
+        let steps_per_epoch = last.steps(self.len, self.batch) as u64;
         let (epoch, within) = (step / steps_per_epoch, (step % steps_per_epoch) as usize);
         if shuffled.is_empty() || *held != epoch {
             *shuffled = permutation(self.len, seed, epoch);
             *held = epoch;
         }
         let offset = if endless { epoch as usize * self.len } else { 0 };
-        shuffled[within * self.batch..][..self.batch].iter().map(|i| offset + i).collect()
+        let batch = shuffled[within * self.batch..].iter().take(self.batch);
+        (epoch, batch.map(|i| offset + i).collect())
     }
 }
 
@@ -254,15 +314,17 @@ mod tests {
     #[test]
     fn batches_are_the_same_with_any_number_of_workers_and_without_any() {
         let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
-        let which = || Which::Shuffled { seed: 3, endless: false, epoch: 0, shuffled: vec![] };
-        let batches = |workers: usize| -> Vec<(u64, Batch)> {
-            let order = Order { len: 10, batch: 3, next: true, which: which() };
-            let source = Source { dataset: dataset.clone(), split: "train".into(), order };
-            Loader::on_threads(workers, source, 2, None).take(7).map(|item| item.unwrap()).collect()
-        };
-        let wanted = batches(0);
-        assert_eq!(wanted.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (2..9).collect::<Vec<_>>());
-        [1, 2, 5].into_iter().for_each(|workers| assert_eq!(batches(workers), wanted, "{workers} workers"));
+        for last in [LastBatch::Keep, LastBatch::Drop] {
+            let which = || Which::Shuffled { seed: 3, endless: false, last, epoch: 0, shuffled: vec![] };
+            let batches = |workers: usize| -> Vec<(u64, Batch)> {
+                let order = Order { len: 10, batch: 3, next: true, which: which() };
+                let source = Source { augment: Some(3), ..Source::new(&dataset, "train", order) };
+                Loader::on_threads(workers, source, 2, None).take(7).map(|item| item.unwrap()).collect()
+            };
+            let wanted = batches(0);
+            assert_eq!(wanted.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (2..9).collect::<Vec<_>>());
+            [1, 2, 5].into_iter().for_each(|workers| assert_eq!(batches(workers), wanted, "{workers} workers"));
+        }
     }
 
     proptest::proptest! {
@@ -273,24 +335,34 @@ mod tests {
         })]
 
         /// Of any data set, from any step on, with any number of workers: batch k of an epoch holds the pictures k B to k B + B
-        /// of that epoch's order, and the steps follow each other.
+        /// of that epoch's order, the last those that are left, augmented by seed, epoch and number; and the steps follow each
+        /// other.
         #[test]
         fn batches_follow_from_seed_and_step_alone(
-            len in 1_usize..40, batch in 1_usize..12, workers in 0_usize..9, seed in proptest::prelude::any::<u64>(),
-            start in 0_u64..50, count in 1_usize..12,
+            len in 1_usize..40, batch in 1_usize..50, workers in 0_usize..9, seed in proptest::prelude::any::<u64>(),
+            start in 0_u64..50, count in 1_usize..12, keep: bool, augmented: bool,
         ) {
-            let batch = batch.min(len);
+            let last = if keep { LastBatch::Keep } else { LastBatch::Drop };
+            let batch = if keep { batch } else { batch.min(len) };
             let dataset = crate::dataset::open(&format!("glyphs:train={len},endless=false"), Some(16)).unwrap();
-            let which = Which::Shuffled { seed, endless: false, epoch: 0, shuffled: vec![] };
+            let which = Which::Shuffled { seed, endless: false, last, epoch: 0, shuffled: vec![] };
             let order = Order { len, batch, next: false, which };
-            let source = Source { dataset: dataset.clone(), split: "train".into(), order };
-            let per_epoch = (len / batch) as u64;
+            let source = Source { augment: augmented.then_some(seed), ..Source::new(&dataset, "train", order) };
+            let per_epoch = if keep { len.div_ceil(batch) } else { len / batch } as u64;
             let mut next = start;
             for item in Loader::on_threads(workers, source, start, None).take(count) {
                 let (step, found) = item.unwrap();
                 let (epoch, k) = (step / per_epoch, (step % per_epoch) as usize);
-                let indices = &permutation(len, seed, epoch)[k * batch..][..batch];
-                assert_eq!((step, found), (next, Batch::new(dataset.read("train", indices).unwrap(), batch)));
+                let indices = &permutation(len, seed, epoch)[k * batch..len.min((k + 1) * batch)];
+                let mut pictures = dataset.read("train", indices).unwrap();
+                if augmented {
+                    for (picture, i) in pictures.data.chunks_mut(16 * 16 * 3).zip(indices) {
+                        let drawn = crate::dataset::augment::Drawn::of(seed, epoch, *i as u64);
+                        drawn.operation().apply(picture, 16, &mut Scratch::default());
+                    }
+                }
+                assert_eq!(found.n, indices.len());
+                assert_eq!((step, found), (next, Batch::new(pictures, batch)));
                 next += 1;
             }
             assert_eq!(next, start + count as u64);
@@ -301,7 +373,7 @@ mod tests {
     fn without_workers_nothing_follows_an_error() {
         let dataset = crate::dataset::open("glyphs:train=10,endless=false", Some(16)).unwrap();
         let order = Order { len: 10, batch: 3, next: false, which: Which::Listed([vec![0], vec![99], vec![1]].into()) };
-        let source = Source { dataset, split: "train".into(), order };
+        let source = Source::new(&dataset, "train", order);
         let results: Vec<bool> = Loader::on_threads(0, source, 0, Some(3)).map(|item| item.is_ok()).collect();
         assert_eq!(results, [true, false]);
     }

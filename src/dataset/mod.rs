@@ -4,11 +4,14 @@
 //! [`open`] turns what the user wrote after `--data` into a [`Dataset`]; a [`Loader`] turns a split of it into
 //! [`Batch`]es; [`inspect`](inspect::inspect) reads and verifies all of it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::{Error, Result};
 
+pub mod augment;
+mod chunks;
 mod exif;
 mod folder;
 mod glyphs;
@@ -24,10 +27,11 @@ pub mod place;
 pub(crate) mod random;
 pub mod statistics;
 
+pub use augment::Augmentation;
 pub use folder::Folder;
 pub use glyphs::Glyphs;
 pub use hdf5::Hdf5;
-pub use loader::{Loader, permutation};
+pub use loader::{LastBatch, Loader, TrainingBatches, permutation};
 
 /// The splits of MiniEcoset, in its order. `testplus` is the larger (here: also harder) second test set.
 pub const SPLITS: [&str; 4] = ["train", "val", "test", "testplus"];
@@ -64,10 +68,27 @@ pub trait Dataset: Send + Sync {
     }
     /// The pictures at these indices of a split, in this order.
     fn read(&self, split: &str, indices: &[usize]) -> Result<Pictures>;
+    /// The bytes of the file that a picture of a split has to itself; `None` where it has none.
+    fn stored(&self, _split: &str, _picture: usize) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// The pixels of a picture that is stored so.
+    fn decode(&self, stored: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(stored)
+    }
     /// Reads a split where opening did not, or where that takes long some of it, and finds what is damaged before it is needed. An
     /// error as for [`Dataset::labels`].
     fn verify(&self, split: &str) -> Result<()> {
         self.len(split).map(drop)
+    }
+    /// The splits in which pictures may be damaged that neither opening nor [`Dataset::verify`] has looked at, as that takes long:
+    /// who trains on them has [`Dataset::examine`] look at all before the first epoch is over.
+    fn unverified(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Looks whether these pictures of a split are sound. An error names what is damaged.
+    fn examine(&self, split: &str, pictures: Range<usize>) -> Result<()> {
+        self.read(split, &pictures.collect::<Vec<_>>()).map(drop)
     }
     /// What the user should know about how the data were read, one sentence each.
     fn notes(&self) -> Vec<String> {
@@ -100,6 +121,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// How many pictures are real; those after them repeat the last one.
     pub n: usize,
+    /// How many are real in the whole batch that this is a part of.
+    pub whole: usize,
 }
 
 impl Batch {
@@ -107,7 +130,8 @@ impl Batch {
     pub fn new(pictures: Pictures, size: usize) -> Batch {
         let Pictures { data, mut labels, n, side } = pictures;
         labels.resize(size, labels[n - 1]);
-        Batch { pictures: padded(data, 3 * side * side, size), next: None, labels, n: n.min(size) }
+        let n = n.min(size);
+        Batch { pictures: padded(data, 3 * side * side, size), next: None, labels, n, whole: n }
     }
 
     /// Bytes of a batch of `size` pictures.
@@ -134,6 +158,7 @@ impl Batch {
             next: self.next.as_ref().map(|next| cut(next, part)),
             labels: self.labels[part * size..][..size].to_vec(),
             n: self.n.saturating_sub(part * size).min(size),
+            whole: self.whole,
         };
         (0..parts).map(one).collect()
     }

@@ -4,6 +4,7 @@ use super::{Dataset, Pictures};
 use crate::Result;
 use crate::output::plain;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Names that a message lists.
@@ -172,6 +173,22 @@ impl Dataset for Relabelled {
 
     fn verify(&self, split: &str) -> Result<()> {
         self.data.verify(split)
+    }
+
+    fn unverified(&self) -> Vec<String> {
+        self.data.unverified()
+    }
+
+    fn examine(&self, split: &str, pictures: Range<usize>) -> Result<()> {
+        self.data.examine(split, pictures)
+    }
+
+    fn stored(&self, split: &str, picture: usize) -> Result<Option<Vec<u8>>> {
+        self.data.stored(split, picture)
+    }
+
+    fn decode(&self, stored: Vec<u8>) -> Result<Vec<u8>> {
+        self.data.decode(stored)
     }
 }
 

@@ -43,8 +43,15 @@ pub(super) fn decode(path: &Path, side: usize) -> Result<Vec<u8>> {
         _ => {}
     }
     let file = std::fs::read(path).map_err(Error::io(path))?;
-    let picture = pixels(file).map_err(refused)?;
-    scaled(picture, side).map_err(refused)
+    decode_bytes(file, side).map_err(refused)
+}
+
+/// The same of a file's bytes.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn decode_bytes(file: Vec<u8>, side: usize) -> Result<Vec<u8>, String> {
+    scaled(pixels(file)?, side)
 }
 
 /// What lies where a file should be.

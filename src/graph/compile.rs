@@ -79,7 +79,7 @@ pub struct Feeds {
     pub labels: View,
     /// Gains, as [`Schedule::gains`] lists them.
     pub gains: Option<View>,
-    /// What an image's loss counts in the whole, \[1\]; when training.
+    /// What each image's loss counts in the whole, \[images\]; when training.
     pub loss_weight: Option<View>,
     /// Whether a part is the first of its batch, \[1\]; with several parts.
     pub first: Option<View>,
@@ -272,7 +272,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let (mut gradients, mut loss_weight) = (Vec::new(), None);
     if train {
         let before = unrolled.graph.nodes.len();
-        let weight = unrolled.graph.value("loss weight", &[1], Origin::Input, "input", None);
+        let weight = unrolled.graph.value("loss weight", &[batch], Origin::Input, "input", None);
         loss_weight = Some(weight);
         let seeds: Vec<(ValueId, ValueId)> = unrolled.logprobs.iter().flatten().map(|&v| (v, weight)).collect();
         let found = differentiate(&mut unrolled.graph, &seeds, &values, passes.fold);

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 /// before.
 const ALWAYS: usize = 2;
 
-/// Which checkpoints stay, as a list: `keep = ["first", "last 3", "every 1000", "best"]`. A checkpoint stays if one of the
-/// terms names it. Without the key all stay.
+/// Which checkpoints stay, as a list: `keep = ["first", "last 3", "every 1000", "every 30 epochs", "epoch 29", "best"]`. A
+/// checkpoint stays if one of the terms names it; those that terms name by epoch, or as the best, are saved when they are met,
+/// the others at the run's interval. Without the key all stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Keep(Vec<Term>);
@@ -21,6 +22,11 @@ enum Term {
     Last(u64),
     /// `every N`: those of steps that N divides.
     Every(u64),
+    /// `every N epochs`: those after N epochs, 2 N epochs and so on.
+    EveryEpochs(u64),
+    /// `epoch N`: that after the epoch of this number, of which the first is 0; `epoch -1`: before the first step. So published
+    /// checkpoints count.
+    Epoch(i64),
     /// `best`: that with the highest accuracy on the evaluation split.
     Best,
 }
@@ -50,19 +56,31 @@ impl Keep {
         self.0.contains(&Term::Best)
     }
 
-    /// Which of the checkpoints of these steps, in ascending order, go; `best` is the best one's step.
-    pub fn dropped(&self, steps: &[u64], best: Option<u64>) -> Vec<u64> {
+    /// Whether the end of an epoch, when `epochs` are done, is one at which a checkpoint stays.
+    pub fn names_epoch(&self, epochs: u64) -> bool {
+        self.0.iter().any(|term| match *term {
+            Term::EveryEpochs(n) => epochs > 0 && epochs.is_multiple_of(n),
+            Term::Epoch(n) => n.checked_add(1).and_then(|done| u64::try_from(done).ok()) == Some(epochs),
+            _ => false,
+        })
+    }
+
+    /// Which of the checkpoints of these steps, in ascending order, go, where an epoch has `steps_per_epoch`; `best` is the best
+    /// one's step.
+    pub fn dropped(&self, steps: &[u64], steps_per_epoch: u64, best: Option<u64>) -> Vec<u64> {
         if self.is_all() {
             return Vec::new();
         }
         let stays = |at: usize| {
             let newer = steps.len() - 1 - at;
             newer < ALWAYS
+                || (steps[at].is_multiple_of(steps_per_epoch) && self.names_epoch(steps[at] / steps_per_epoch))
                 || self.0.iter().any(|term| match *term {
                     Term::First => at == 0,
                     Term::Last(n) => (newer as u64) < n,
                     Term::Every(n) => steps[at].is_multiple_of(n),
                     Term::Best => best == Some(steps[at]),
+                    Term::EveryEpochs(_) | Term::Epoch(_) => false, // above
                 })
         };
         (0..steps.len()).filter(|&at| !stays(at)).map(|at| steps[at]).collect()
@@ -79,11 +97,14 @@ impl Term {
             ["last"] => Some(Term::Last(1)),
             ["last", n] => number(n).map(Term::Last),
             ["every", n] => number(n).map(Term::Every),
+            ["every", n, "epochs"] => number(n).map(Term::EveryEpochs),
+            ["epoch", n] => n.parse().ok().filter(|n| *n >= -1).map(Term::Epoch),
             _ => None,
         };
         term.ok_or_else(|| {
             Error::Config(format!(
-                "[training] keep: expected `first`, `last`, `last N`, `every N` (steps) or `best`, found `{text}`"
+                "[training] keep: expected `first`, `last`, `last N`, `every N` (steps), `every N epochs`, `epoch N` (-1: before \
+                 the first step, 0: after the first epoch) or `best`, found `{text}`"
             ))
         })
     }
@@ -104,6 +125,8 @@ impl From<Keep> for Vec<String> {
             Term::Last(1) => "last".to_string(),
             Term::Last(n) => format!("last {n}"),
             Term::Every(n) => format!("every {n}"),
+            Term::EveryEpochs(n) => format!("every {n} epochs"),
+            Term::Epoch(n) => format!("epoch {n}"),
             Term::Best => "best".to_string(),
         };
         keep.0.into_iter().map(text).collect()
@@ -115,7 +138,7 @@ mod tests {
     use super::*;
 
     fn kept(terms: &[&str], steps: &[u64], best: Option<u64>) -> Vec<u64> {
-        let dropped = Keep::parse(terms).unwrap().dropped(steps, best);
+        let dropped = Keep::parse(terms).unwrap().dropped(steps, 100, best);
         steps.iter().copied().filter(|step| !dropped.contains(step)).collect()
     }
 
@@ -129,15 +152,39 @@ mod tests {
         assert_eq!(kept(&["best", "last"], &steps, Some(1200)), [1200, 2000, 2100]);
         assert_eq!(kept(&["best"], &steps, None), [2000, 2100]);
         assert!(kept(&["first"], &[], None).is_empty());
-        assert!(Keep::default().dropped(&steps, None).is_empty());
+        assert!(Keep::default().dropped(&steps, 100, None).is_empty());
+    }
+
+    /// With 100 steps an epoch.
+    #[test]
+    fn epochs_count_as_published() {
+        let steps = [0, 100, 1000, 3000, 3050, 6000, 6100, 6200];
+        assert_eq!(kept(&["epoch -1", "epoch 29", "epoch 59"], &steps, None), [0, 3000, 6000, 6100, 6200]);
+        assert_eq!(kept(&["epoch 0"], &steps, None), [100, 6100, 6200]);
+        assert_eq!(kept(&["every 30 epochs"], &steps, None), [3000, 6000, 6100, 6200]);
+        let keep = Keep::parse(&["epoch -1", "epoch 29", "every 7 epochs"]).unwrap();
+        let named: Vec<u64> = (0..32).filter(|&done| keep.names_epoch(done)).collect();
+        assert_eq!(named, [0, 7, 14, 21, 28, 30]);
     }
 
     #[test]
     fn rules_read_back_and_wrong_ones_are_refused() {
-        let terms = ["first", "last", "last 3", "every 1000", "best"];
+        let terms = ["first", "last", "last 3", "every 1000", "every 30 epochs", "epoch -1", "epoch 59", "best"];
         assert_eq!(Vec::<String>::from(Keep::parse(&terms).unwrap()), terms);
         assert_eq!(Keep::parse(&[" every  7 "]).unwrap(), Keep::parse(&["every 7"]).unwrap());
-        for wrong in ["", "all", "last 0", "every", "every x", "every -1", "best 2"] {
+        for wrong in [
+            "",
+            "all",
+            "last 0",
+            "every",
+            "every x",
+            "every -1",
+            "every 3 steps",
+            "epoch",
+            "epoch -2",
+            "epoch x",
+            "best 2",
+        ] {
             let error = Keep::parse(&[wrong]).unwrap_err().to_string();
             assert!(error.contains("keep") && error.contains(wrong) && error.contains("every N"), "{error}");
         }

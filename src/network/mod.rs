@@ -41,7 +41,7 @@ pub use parameters::{Init, ParameterSpec, initialise};
 pub use preset::Preset;
 pub use protocol::{Gain, Input, Protocol, Shown};
 pub use resolved::{Area, AreaNorm, Connection, From, Kind, Map, Network, Readout};
-pub use run_config::RunConfig;
+pub use run_config::{MARK, RunConfig};
 pub use schedule::Schedule;
 pub use terms::{IMAGE_CHANNELS, Interaction, Normalisation, Unroll};
 pub use training::{DataConfig, TrainingConfig};

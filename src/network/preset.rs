@@ -4,6 +4,7 @@ use super::config::{LtPosition, NetworkConfig, RecurrentFrom};
 use super::keep::Keep;
 use super::terms::{Interaction, Normalisation};
 use super::training::TrainingConfig;
+use crate::dataset::{Augmentation, LastBatch};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +18,31 @@ pub enum Preset {
     Blt64,
     /// The published 128-px network: the same widths, 5x5 kernels.
     Blt128,
+    /// The published 64-px network with lateral connections, additive, trained as published.
+    #[serde(rename = "published-l-add")]
+    PublishedLAdd,
+    /// With top-down connections, additive.
+    #[serde(rename = "published-t-add")]
+    PublishedTAdd,
+    /// With lateral connections, multiplicative.
+    #[serde(rename = "published-l-mul")]
+    PublishedLMul,
+    /// With top-down connections, multiplicative.
+    #[serde(rename = "published-t-mul")]
+    PublishedTMul,
 }
 
 impl Preset {
-    /// Every preset, smallest first.
-    pub const ALL: [Preset; 3] = [Preset::Tiny, Preset::Blt64, Preset::Blt128];
+    /// Every preset: the sizes, smallest first, then the published networks with the published recipe.
+    pub const ALL: [Preset; 7] = [
+        Preset::Tiny,
+        Preset::Blt64,
+        Preset::Blt128,
+        Preset::PublishedLAdd,
+        Preset::PublishedTAdd,
+        Preset::PublishedLMul,
+        Preset::PublishedTMul,
+    ];
 
     /// The name on the command line and in a configuration file.
     pub fn name(self) -> &'static str {
@@ -29,10 +50,15 @@ impl Preset {
             Preset::Tiny => "tiny",
             Preset::Blt64 => "blt64",
             Preset::Blt128 => "blt128",
+            Preset::PublishedLAdd => "published-l-add",
+            Preset::PublishedTAdd => "published-t-add",
+            Preset::PublishedLMul => "published-l-mul",
+            Preset::PublishedTMul => "published-t-mul",
         }
     }
 
-    /// The network. All presets: lateral connections only, additive, layer norm, readout without bias.
+    /// The network. All presets: layer norm, readout without bias; but for three of the published ones lateral connections only,
+    /// additive.
     pub fn network(self) -> NetworkConfig {
         let tiny = NetworkConfig {
             image_size: 32,
@@ -62,14 +88,24 @@ impl Preset {
             Preset::Tiny => tiny,
             Preset::Blt64 => blt64,
             Preset::Blt128 => NetworkConfig { image_size: 128, kernel_size: 5, ..blt64 },
+            Preset::PublishedLAdd => blt64,
+            Preset::PublishedTAdd => NetworkConfig { lateral: false, topdown: true, ..blt64 },
+            Preset::PublishedLMul => NetworkConfig { interaction: Interaction::Multiplicative, ..blt64 },
+            Preset::PublishedTMul => {
+                NetworkConfig { lateral: false, topdown: true, interaction: Interaction::Multiplicative, ..blt64 }
+            }
         }
     }
 
-    /// The training: Adam at 1e-3 throughout; for the published networks the published batch of 1024 and 60 epochs.
+    /// The training: Adam at 1e-3 throughout; for networks of the published size the published batch of 1024 and 60 epochs; for
+    /// the published networks all of the published recipe: augmented pictures, and checkpoints before the first step, after
+    /// epochs 29 and 59 and at the end (beside the newest two, from which a run that is interrupted goes on).
     pub fn training(self) -> TrainingConfig {
         let tiny = TrainingConfig {
             batch: 32,
             accumulate: 1,
+            last_batch: LastBatch::Keep,
+            augment: Augmentation::None,
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,
@@ -82,10 +118,13 @@ impl Preset {
             checkpoint_every: 500,
             keep: Keep::default(),
         };
+        let large = TrainingConfig { batch: 1024, epochs: Some(60), checkpoint_every: 5000, ..tiny.clone() };
         match self {
             Preset::Tiny => tiny,
-            Preset::Blt64 | Preset::Blt128 => {
-                TrainingConfig { batch: 1024, epochs: Some(60), checkpoint_every: 5000, ..tiny }
+            Preset::Blt64 | Preset::Blt128 => large,
+            Preset::PublishedLAdd | Preset::PublishedTAdd | Preset::PublishedLMul | Preset::PublishedTMul => {
+                let keep = Keep::parse(&["epoch -1", "epoch 29", "epoch 59", "last"]).expect("the rule is fixed");
+                TrainingConfig { augment: Augmentation::Trivial, checkpoint_every: 500, keep, ..large }
             }
         }
     }

@@ -18,6 +18,7 @@ use super::config::NetworkConfig;
 use super::description::Description;
 use super::preset::Preset;
 use super::training::{DataConfig, TrainingConfig};
+use crate::dataset::{Augmentation, LastBatch};
 use crate::error::{Error, Result};
 use crate::files;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,9 @@ use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// First line of a run's `config.toml`; a file without it is the user's own.
+pub const MARK: &str = "# Written by recurve: the complete configuration of this run.\n";
 
 /// A whole run: network, data, training. `config.toml` of a run folder holds one, complete, so that it can be replayed.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +75,8 @@ impl RunConfig {
 
     /// Reads and checks a configuration. Keys that it lacks take the values of its `preset` (`tiny` if absent);
     /// `steps` there replaces the preset's `epochs`. An `[architecture]` replaces the preset's network; only its number of
-    /// classes, if absent, is the preset's until a data set says it. Errors show line, column and key.
+    /// classes, if absent, is the preset's until a data set says it. A run's own file ([`MARK`]) is complete: what it does not say
+    /// about the last batch, augmentation and the test split, the run did not do. Errors show line, column and key.
     pub fn parse(text: &str) -> Result<RunConfig> {
         let mut table = DeTable::parse(text).map_err(|e| Error::Config(e.to_string()))?;
         let preset = match table.get_mut().remove("preset") {
@@ -85,6 +90,10 @@ impl RunConfig {
         let own = has_section("architecture");
         let classes_open = !has_key(table.get_ref(), if own { "architecture" } else { "network" }, "classes");
         let mut defaults = preset.run();
+        if text.starts_with(MARK) {
+            (defaults.training.last_batch, defaults.training.augment) = (LastBatch::Drop, Augmentation::None);
+            defaults.data.test_split = None;
+        }
         if has_key(table.get_ref(), "training", "steps") {
             defaults.training.epochs = None;
         }
@@ -100,6 +109,7 @@ impl RunConfig {
         if classes_open {
             network.set_classes(preset.network().classes);
         }
+        let data = DataConfig { test_split: data.test_split.filter(|split| !split.is_empty()), ..data };
         let config = RunConfig { network, data, training, classes_open };
         config.validate()?;
         Ok(config)
@@ -143,6 +153,7 @@ impl Preset {
                 fingerprint: None,
                 train_split: "train".into(),
                 eval_split: "val".into(),
+                test_split: Some("test".into()),
             },
             training: self.training(),
             classes_open: true,

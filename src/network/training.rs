@@ -2,6 +2,7 @@
 
 use super::keep::Keep;
 use super::terms::impossible;
+use crate::dataset::{Augmentation, LastBatch, TrainingBatches};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct DataConfig {
     pub train_split: String,
     /// Split that is evaluated after each epoch.
     pub eval_split: String,
+    /// Split that is evaluated once, at the end of the run; `None` where there is none, and of runs whose files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_split: Option<String>,
 }
 
 /// Section `[training]`: Adam (Kingma & Ba 2015), batch and length. A checkpoint holds [`TrainingConfig::essential`].
@@ -34,6 +38,12 @@ pub struct TrainingConfig {
     /// add up. It must divide the batch.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub accumulate: usize,
+    /// What becomes of the pictures that are left at the end of an epoch, fewer than a batch.
+    #[serde(default, skip_serializing_if = "LastBatch::is_drop")]
+    pub last_batch: LastBatch,
+    /// What is done to training pictures; those that a network is evaluated on stay as they are.
+    #[serde(default, skip_serializing_if = "Augmentation::is_none")]
+    pub augment: Augmentation,
     /// Length in passes over the training split. Exactly one of `epochs` and `steps` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -84,6 +94,11 @@ impl TrainingConfig {
     /// this, so that its bytes do not depend on them.
     pub fn essential(&self) -> TrainingConfig {
         TrainingConfig { checkpoint_every: 0, keep: Keep::default(), ..self.clone() }
+    }
+
+    /// How the pictures of the training split become batches.
+    pub fn batches(&self) -> TrainingBatches {
+        TrainingBatches { batch: self.batch, last: self.last_batch, augment: self.augment, seed: self.seed }
     }
 
     /// Makes the run this many steps long.

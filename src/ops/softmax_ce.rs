@@ -7,12 +7,12 @@ use crate::kernels::{Param, Settings, Site};
 
 /// logits, labels -> log-probabilities, score \[2, images\]: loss, and 1 where the first maximum is the label.
 ///
-/// Gradients start here: that of the log-probabilities is one number, what the loss of each image counts in the whole
-/// (1 / images for a mean, times a loss scale if there is one).
+/// Gradients start here: that of the log-probabilities is a number for each image, what its loss counts in the whole
+/// (1 / images for a mean, 0 for an image that only fills the batch up, times a loss scale if there is one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SoftmaxCe;
 
-/// logits, labels, weight \[1\] -> d_logits: weight (softmax - one at the label).
+/// logits, labels, weight \[images\] -> d_logits: weight (softmax - one at the label).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SoftmaxCeDLogits;
 

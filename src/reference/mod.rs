@@ -8,7 +8,8 @@
 //! An operation `op` has a function `op` and, for each differentiable input, `op_d_input`, `op_d_weight`, ...: the
 //! gradient of a scalar loss with respect to that input, given `d_y`, the gradient with respect to the output.
 //! Shapes are small structs, and a slice whose length disagrees with its shape panics: callers check shapes first
-//! (as [`golden`] and [`network`] do for what they read).
+//! (as [`golden`] and [`network`] do for what they read). [`augment`] is no operation of the network: its twin is equal to the last
+//! bit, see there.
 //!
 //! In reading order: the operations, [`network`] (areas and connections, forward and backward through time), [`golden`]
 //! (reference numbers from an independent PyTorch implementation), [`finite_differences`] (a third, formula-free witness
@@ -17,6 +18,7 @@
 mod shape;
 
 pub mod adam;
+pub mod augment;
 pub mod avg_pool;
 pub mod clip;
 pub mod conv2d;

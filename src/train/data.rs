@@ -4,7 +4,7 @@ use super::checkpoint::DataState;
 use crate::dataset::names::{Match, match_classes};
 use crate::dataset::place::{self, Place};
 use crate::dataset::{self, Dataset, Loader, statistics};
-use crate::network::{DataConfig, RunConfig};
+use crate::network::{DataConfig, RunConfig, TrainingConfig};
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ pub(super) fn open_new(config: &mut RunConfig, out: &Path) -> Result<Opened> {
     let data = dataset::open(&path, Some(config.network.image_size()))?;
     tell(&*data);
     config.set_classes(data.classes().len())?;
+    // The test split of a preset is that of data that have one.
+    config.data.test_split =
+        config.data.test_split.take().filter(|split| *split != "test" || data.splits().contains(split));
     let steps = usable(&*data, config)?;
     match statistics::check(&*data)? {
         Some(doubt) if doubt.certain => return Err(Error::Data(format!("{path}: {}", doubt.text))),
@@ -81,8 +84,12 @@ fn tell(data: &dyn Dataset) {
 
 /// Both splits are there, and what is evaluated after an epoch can be read before the first step.
 fn usable(data: &dyn Dataset, config: &RunConfig) -> Result<u64> {
-    let steps = Loader::steps_per_epoch(data, &config.data.train_split, config.training.batch)?;
+    let TrainingConfig { batch, last_batch, .. } = config.training;
+    let steps = Loader::steps_per_epoch(data, &config.data.train_split, batch, last_batch)?;
     data.verify(&config.data.eval_split)?;
+    if let Some(test) = &config.data.test_split {
+        data.verify(test)?;
+    }
     Ok(steps)
 }
 

@@ -42,6 +42,9 @@ pub enum Event {
         grad_norm: Option<f64>,
         /// Training speed.
         images_per_s: f64,
+        /// Wall-clock time since the command began; 0 in older logs.
+        #[serde(default)]
+        seconds: f64,
     },
     /// A whole split was evaluated, or (`train`) an epoch trained on.
     Epoch {
@@ -84,8 +87,11 @@ impl Event {
     pub fn to_line(&self) -> Result<String> {
         let finite = match self {
             Event::Start { .. } => true,
-            Event::Step { loss, grad_norm, images_per_s, .. } => {
-                loss.is_finite() && grad_norm.is_none_or(f64::is_finite) && images_per_s.is_finite()
+            Event::Step { loss, grad_norm, images_per_s, seconds, .. } => {
+                loss.is_finite()
+                    && grad_norm.is_none_or(f64::is_finite)
+                    && images_per_s.is_finite()
+                    && seconds.is_finite()
             }
             Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).flatten().all(|v| v.is_finite()),
             Event::End { seconds, .. } => seconds.is_finite(),

@@ -4,11 +4,13 @@
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`data`] where
 //! the run's data are found again, [`stop`]
 //! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, `session` the loop on a
-//! device, `suspect` where a number first stopped being finite.
+//! device, `suspect` where a number first stopped being finite, `looking` what goes through the pictures of a large data set
+//! meanwhile.
 
 pub mod checkpoint;
 pub mod data;
 pub mod fault;
+mod looking;
 pub mod metrics;
 pub mod progress;
 pub mod run;

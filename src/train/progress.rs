@@ -16,21 +16,21 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts at `step` of `steps`, with `batch` pictures a step.
-    pub fn new(step: u64, steps: u64, batch: usize) -> Progress {
+    /// Starts at `step` of `steps`.
+    pub fn new(step: u64, steps: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {msg}").expect("the template is fixed");
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_style(style);
             bar.set_position(step);
             bar
         });
-        Progress { pace: Pace::new(step, steps, batch, Instant::now()), bar, last_line: None }
+        Progress { pace: Pace::new(step, steps, Instant::now()), bar, last_line: None }
     }
 
-    /// `step` steps are done, the last with this loss. Returns the current speed in images/s.
-    pub fn step(&mut self, step: u64, loss: f64) -> f64 {
+    /// `step` steps are done, the last of so many pictures with this loss. Returns the current speed in images/s.
+    pub fn step(&mut self, step: u64, images: usize, loss: f64) -> f64 {
         let now = Instant::now();
-        self.pace.step(step, now);
+        self.pace.step(step, images, now);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(step);
@@ -75,29 +75,31 @@ fn is_due(last: Option<Instant>, now: Instant) -> bool {
 struct Pace {
     step: u64,
     steps: u64,
-    batch: usize,
     seen: u64,
     last: Instant,
     seconds_per_step: f64,
+    images_per_step: f64,
 }
 
 impl Pace {
-    fn new(step: u64, steps: u64, batch: usize, now: Instant) -> Pace {
-        Pace { step, steps, batch, seen: 0, last: now, seconds_per_step: 0.0 }
+    fn new(step: u64, steps: u64, now: Instant) -> Pace {
+        Pace { step, steps, seen: 0, last: now, seconds_per_step: 0.0, images_per_step: 0.0 }
     }
 
-    fn step(&mut self, step: u64, now: Instant) {
+    /// `step` steps are done; those since the last were of so many pictures each.
+    fn step(&mut self, step: u64, images: usize, now: Instant) {
         let taken = step.saturating_sub(self.step).max(1);
         let seconds = now.duration_since(self.last).as_secs_f64() / taken as f64;
         let weight = if self.seen < 2 { 1.0 } else { 0.1_f64.max(1.0 / self.seen as f64) };
         self.seconds_per_step += weight * (seconds - self.seconds_per_step);
+        self.images_per_step += weight * (images as f64 - self.images_per_step);
         self.seen += 1;
         (self.step, self.last) = (step, now);
     }
 
     /// 0 while nothing is known.
     fn images_per_s(&self) -> f64 {
-        if self.seconds_per_step > 0.0 { self.batch as f64 / self.seconds_per_step } else { 0.0 }
+        if self.seconds_per_step > 0.0 { self.images_per_step / self.seconds_per_step } else { 0.0 }
     }
 
     fn text(&self, loss: f64) -> String {
@@ -142,15 +144,15 @@ mod tests {
     fn the_speed_forgets_the_first_step_and_follows_changes() {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        let mut pace = Pace::new(0, 1000, 32, start);
+        let mut pace = Pace::new(0, 1000, start);
         assert_eq!(pace.images_per_s(), 0.0);
-        pace.step(1, at(20.0)); // compiles
+        pace.step(1, 32, at(20.0)); // compiles
         assert!((pace.images_per_s() - 1.6).abs() < 1e-9);
-        pace.step(2, at(20.5));
+        pace.step(2, 32, at(20.5));
         assert!((pace.images_per_s() - 64.0).abs() < 1e-6);
         assert_eq!(pace.text(1.5), "step 2/1000  loss 1.5000  64 images/s  8 min 19 s left");
         for i in 0..100 {
-            pace.step(3 + i, at(20.5 + (i + 1) as f64 * 2.0));
+            pace.step(3 + i, 32, at(20.5 + (i + 1) as f64 * 2.0));
         }
         assert!((pace.images_per_s() - 16.0).abs() < 0.01, "{}", pace.images_per_s());
     }
@@ -158,8 +160,8 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_counts_from_its_step() {
         let start = Instant::now();
-        let mut pace = Pace::new(500, 502, 10, start);
-        pace.step(501, start + Duration::from_secs(2));
+        let mut pace = Pace::new(500, 502, start);
+        pace.step(501, 10, start + Duration::from_secs(2));
         assert_eq!(pace.text(0.25), "step 501/502  loss 0.2500  5.0 images/s  2 s left");
     }
 

@@ -9,7 +9,9 @@
 use super::checkpoint::{Checkpoint, DataState};
 use super::data;
 use super::fault::{Fault, Faults};
+use super::looking::Looking;
 use super::metrics::Event;
+use super::progress::Progress;
 use super::run_folder::{Resumed, RunFolder, choices_path, newest_path, read_metrics, tell_of_damaged};
 use super::session::Session;
 use super::stop::Stop;
@@ -20,11 +22,12 @@ use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::{fewest_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
-use crate::network::{RunConfig, Schedule, TrainingConfig};
+use crate::network::{DataConfig, RunConfig, Schedule, TrainingConfig};
 use crate::tune::{self, Tuning};
 use crate::{Error, Result, parallel};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How often in a row a device may be lost before a run gets beyond the step where it was.
 const MOST_LOSSES: u32 = 3;
@@ -39,6 +42,8 @@ pub struct Run {
     start: Checkpoint,
     resumed: bool,
     fit: bool,
+    /// When it was begun to be prepared.
+    begun: Instant,
 }
 
 /// How training has ended.
@@ -83,6 +88,7 @@ impl Run {
         out: &Path,
         adapter: impl Future<Output = Result<Gpu>>,
     ) -> Result<(Run, Gpu)> {
+        let begun = Instant::now();
         config.validate()?;
         let preparing = {
             let (config, out) = (config.clone(), out.to_path_buf());
@@ -103,7 +109,7 @@ impl Run {
                 return Err(error);
             }
         };
-        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false, fit: false }, gpu))
+        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false, fit: false, begun }, gpu))
     }
 
     /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
@@ -112,6 +118,7 @@ impl Run {
     /// # Errors
     /// No usable checkpoint; a configuration or data set that is not the run's; a length that is already behind.
     pub fn resume(root: &Path, change: impl FnOnce(&mut RunConfig)) -> Result<Run> {
+        let begun = Instant::now();
         let Resumed { folder, mut config, checkpoint, warnings, from } = RunFolder::resume(root)?;
         from.iter().for_each(|from| tell_of_damaged(&warnings, from));
         let before = config.clone();
@@ -155,7 +162,7 @@ impl Run {
             }
             None => Checkpoint::initial(&config, data),
         };
-        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true, fit: false })
+        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true, fit: false, begun })
     }
 
     /// The same, but a step is computed in the fewest parts in which it fits the adapter, and in more where the driver has no
@@ -189,12 +196,13 @@ impl Run {
     /// opened again; data that cannot be read; a folder that cannot be written; a loss that is not finite, with the step
     /// and the last good checkpoint.
     pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
-        let evaluation_due = self.resumed && self.evaluation_due()?;
-        let Run { folder, config, dataset, steps_per_epoch, start, resumed, fit } = self;
+        let due = if self.resumed { self.due()? } else { Vec::new() };
+        let Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun } = self;
         let saved = start.state.step;
         let held = Held { log_bytes: folder.log_bytes()?, checkpoint: Arc::new(start) };
         let last_good = newest_path(folder.root());
         let (faults, best) = (Faults::from_environment()?, None);
+        let looking = Looking::begin(&dataset, &config.data.train_split)?;
         let mut training = Training {
             folder,
             config,
@@ -202,13 +210,15 @@ impl Run {
             steps_per_epoch,
             resumed,
             fit,
-            evaluation_due,
+            due,
+            looking,
             held,
             saved,
             last_good,
             best,
             reached: saved,
             faults,
+            begun,
         };
         if resumed {
             read_metrics(training.folder.root())?.iter().for_each(|event| training.met(event));
@@ -252,22 +262,37 @@ impl Run {
     /// # Errors
     /// A log that cannot be read.
     pub fn is_over(&self) -> Result<bool> {
-        Ok(self.step() > 0 && self.step() == self.total_steps() && !self.evaluation_due()?)
+        Ok(self.step() > 0 && self.step() == self.total_steps() && self.due()?.is_empty())
     }
 
-    /// Whether an epoch, or the run, has ended at the step where the run goes on, but its evaluation is missing from the log,
-    /// as a signal has ended the run meanwhile.
-    fn evaluation_due(&self) -> Result<bool> {
+    /// The splits whose evaluation is missing from the log, where an epoch, or the run, has ended at the step where the run goes
+    /// on, as a signal has ended it meanwhile. Nothing is missing once the run has reached its end.
+    fn due(&self) -> Result<Vec<String>> {
         let step = self.step();
-        if step == 0 || (!step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps()) {
-            return Ok(false);
+        let mut splits = evaluated_after(step, self.steps_per_epoch, self.total_steps(), &self.config.data);
+        if step == 0 || splits.is_empty() {
+            return Ok(Vec::new());
         }
         let events = read_metrics(self.folder.root())?;
         let of = |split: &str| {
             events.iter().any(|e| matches!(e, Event::Epoch { step: s, split: of, .. } if *s == step && of == split))
         };
-        Ok(of(&self.config.data.train_split) && !of(&self.config.data.eval_split))
+        let over = events.iter().any(|e| matches!(e, Event::End { step: s, .. } if *s == step));
+        if over || !of(&self.config.data.train_split) {
+            return Ok(Vec::new());
+        }
+        splits.retain(|split| !of(split));
+        Ok(splits)
     }
+}
+
+/// The splits that are evaluated after a step: at the end of an epoch and of the run one, at the end of the run also that of the
+/// test.
+fn evaluated_after(step: u64, steps_per_epoch: u64, total: u64, data: &DataConfig) -> Vec<String> {
+    let ends = step == total;
+    let after_epoch = Some(&data.eval_split).filter(|_| ends || step.is_multiple_of(steps_per_epoch));
+    let at_end = data.test_split.as_ref().filter(|split| ends && **split != data.eval_split);
+    after_epoch.into_iter().chain(at_end).cloned().collect()
 }
 
 /// How often the device was lost without a step that was not reached before.
@@ -314,8 +339,10 @@ pub(super) struct Training {
     resumed: bool,
     /// Whether the number of parts is chosen so that a step fits.
     fit: bool,
-    /// Whether the evaluation after the step that `held` stands behind is missing.
-    pub(super) evaluation_due: bool,
+    /// The splits whose evaluation after the step that `held` stands behind is missing in the log as it was then.
+    pub(super) due: Vec<String>,
+    /// What looks at the training pictures meanwhile, until all were looked at.
+    pub(super) looking: Option<Looking>,
     pub(super) held: Held,
     /// Steps of the newest checkpoint on the disk, and its file.
     pub(super) saved: u64,
@@ -325,6 +352,8 @@ pub(super) struct Training {
     /// The furthest step whose scores have come from a device.
     pub(super) reached: u64,
     pub(super) faults: Faults,
+    /// When the run, or its going on, was begun to be prepared.
+    pub(super) begun: Instant,
 }
 
 impl Training {
@@ -332,10 +361,28 @@ impl Training {
         self.config.training.total_steps(self.steps_per_epoch)
     }
 
+    /// The splits that are evaluated after a step.
+    pub(super) fn evaluated_after(&self, step: u64) -> Vec<String> {
+        evaluated_after(step, self.steps_per_epoch, self.total_steps(), &self.config.data)
+    }
+
+    /// Whether the training pictures that were looked at so far are sound; at the end of an epoch all of them are looked at.
+    pub(super) fn look_at_pictures(&mut self, all: bool, progress: &Progress) -> Result<()> {
+        let Some(looking) = &self.looking else { return Ok(()) };
+        looking.so_far()?;
+        if let (true, Some(looking)) = (all || looking.is_over(), self.looking.take()) {
+            if !looking.is_over() {
+                progress.note("waiting until all training pictures were looked at");
+            }
+            looking.finish()?;
+        }
+        Ok(())
+    }
+
     /// Holds a state from which the run can go on.
     pub(super) fn hold(&mut self, checkpoint: Arc<Checkpoint>) -> Result<()> {
         self.held = Held { log_bytes: self.folder.log_bytes()?, checkpoint };
-        self.evaluation_due = false; // what belongs to the step is logged before it is held
+        self.due.clear(); // what belongs to the step is logged before it is held
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::checkpoint::{Checkpoint, write_checkpoint_bytes};
 use super::metrics::{self, Event};
 use crate::error::{Error, Result};
 use crate::files::{self, write_atomically};
-use crate::network::{Description, Keep, RunConfig};
+use crate::network::{Description, Keep, MARK, RunConfig, TrainingConfig};
 use crate::parallel;
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -27,9 +27,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// First line of `config.toml`; a file without it is the user's own and never overwritten.
-const MARK: &str = "# Written by recurve: the complete configuration of this run.\n";
 
 /// A run folder in which this process trains. No second process can meanwhile.
 #[derive(Debug)]
@@ -217,41 +214,53 @@ impl RunFolder {
 
     /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
     pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        store(&self.root, &self.metrics, checkpoint, &Keep::default(), None)
+        store(&self.root, &self.metrics, checkpoint, None)
     }
 
-    /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that `keep` does not name; `best` is
-    /// the step of that which it calls the best. Of two, the first must have finished before the second begins.
+    /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that the rule does not name. Of two,
+    /// the first must have finished before the second begins.
     ///
     /// # Errors
     /// A thread that cannot be started; what goes wrong later is told by [`Saving::finish`].
-    pub fn save_later(&self, checkpoint: Arc<Checkpoint>, keep: &Keep, best: Option<u64>) -> Result<Saving> {
+    pub fn save_later(&self, checkpoint: Arc<Checkpoint>, rule: &Rule) -> Result<Saving> {
         let step = checkpoint.state.step;
         let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
         let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
-        let (kept, given) = (keep.clone(), checkpoint.clone());
-        let started = parallel::start("checkpoint", move || store(&root, &metrics, &given, &kept, best));
+        let (kept, given) = (rule.clone(), checkpoint.clone());
+        let started = parallel::start("checkpoint", move || store(&root, &metrics, &given, Some(&kept)));
         let writing = match started {
             Ok(thread) => Writing::Thread(thread),
             // The system starts no further thread.
-            Err(_) => Writing::Over(store(&self.root, &self.metrics, &checkpoint, keep, best)),
+            Err(_) => Writing::Over(store(&self.root, &self.metrics, &checkpoint, Some(rule))),
         };
         Ok(Saving { step, writing })
     }
 }
 
+/// Which checkpoints of a run stay, and what its rule must know.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The rule.
+    pub keep: Keep,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// The step of what it calls the best.
+    pub best: Option<u64>,
+}
+
 /// Writes a checkpoint's two files, after all that was logged has reached the disk, and removes those that the run's rule
 /// does not keep.
-fn store(root: &Path, metrics: &File, checkpoint: &Checkpoint, keep: &Keep, best: Option<u64>) -> Result<PathBuf> {
+fn store(root: &Path, metrics: &File, checkpoint: &Checkpoint, rule: Option<&Rule>) -> Result<PathBuf> {
     let bytes = checkpoint.to_bytes()?;
     metrics.sync_data().map_err(|e| unlogged(root, &e))?;
     let step = checkpoint.state.step;
     let numbered = numbered_path(root, step);
     write_checkpoint_bytes(&numbered, &bytes)?;
     write_checkpoint_bytes(&newest_path(root), &bytes)?;
+    let Some(Rule { keep, steps_per_epoch, best }) = rule else { return Ok(numbered) };
     let saved: Vec<u64> =
         checkpoints(root)?.into_iter().map(|(saved, _)| saved).filter(|saved| *saved <= step).collect();
-    for step in keep.dropped(&saved, best) {
+    for step in keep.dropped(&saved, *steps_per_epoch, *best) {
         let path = numbered_path(root, step);
         if let Err(error) = std::fs::remove_file(&path) {
             eprintln!("warning: {} should not stay, but cannot be removed: {error}", path.display());
@@ -480,17 +489,19 @@ fn trim_metrics(root: &Path, step: Option<u64>) -> Result<()> {
     write_atomically(&path, kept.as_bytes()).map_err(Error::io(&path))
 }
 
-/// A checkpoint can only go on as the run that it was saved in: same network, batch and seed. Length and learning rate
-/// may have been edited.
+/// A checkpoint can only go on as the run that it was saved in: same network, batches, augmentation and seed. Length and
+/// learning rate may have been edited.
 fn check_same_run(config: &RunConfig, checkpoint: &Checkpoint, root: &Path, path: &Path) -> Result<()> {
     let state = &checkpoint.state;
     let mut changes = network_changes(&config.network, &state.network);
-    for (key, now, then) in [
-        ("training.batch", config.training.batch as u64, state.training.batch as u64),
-        ("training.seed", config.training.seed, state.training.seed),
-    ] {
+    let (now, then) = (&config.training, &state.training);
+    let facts = |of: &TrainingConfig| {
+        let word = |word: &dyn std::fmt::Debug| format!("{word:?}").to_lowercase();
+        [of.batch.to_string(), of.seed.to_string(), word(&of.last_batch), word(&of.augment)]
+    };
+    for ((key, now), then) in ["batch", "seed", "last_batch", "augment"].into_iter().zip(facts(now)).zip(facts(then)) {
         if now != then {
-            changes.push(format!("{key} = {now}, in the checkpoint {then}"));
+            changes.push(format!("training.{key} = {now}, in the checkpoint {then}"));
         }
     }
     if changes.is_empty() {

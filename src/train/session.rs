@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::metrics::Event;
 use super::progress::Progress;
 use super::run::{FinishedRun, Outcome, StoppedRun, Training, describe};
-use super::run_folder::Saving;
+use super::run_folder::{Rule, Saving};
 use super::stop::Stop;
 use crate::dataset::{Batch, Loader};
 use crate::engine::{Engine, Scores};
@@ -24,6 +24,9 @@ const LOG_EVERY: u64 = 10;
 
 /// Steps whose loss is not yet looked at while the next is submitted.
 const IN_FLIGHT: usize = UNDER_WAY - 1;
+
+/// What losses are multiplied by before gradients are taken.
+const LOSS_SCALE: f64 = 1.0;
 
 /// What will come back of a step that was submitted.
 pub(super) struct Submitted {
@@ -59,7 +62,7 @@ impl<'a> Session<'a> {
     /// Goes on from the state that the host holds, which the engines have.
     pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>) -> Session<'a> {
         let (first, total) = (run.held.checkpoint.state.step, run.total_steps());
-        let progress = Progress::new(first, total, run.config.training.batch);
+        let progress = Progress::new(first, total);
         let (pending, begun) = (VecDeque::new(), Instant::now());
         Session {
             run,
@@ -106,12 +109,18 @@ impl<'a> Session<'a> {
     async fn steps(&mut self, stop: &Stop) -> Result<Outcome> {
         let total = self.run.total_steps();
         // Only now: the batches of a plan that does not fit might not fit this machine either.
-        let TrainingConfig { batch, seed, checkpoint_every: every, .. } = self.run.config.training;
-        let mut loader = Loader::train(&self.run.dataset, &self.run.config.data.train_split, batch, seed, self.first)?;
+        let (batches, every) = (self.run.config.training.batches(), self.run.config.training.checkpoint_every);
+        let mut loader = Loader::train(&self.run.dataset, &self.run.config.data.train_split, &batches, self.first)?;
         let mut evaluation = None;
-        if self.run.evaluation_due {
-            evaluation = self.evaluate(self.first, stop).await?; // what a signal kept the run from
-            self.run.evaluation_due = evaluation.is_none();
+        for split in self.run.due.clone() {
+            // What a signal kept the run from.
+            match self.evaluate(self.first, &split, stop).await? {
+                Some(scores) if split == self.run.config.data.eval_split => evaluation = Some(scores),
+                Some(_) => {}
+                None => {
+                    return self.stopped(stop.asked().expect("that is why")).await;
+                }
+            }
         }
         for step in self.first + 1..=total {
             if let Some(status) = stop.asked() {
@@ -134,14 +143,21 @@ impl<'a> Session<'a> {
             let mut saves = run_ends || (every > 0 && step % every == 0);
             let logs = step == self.first + 1 || step % LOG_EVERY == 0 || saves;
             self.look(if logs || epoch_ends { 0 } else { IN_FLIGHT }, logs).await?;
+            self.run.look_at_pictures(epoch_ends, &self.progress)?;
             if epoch_ends || run_ends {
                 let trained = self.epoch.take().expect("at least this step's");
                 self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
-                evaluation = self.evaluate(step, stop).await?;
-                if evaluation.is_none() {
-                    return self.stopped(stop.asked().expect("that is why")).await;
+                for split in self.run.evaluated_after(step) {
+                    let Some(scores) = self.evaluate(step, &split, stop).await? else {
+                        return self.stopped(stop.asked().expect("that is why")).await;
+                    };
+                    if split == self.run.config.data.eval_split {
+                        evaluation = Some(scores);
+                    }
                 }
-                saves |= self.run.config.training.keep.best() && self.run.best.is_some_and(|best| best.step == step);
+                let keep = &self.run.config.training.keep;
+                saves |= keep.best() && self.run.best.is_some_and(|best| best.step == step);
+                saves |= epoch_ends && keep.names_epoch(step / self.run.steps_per_epoch);
             }
             if saves {
                 self.save().await?;
@@ -153,7 +169,7 @@ impl<'a> Session<'a> {
         let evaluation = match evaluation {
             Some(evaluation) => evaluation,
             // The run was over already.
-            None => match self.evaluate(total, stop).await? {
+            None => match self.scores(total, &self.run.config.data.eval_split.clone(), stop).await? {
                 Some(evaluation) => evaluation,
                 None => return self.stopped(stop.asked().expect("that is why")).await,
             },
@@ -212,18 +228,31 @@ impl<'a> Session<'a> {
     }
 
     /// Sets the numbers of a step's update.
-    pub(super) async fn set_step(&self, step: u64, total: u64) -> Result<()> {
+    pub(super) async fn set_hyper(&self, step: u64, total: u64) -> Result<()> {
         let hyper = hyper(&self.run.config.training, step, total);
-        self.engine.set_step(&hyper, self.adam_step(step), 1.0).await
+        self.engine.set_hyper(&hyper, self.adam_step(step), LOSS_SCALE).await
+    }
+
+    /// Feeds a part of a step's batch, with what its pictures count in the whole.
+    pub(super) async fn feed(&self, part: &Batch) -> Result<()> {
+        self.engine.feed(part).await?;
+        self.engine.weigh(part.n, part.whole, LOSS_SCALE).await
+    }
+
+    /// The parts of a batch that have pictures of their own.
+    pub(super) fn parts(&self, batch: &Batch) -> Vec<Batch> {
+        let mut parts = batch.parts(self.engine.parts);
+        parts.retain(|part| part.n > 0);
+        parts
     }
 
     /// Submits a step.
     pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Submitted> {
         let lost = self.run.faults.strikes(Fault::DeviceLost, step);
-        self.set_step(step, total).await?;
+        self.set_hyper(step, total).await?;
         let engine = &self.engine;
         if engine.parts == 1 {
-            engine.feed(batch).await?;
+            self.feed(batch).await?;
             engine.run();
             if lost {
                 engine.gpu.lose();
@@ -232,8 +261,8 @@ impl<'a> Session<'a> {
             return Ok(Submitted { scores, norm: engine.gradient_norm_later() });
         }
         let mut scores = Vec::new();
-        for (part, batch) in batch.parts(engine.parts).iter().enumerate() {
-            engine.feed(batch).await?;
+        for (part, batch) in self.parts(batch).iter().enumerate() {
+            self.feed(batch).await?;
             engine.pass_part(part == 0).await?;
             if lost {
                 engine.gpu.lose();
@@ -253,6 +282,7 @@ impl<'a> Session<'a> {
                 add(&mut scores, self.engine.finish_scores(reading, images).await?);
             }
             let scores = scores.expect("one part at least");
+            let images = scores.images;
             let loss = self.finite(&scores, step)?;
             let mut grad_norm = None;
             if let Some(reading) = submitted.norm {
@@ -264,10 +294,11 @@ impl<'a> Session<'a> {
             }
             self.run.reached = self.run.reached.max(step);
             add(&mut self.epoch, scores);
-            let images_per_s = self.progress.step(step, loss);
+            let images_per_s = self.progress.step(step, images, loss);
             if logs && self.pending.is_empty() {
                 let epoch = (step - 1) / self.run.steps_per_epoch;
-                self.run.folder.log(&Event::Step { step, epoch, loss, grad_norm, images_per_s })?;
+                let seconds = self.run.begun.elapsed().as_secs_f64();
+                self.run.folder.log(&Event::Step { step, epoch, loss, grad_norm, images_per_s, seconds })?;
             }
         }
         Ok(())
@@ -293,12 +324,20 @@ impl<'a> Session<'a> {
         ))
     }
 
-    /// Scores on the whole evaluation split after `step` steps, which are logged and said; `None` where the run is told to
-    /// stop meanwhile.
-    async fn evaluate(&mut self, step: u64, stop: &Stop) -> Result<Option<Scores>> {
-        let split = self.run.config.data.eval_split.clone();
+    /// Scores on a whole split after `step` steps, which are logged and said; `None` where the run is told to stop meanwhile.
+    async fn evaluate(&mut self, step: u64, split: &str, stop: &Stop) -> Result<Option<Scores>> {
+        let Some(scores) = self.scores(step, split, stop).await? else { return Ok(None) };
+        let event = self.log_epoch(step, split, &scores)?;
+        self.run.met(&event);
+        let epoch = step as f64 / self.run.steps_per_epoch as f64;
+        self.progress.note(&format!("epoch {epoch:.1}, {split}: {}", describe(&scores)));
+        Ok(Some(scores))
+    }
+
+    /// Scores on a whole split; `None` where the run is told to stop meanwhile.
+    async fn scores(&mut self, step: u64, split: &str, stop: &Stop) -> Result<Option<Scores>> {
         let mut sums = None;
-        for item in Loader::eval(&self.run.dataset, &split, self.evaluator.batch)? {
+        for item in Loader::eval(&self.run.dataset, split, self.evaluator.batch)? {
             if stop.asked().is_some() {
                 return Ok(None);
             }
@@ -306,12 +345,7 @@ impl<'a> Session<'a> {
             self.finite(&scores, step)?;
             add(&mut sums, scores);
         }
-        let scores = sums.ok_or_else(|| Error::Data(format!("split {split} holds no picture")))?;
-        let event = self.log_epoch(step, &split, &scores)?;
-        self.run.met(&event);
-        let epoch = step as f64 / self.run.steps_per_epoch as f64;
-        self.progress.note(&format!("epoch {epoch:.1}, {split}: {}", describe(&scores)));
-        Ok(Some(scores))
+        sums.map(Some).ok_or_else(|| Error::Data(format!("split {split} holds no picture")))
     }
 
     pub(super) async fn forward(&self, batch: &Batch) -> Result<Scores> {
@@ -339,7 +373,7 @@ impl<'a> Session<'a> {
     async fn save(&mut self) -> Result<()> {
         let step = self.done;
         let batch = self.batch.take().expect("only what was computed here is saved");
-        for part in batch.parts(self.engine.parts) {
+        for part in self.parts(&batch) {
             let scores = self.forward(&part).await?;
             self.finite(&scores, step)?;
         }
@@ -378,8 +412,9 @@ impl<'a> Session<'a> {
             let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(Error::Checkpoint(format!("checkpoint of step {step} not written: {full}")));
         }
-        let best = self.run.best.map(|best| best.step);
-        self.saving = Some(self.run.folder.save_later(checkpoint, &self.run.config.training.keep, best)?);
+        let (keep, best) = (self.run.config.training.keep.clone(), self.run.best.map(|best| best.step));
+        let rule = Rule { keep, steps_per_epoch: self.run.steps_per_epoch, best };
+        self.saving = Some(self.run.folder.save_later(checkpoint, &rule)?);
         Ok(())
     }
 

@@ -18,8 +18,8 @@ impl Session<'_> {
         self.engine.set_moments(&held.adam_m, &held.adam_v)?;
         let (config, total) = (self.run.config.clone(), self.run.total_steps());
         let training = &config.training;
-        let mut loader =
-            Loader::train(&self.run.dataset, &config.data.train_split, training.batch, training.seed, held.state.step)?;
+        let (split, batches) = (&config.data.train_split, training.batches());
+        let mut loader = Loader::train(&self.run.dataset, split, &batches, held.state.step)?;
         let mut last = None;
         for now in held.state.step + 1..=step {
             let (_, batch) = loader.next().expect("training batches never end")?;
@@ -30,9 +30,9 @@ impl Session<'_> {
                 }
                 continue;
             }
-            self.set_step(now, total).await?;
-            for (part, batch) in batch.parts(self.engine.parts).iter().enumerate() {
-                self.engine.feed(batch).await?;
+            self.set_hyper(now, total).await?;
+            for (part, batch) in self.parts(&batch).iter().enumerate() {
+                self.feed(batch).await?;
                 self.engine.set_part(part == 0).await?;
                 if let Some(found) = self.engine.first_not_finite(false).await? {
                     return Ok(Some(in_step(now, &found)));
@@ -45,7 +45,7 @@ impl Session<'_> {
         }
         // Training came through: the updated network is what is tried before it is saved, and evaluated.
         let split = &config.data.eval_split;
-        let tried = last.iter().flat_map(|batch| batch.parts(self.engine.parts)).map(Ok);
+        let tried = last.iter().flat_map(|batch| self.parts(batch)).map(Ok);
         let evaluated = Loader::eval(&self.run.dataset, split, self.evaluator.batch)?.map(|item| Ok(item?.1));
         for batch in tried.chain(evaluated) {
             let batch = batch?;

@@ -89,6 +89,45 @@ impl Writer {
         self.object(&[(0x01, space), (0x03, datatype), (0x08, layout)])
     }
 
+    /// A dataset of bytes in chunks of `each` along the first axis, compressed but for those whose mask says that the filter was
+    /// left out. Of each chunk its address, its bytes in the file, and that mask.
+    pub fn chunked(&mut self, shape: &[u64], each: u64, chunks: &[(u64, u32, u32)]) -> u64 {
+        let mut tree = b"TREE\x01\0".to_vec();
+        tree.extend((chunks.len() as u16).to_le_bytes());
+        tree.extend([0xff; 16]);
+        let mut key = |first: u64, bytes: u32, mask: u32| {
+            tree.extend(bytes.to_le_bytes());
+            tree.extend(mask.to_le_bytes());
+            tree.extend(first.to_le_bytes());
+            tree.extend(vec![0; 8 * shape.len()]);
+        };
+        let mut children = Vec::new();
+        for (i, &(address, bytes, mask)) in chunks.iter().enumerate() {
+            key(i as u64 * each, bytes, mask);
+            children.push(address);
+        }
+        key(chunks.len() as u64 * each, 0, 0);
+        // A child stands behind each key but the last.
+        let width = 8 + 8 * (shape.len() + 1);
+        let (head, keys) = tree.split_at(24);
+        let mut node = head.to_vec();
+        for (i, key) in keys.chunks(width).enumerate() {
+            node.extend(key);
+            node.extend(children.get(i).iter().flat_map(|child| child.to_le_bytes()));
+        }
+        let index = self.append(&node);
+        let mut space = vec![2, shape.len() as u8, 0, 1];
+        space.extend(shape.iter().flat_map(|d| d.to_le_bytes()));
+        let datatype = vec![0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 8, 0];
+        let mut layout = vec![3, 2, shape.len() as u8 + 1];
+        layout.extend(index.to_le_bytes());
+        layout.extend((each as u32).to_le_bytes());
+        layout.extend(shape[1..].iter().flat_map(|&d| (d as u32).to_le_bytes()));
+        layout.extend(1_u32.to_le_bytes());
+        let deflate = vec![2, 1, 1, 0, 0, 0, 1, 0, 6, 0, 0, 0]; // version 2, one filter: deflate, optional, level 6
+        self.object(&[(0x01, space), (0x03, datatype), (0x08, layout), (0x0b, deflate)])
+    }
+
     /// Writes the superblock; `end` is the size that the file will have.
     pub fn finish(mut self, root: u64, end: u64) -> Vec<u8> {
         let mut superblock = b"\x89HDF\r\n\x1a\n\x02\x08\x08\x00".to_vec();
@@ -138,6 +177,24 @@ impl Writer {
         layout.extend(1_u32.to_le_bytes());
         self.object(&[(0x01, space), (0x03, datatype), (0x08, layout)])
     }
+}
+
+/// Bytes as a zlib stream that stores them as they are.
+pub fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut stream = vec![0x78, 0x01];
+    let blocks: Vec<&[u8]> = bytes.chunks(0xffff).collect();
+    for (i, block) in blocks.iter().enumerate() {
+        stream.push(u8::from(i + 1 == blocks.len()));
+        stream.extend((block.len() as u16).to_le_bytes());
+        stream.extend((!(block.len() as u16)).to_le_bytes());
+        stream.extend(*block);
+    }
+    let (a, b) = bytes.iter().fold((1_u32, 0_u32), |(a, b), &byte| {
+        let a = (a + u32::from(byte)) % 65521;
+        (a, (b + a) % 65521)
+    });
+    stream.extend((b << 16 | a).to_be_bytes());
+    stream
 }
 
 /// What a test file holds; a defect is a change of one of these.

@@ -12,7 +12,7 @@ fn forward(n: usize, classes: usize) -> Shaped {
 }
 
 fn all(n: usize, classes: usize) -> Vec<Shaped> {
-    vec![forward(n, classes), Shaped::new(SoftmaxCeDLogits, &[&[classes, 1, 1, n], &[n], &[1]])]
+    vec![forward(n, classes), Shaped::new(SoftmaxCeDLogits, &[&[classes, 1, 1, n], &[n], &[n]])]
 }
 
 impl super::Row for Row {
@@ -30,10 +30,11 @@ impl super::Row for Row {
         let (classes, n, labels) = (x.shape[0], x.shape[3], inputs[1].labels());
         let s = twins::SoftmaxCe { n, classes };
         if matches!(op, Op::SoftmaxCeDLogits(_)) {
-            // The twin's gradient is that of the mean; the weight says what an image counts.
-            let factor = n as f32 * inputs[2].values[0];
+            // The twin's gradient is that of the mean; the weight says what each image counts.
             let mean = softmax_ce_d_logits(&s, &x.first(), &labels);
-            return vec![last(&mean.iter().map(|d| d * factor).collect::<Vec<_>>(), x.shape)];
+            let weighed = mean.chunks(classes).zip(&inputs[2].values[..]);
+            let weighed = weighed.flat_map(|(of_one, weight)| of_one.iter().map(move |d| d * n as f32 * weight));
+            return vec![last(&weighed.collect::<Vec<_>>(), x.shape)];
         }
         let z = x.first();
         let (logprob, _) = softmax_ce(&s, &z, &labels);
@@ -57,9 +58,11 @@ impl super::Row for Row {
         usize::from(matches!(op, Op::SoftmaxCe(_)))
     }
 
-    /// What an image counts.
+    /// What each image counts: not the same, and the last of several nothing.
     fn upstream(&self, result: &[usize]) -> (Vec<usize>, Vec<f32>) {
-        (vec![1], vec![1.0 / result[3] as f32])
+        let n = result[3];
+        let one = |image: usize| if n > 1 && image == n - 1 { 0.0 } else { (1.0 + image as f32) / n as f32 };
+        (vec![n], (0..n).map(one).collect())
     }
 
     fn cases(&self, _: &Target) -> Vec<Case> {
@@ -97,7 +100,7 @@ impl super::Row for Row {
         let out = g.node(SoftmaxCe, &[z, Some(labels)], "logprob");
         g.result("logprob", out[0], true);
         g.result("loss", out[1], false);
-        let weight = g.given("weight", &[1], vec![(1.0 / n as f32).to_bits()]);
+        let weight = g.given("weight", &[n], vec![(1.0 / n as f32).to_bits(); n]);
         g.gradients(out[0], weight, &[("z", z, true)]);
         true
     }
