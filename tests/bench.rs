@@ -48,6 +48,30 @@ fn keys_that_scripts_rely_on() {
 }
 
 #[test]
+fn pictures_are_measured_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    for split in ["train", "val"] {
+        for class in ["ant", "bee"] {
+            let place = folder.path().join(split).join(class);
+            std::fs::create_dir_all(&place).unwrap();
+            image::RgbImage::from_fn(70, 64, |x, y| image::Rgb([x as u8, y as u8, 3]))
+                .save(place.join("1.png"))
+                .unwrap();
+        }
+    }
+    let of = |data: &str| {
+        let found = json(&bench(&[&["data", "--data", data, "--batch", "2", "--json"][..], &QUICK].concat()));
+        assert!(found["step_images_per_s"].as_f64().unwrap() > 0.0 && found["step_batch"] == 2, "{found}");
+        assert!(found["loader_threads"].as_u64().unwrap() > 0 && found["driver"].is_string(), "{found}");
+        let rows = found["rows"].as_array().unwrap().clone();
+        assert!(rows.iter().all(|r| ["per_core", "threads"].iter().all(|k| r[k].as_f64().unwrap() > 0.0)), "{found}");
+        rows.iter().map(|row| row["name"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("glyphs:train=40"), ["read", "augment", "all", "batches of training"]);
+    assert_eq!(of(folder.path().to_str().unwrap()), ["read", "decode", "augment", "all", "batches of training"]);
+}
+
+#[test]
 fn a_step_adds_up_and_its_trace_holds_every_launch() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trace.json");

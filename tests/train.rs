@@ -222,6 +222,11 @@ fn the_last_batch_of_an_epoch_is_trained_on_and_a_run_of_before_leaves_it_out() 
         for (a, b) in losses(&name).iter().zip(losses("whole")) {
             assert!((a - b).abs() < 2e-3 * b, "{parts} parts: {a} and {b}");
         }
+        // Stopped before the last batch and gone on with: the bytes of the run in so many parts.
+        let stopped = format!("stopped {parts}");
+        train(&stopped, &["--steps", "10", "--augment", "trivial", "--accumulate", parts]).assert().success();
+        bench.resume(&stopped, &["--steps", "24"]).assert().success();
+        assert_eq!(bench.newest(&name), bench.newest(&stopped), "in {parts} parts");
     }
     // A batch larger than the split is one that is not full.
     train("large", &["--batch", "64", "--epochs", "2"]).assert().success();

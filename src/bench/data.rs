@@ -62,14 +62,18 @@ pub async fn data(
 ) -> Result<Figures> {
     let (split, side) = ("train", data.image_size());
     let count = data.len(split)?;
-    // Another order than that of any run: what was just read would lie in memory.
+    // In an order like that of training. Each figure begins elsewhere: what was just read would lie in memory.
+    let mut begin = 0;
     let order = permutation(count, 0, 1 << 40);
     let picture = |i: u64| order[i as usize % count];
     let chosen = |first: u64| -> Vec<usize> { (0..BATCH as u64).map(|i| picture(first + i)).collect() };
 
     let mut rows = Vec::new();
     let mut measure = |name: &'static str, work: &(dyn Fn(u64) -> Result<()> + Sync)| -> Result<()> {
-        let rate = |threads| pictures_per_s(threads, seconds, work);
+        let mut rate = |threads| {
+            begin += count as u64 / 10;
+            pictures_per_s(threads, seconds, begin, work)
+        };
         rows.push(Rate { name, per_core: rate(1)?, threads: rate(Loader::threads())? });
         Ok(())
     };
@@ -104,7 +108,7 @@ pub async fn data(
         TrainingBatches { batch: BATCH.min(count), last: LastBatch::Keep, augment: Augmentation::Trivial, seed: 1 };
     let loaded = loaded_per_s(data, split, &how, seconds)?;
     rows.push(Rate { name: "batches of training", per_core: loaded / Loader::threads() as f64, threads: loaded });
-    let step_images_per_s = images_per_s(gpu, network, batch, &Choices::TABLE, seconds).await?;
+    let step_images_per_s = images_per_s(gpu, network, batch, Choices::TABLE, seconds).await?;
     Ok(Figures {
         data: data.name(),
         image_size: side,
@@ -133,10 +137,11 @@ fn anew(data: &dyn Dataset, split: &str, chosen: &[usize]) -> Result<Pictures> {
     Ok(pictures)
 }
 
-/// Pictures a second of `work` on so many threads; it is told how many pictures went before, and does [`BATCH`] more.
-fn pictures_per_s(threads: usize, seconds: f64, work: &(dyn Fn(u64) -> Result<()> + Sync)) -> Result<f64> {
-    work(0)?;
-    let (done, begun) = (AtomicU64::new(0), Instant::now());
+/// Pictures a second of `work` on so many threads; it is told at which picture it begins, from `first` on, and does [`BATCH`] of
+/// them.
+fn pictures_per_s(threads: usize, seconds: f64, first: u64, work: &(dyn Fn(u64) -> Result<()> + Sync)) -> Result<f64> {
+    work(first)?;
+    let (done, begun) = (AtomicU64::new(first), Instant::now());
     let until = begun + Duration::from_secs_f64(seconds);
     let one = || -> Result<()> {
         while Instant::now() < until {
@@ -151,7 +156,7 @@ fn pictures_per_s(threads: usize, seconds: f64, work: &(dyn Fn(u64) -> Result<()
             other.join().unwrap_or_else(|_| Err(Error::Data("a thread that was measured stopped".into())))
         })
     })?;
-    Ok(done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64())
+    Ok((done.load(Ordering::Relaxed) - first) as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// Pictures a second of the loader that training uses, when nothing else is done.

@@ -32,7 +32,7 @@ impl super::Row for Row {
         if matches!(op, Op::SoftmaxCeDLogits(_)) {
             // The twin's gradient is that of the mean; the weight says what each image counts.
             let mean = softmax_ce_d_logits(&s, &x.first(), &labels);
-            let weighed = mean.chunks(classes).zip(&inputs[2].values[..]);
+            let weighed = mean.chunks(classes).zip(inputs[2].values);
             let weighed = weighed.flat_map(|(of_one, weight)| of_one.iter().map(move |d| d * n as f32 * weight));
             return vec![last(&weighed.collect::<Vec<_>>(), x.shape)];
         }

@@ -247,5 +247,6 @@ mod tests {
         differ(|i| (1, 0, i + 100));
     }
 
-    const FIRST: [&str; 6] = ["", "", "", "", "", ""];
+    const FIRST: [&str; 6] =
+        ["TranslateX -27", "Posterize 7", "TranslateX -19", "Solarize 76.5", "TranslateX -24", "Posterize 7"];
 }
