@@ -621,7 +621,7 @@ fn share_table(what: &str, shares: &BTreeMap<String, Share>) -> String {
 fn ladder_table(steps: &[Step], rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["rung", "step", "ms", "times as fast", "± %", "in all", "GFLOP/s", "share", "variant"]);
+    table.set_header(["rung", "step", "ms", "gain", "± %", "in all", "GFLOP/s", "share", "variant"]);
     for (step, row) in steps.iter().zip(rows) {
         let half = step.gain.zip(step.gain_ci).map(|(gain, [low, high])| 50.0 * (high - low) / gain);
         table.add_row([
