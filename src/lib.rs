@@ -13,6 +13,7 @@ pub mod output;
 
 pub mod error;
 pub mod hash;
+pub mod host;
 
 pub mod tensors;
 

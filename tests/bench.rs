@@ -5,6 +5,7 @@ use pollster::FutureExt;
 use recurve::bench::cases::{preset_cases, shape_cases};
 use recurve::bench::kernels::{jobs, run};
 use recurve::bench::table::Row;
+use recurve::check::ladder::{CHECKED, RUNGS, Task, rungs};
 use recurve::check::probes::probes;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
@@ -186,6 +187,9 @@ fn bad_sizes_and_names_are_refused() {
         (&["kernels", "--shape", "1,2,3,4", "--op", "conv3d"], &["`conv3d`", "max_pool"]),
         (&["kernels", "--shape", "1,2,3,4", "--row", "relu"], &["no row `relu`"]),
         (&["variants", "--k", "4"], &["odd"]),
+        (&["ladder", "--shape", "1,2,3,4,4"], &["six numbers"]),
+        (&["ladder", "--shape", "1,2,3,4,4,1"], &["3, 5 or 7"]),
+        (&["ladder", "--shape", "1,2,0,4,4,3"], &["at least 1"]),
     ] {
         let output = bench(arguments);
         let error = stderr(&output);
@@ -224,6 +228,142 @@ fn a_step_is_the_sum_of_its_cases() {
     let launches = folded.program(&target, Choices::TABLE).unwrap().launches;
     let products = launches.iter().filter(|l| ["product", "conv2d_d_weight_channels"].contains(&l.kernel.name)).count();
     assert_eq!(products, 1, "one reduction over time, as in the step");
+}
+
+/// A small run with ceilings, for people and for scripts: what is said in both, and no line wider than a terminal.
+#[test]
+fn shares_follow_from_the_ceiling_beside_each_row() {
+    let shape = ["2", "3", "5", "4", "4", "3", "--seconds", "0.001"];
+    let conv = json(&bench(&[&["conv"][..], &shape, &["--json"]].concat()));
+    let gemm = json(&bench(&["gemm", "8", "24", "16", "--seconds", "0.001", "--json"]));
+    let number = |of: &Value, key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key}: {of}"));
+    for row in [&conv["forward"], &conv["d_input"], &conv["d_weight"], &gemm] {
+        for key in ["gflops", "ms", "ceiling_gflops", "share"] {
+            assert!(number(row, key) > 0.0, "{key}: {row}");
+        }
+        let ratio = number(row, "gflops") / number(row, "ceiling_gflops");
+        assert!((ratio / number(row, "share") - 1.0).abs() < 1e-9, "{row}");
+        let list =
+            |key: &str| -> Vec<f64> { row[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+        let (times, ceilings) = (list("samples_ms"), list("ceiling_samples"));
+        assert!(times.len() >= 5 && times.len() == ceilings.len(), "{row}");
+        // The share is the median of the ratios.
+        let flops = number(row, "gflops") * number(row, "ms");
+        let mut shares: Vec<f64> = times.iter().zip(&ceilings).map(|(ms, ceiling)| flops / ms / ceiling).collect();
+        shares.sort_by(f64::total_cmp);
+        assert!(shares[0] <= number(row, "share") && number(row, "share") <= shares[shares.len() - 1], "{row}");
+        assert_eq!(row["processor_ms"].is_number(), cfg!(unix), "{row}");
+    }
+    assert!(!conv["cpu"]["model"].as_str().unwrap().is_empty() && conv["cpu"]["vector"].is_array(), "{conv}");
+    let without = json(&bench(&[&["conv"][..], &shape[..6], &QUICK, &["--json"]].concat()));
+    assert!(without["forward"]["share"].is_null() && without["cpu"] == conv["cpu"], "{without}");
+
+    let text = String::from_utf8(bench(&[&["conv"][..], &shape].concat()).stdout).unwrap();
+    for piece in ["CPU: ", "Ceilings, measured", "share", "conv dw 2x3x4x4-5-k3", "conv dx "] {
+        assert!(text.contains(piece), "`{piece}` is not in: {text}");
+    }
+    assert!(text.contains(conv["cpu"]["model"].as_str().unwrap()), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let wide = String::from_utf8(bench(&[&["conv"][..], &shape, &["--wide"]].concat()).stdout).unwrap();
+    assert!(wide.contains("| kernels --shape 2,3,5,4,4,3 --row conv2d/2x3x4x4-5-k3/chosen"), "{wide}");
+}
+
+#[test]
+fn tables_fit_a_terminal() {
+    for arguments in [
+        &["kernels", "--preset", "tiny", "--batch", "1"][..],
+        &["step", "--preset", "tiny", "--batch", "1"],
+        &["passes", "--preset", "tiny", "--batch", "1"],
+        &["analysis", "--images", "64", "--timesteps", "2", "--features", "16", "--classes", "4"],
+        &["ladder", "--shape", "4,5,19,5,7,3"],
+    ] {
+        let output = bench(&[arguments, &QUICK].concat());
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(text.contains("CPU: "), "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 120, "{arguments:?}: {} wide: {line}", line.chars().count());
+        }
+    }
+}
+
+#[test]
+fn shares_are_compared_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let run = |more: &[&str]| {
+        let arguments = ["kernels", "--shape", "3,4,5,7", "--op", "relu", "--json", "--seconds", "0.001"];
+        bench(&[&arguments[..], more].concat())
+    };
+    let first = json(&run(&[]));
+    // A baseline from a machine a thousand times as fast, multiply-adds too, and one in which only the row was as fast.
+    let scaled = |name: &str, ceilings: f64| {
+        let mut old = first.clone();
+        for row in old["rows"].as_array_mut().unwrap() {
+            for (key, scale) in [("samples_ms", 1e-3), ("ceiling_samples", ceilings)] {
+                for sample in row[key].as_array_mut().unwrap() {
+                    *sample = (scale * sample.as_f64().unwrap()).into();
+                }
+            }
+        }
+        std::fs::write(at(name), old.to_string()).unwrap();
+        at(name).to_str().unwrap().to_string()
+    };
+    let (machine, kernel) = (scaled("machine.json", 1e3), scaled("kernel.json", 1.0));
+    let wide = ["--margin", "900"]; // times of a microsecond differ from run to run
+    let report = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap()["comparison"].clone();
+    let found = run(&[&["--baseline", &machine][..], &wide].concat());
+    assert_eq!((found.status.code(), &report(&found)["by"]), (Some(1), &Value::from("time")));
+    assert!(report(&found)["machine"].as_f64().unwrap() < 0.1, "{}", report(&found));
+    let found = run(&[&["--vs-ceiling", "--baseline", &machine][..], &wide].concat());
+    assert_eq!((found.status.code(), &report(&found)["by"]), (Some(0), &Value::from("share")), "{}", report(&found));
+    let found = run(&[&["--vs-ceiling", "--baseline", &kernel][..], &wide].concat());
+    assert_eq!(found.status.code(), Some(1), "{}", report(&found));
+
+    // Neither side may be without ceilings.
+    assert_eq!(run(&["--vs-ceiling"]).status.code(), Some(2), "what to compare with?");
+    assert_eq!(run(&["--vs-ceiling", "--baseline", &machine, "--no-ceilings"]).status.code(), Some(2));
+    std::fs::write(at("bare.json"), run(&["--no-ceilings"]).stdout).unwrap();
+    let refused = run(&["--vs-ceiling", "--baseline", at("bare.json").to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("the baseline has no ceiling"), "{}", stderr(&refused));
+}
+
+/// Each rung of docs/kernels.md gives every result right, and spoilt operands are noticed.
+/// Rule `right-first`.
+#[test]
+fn every_rung_of_the_ladder_is_right() {
+    let gpu = Gpu::open(&Options { checked: true, ..Options::default() }).block_on().unwrap();
+    for shape in [CHECKED, recurve::kernels::conv::ConvShape { n: 3, cin: 33, cout: 34, k: 5, ..CHECKED }] {
+        let (task, mut names) = (Task::new(shape, true), Vec::new());
+        for rung in rungs(&gpu.target, &shape) {
+            let found = rung.verified(&gpu, &task).block_on().unwrap_or_else(|e| panic!("{}: {e}", rung.name));
+            assert!(found.error < 1e-5, "{}: {}", rung.name, found.error);
+            names.push(rung.name);
+        }
+        assert!(names.contains(&"plain") && names.contains(&"channels"), "{names:?}");
+        let mut wrong = Task::new(shape, true);
+        wrong.spoil();
+        for rung in rungs(&gpu.target, &shape) {
+            let error = rung.verified(&gpu, &wrong).block_on().err().expect("a wrong result is noticed").to_string();
+            assert!(error.contains(rung.name) && error.contains("wrong result"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_ladder_tells_what_each_step_brings() {
+    let found = json(&bench(&[&["ladder", "--shape", "4,5,19,5,7,3", "--json"][..], &QUICK].concat()));
+    let (steps, rows) = (found["ladder"].as_array().unwrap(), found["rows"].as_array().unwrap());
+    assert_eq!(steps.len(), rows.len());
+    assert_eq!((&steps[0]["rung"], steps[0]["gain"].is_null()), (&Value::from("plain"), true), "{found}");
+    for (step, row) in steps.iter().zip(rows) {
+        assert!(RUNGS.iter().any(|(name, _)| step["rung"] == *name), "{step}");
+        assert!(row["id"].as_str().unwrap().ends_with(step["rung"].as_str().unwrap()), "{row}");
+        assert!(row["failure"].is_null() && step["from_first"].as_f64().unwrap() > 0.0, "{step} {row}");
+    }
+    let again = rows[0]["args"].as_str().unwrap();
+    assert_eq!(again, "recurve bench ladder --shape 4,5,19,5,7,3");
 }
 
 /// On the adapter: every operation in shapes that divide by nothing agrees with its twin, and a spoilt one is not timed.
@@ -268,4 +408,46 @@ fn launches_say_what_they_belong_to_and_labels_follow() {
         timesteps.extend(launch.timestep);
     }
     assert!(packs > 10 && timesteps.len() == config.timesteps, "{packs} of {}, {timesteps:?}", launches.len());
+}
+
+/// docs/kernels.md climbs the rungs that run, in order, and shows lines that stand in the files.
+#[test]
+fn the_page_of_the_ladder_is_about_what_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let page = read("docs/kernels.md");
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let rungs: Vec<(String, &str)> = RUNGS.iter().map(|(name, step)| (name.to_string(), *step)).collect();
+    for (i, (name, step)) in rungs.iter().enumerate() {
+        assert_eq!(headings[i], format!("{}. `{name}`: {step}", i + 1));
+    }
+    // The table of what was measured has each rung once.
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let named: Vec<(String, &str)> = rows.iter().map(|row| (row[0].trim_matches('`').to_string(), row[1])).collect();
+    assert_eq!(named, rungs, "{rows:?}");
+    for (name, _) in &rungs {
+        let used: usize = page.matches(&format!("`{name}`")).count();
+        assert!(used >= 2, "`{name}` is in the table and in a heading");
+    }
+    let mut excerpts = 0;
+    for block in page.split("```wgsl\n").skip(1) {
+        let block = block.split("```").next().expect("closed");
+        let (file, text) = block.split_once('\n').expect("a file's name first");
+        let file = file.strip_prefix("// ").expect("a comment with the file's name");
+        let whole = read(file);
+        let mut from = 0;
+        for part in text.split("…\n").filter(|part| !part.trim().is_empty()) {
+            let found = whole[from..].find(part);
+            let at = found.unwrap_or_else(|| panic!("docs/kernels.md shows lines that {file} does not have:\n{part}"));
+            from += at + part.len();
+        }
+        excerpts += 1;
+    }
+    assert!(excerpts >= RUNGS.len(), "{excerpts} excerpts");
 }

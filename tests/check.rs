@@ -24,7 +24,7 @@ fn every_kernel_agrees_with_its_twin() {
     assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
     assert!(cases.len() > 602, "only {} cases", cases.len());
     let covers = |name: &str| cases.iter().any(|c| c.kind.split(' ').next() == Some(name));
-    for name in ROWS.iter().map(|row| row.names()[0]).chain(["linear", "fused", "ceiling"]) {
+    for name in ROWS.iter().map(|row| row.names()[0]).chain(["linear", "fused", "ceiling", "ladder"]) {
         assert!(covers(name), "no case of {name}");
     }
 }

@@ -1,7 +1,7 @@
 //! `bench analysis`: what the statistics of a trained and an untrained network cost, on made-up activations that lie on the
 //! device as networks would leave them. A small run is compared with the exact forms before anything is timed.
 
-use super::ceilings::Ceilings;
+use super::ceilings::Roof;
 use crate::dynamics::decoder::Generalisation;
 use crate::dynamics::gpu::{ValuesStream, Weights};
 use crate::dynamics::sets::Sets;
@@ -9,6 +9,7 @@ use crate::dynamics::space::{self, Space, SpaceStream, Wanted};
 use crate::dynamics::values::Datum;
 use crate::dynamics::{Parameters, Structure, Subject, Wants, cka, entropy, margin};
 use crate::gpu::{Gpu, Store, driver};
+use crate::host::{Processor, processor_seconds};
 use crate::reference::random::{normal, uniform};
 use crate::trajectory::feed::Feed;
 use crate::trajectory::gpu::{GpuStream, Layout};
@@ -43,7 +44,9 @@ pub struct Part {
     pub gflops: f64,
     /// Bytes that it must read and write per second, in 10^9.
     pub gbytes_per_s: f64,
-    /// The time that the adapter's ceilings allow, over the time it took.
+    /// Per cent of what the adapter's ceilings allow at this intensity in this working set; absent without ceilings.
+    pub percent: Option<f64>,
+    /// `gflops` over [`Figures::ceiling_gflops`]; absent without ceilings.
     pub share: Option<f64>,
 }
 
@@ -56,6 +59,13 @@ pub struct Figures {
     pub copied_back_bytes: u64,
     /// Parts, which were waited for one by one.
     pub rows: Vec<Part>,
+    /// What multiply-adds in registers reached between the batches and stages, in 10^9 operations per second: all of them
+    /// over the time that they took. That time is not in `seconds`. Absent without ceilings.
+    pub ceiling_gflops: Option<f64>,
+    /// Processor time meanwhile, seconds: of all threads of this process. Absent where the system is not asked.
+    pub processor_seconds: Option<f64>,
+    /// The processor.
+    pub cpu: Processor,
     /// The adapter's name.
     pub adapter: String,
     /// Its driver.
@@ -72,14 +82,41 @@ fn width(halves: [usize; 2]) -> usize {
 ///
 /// # Errors
 /// Results that are wrong; sizes that do not fit the adapter; a lost device.
-pub async fn analysis(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figures> {
+pub async fn analysis(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
     // The first run finds what does not fit, and compiles what the driver puts off until then.
     run(gpu, Size { images: size.images.min(64), ..size }, None).await?;
     verify(gpu, size).await?;
-    run(gpu, size, ceilings).await
+    run(gpu, size, roof).await
 }
 
-async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figures> {
+/// The reference, as it runs between the batches and stages of an analysis.
+struct Beside<'a> {
+    roof: Option<&'a Roof>,
+    /// Samples so far, and their wall and processor time, seconds.
+    samples: usize,
+    wall: f64,
+    processor: f64,
+}
+
+impl Beside<'_> {
+    async fn sample(&mut self, gpu: &Gpu) -> Result<()> {
+        if let Some(roof) = self.roof {
+            let timing = roof.reference.time(gpu, None).await?;
+            self.samples += 1;
+            self.wall += timing.wall;
+            self.processor += timing.processor.unwrap_or(0.0);
+        }
+        Ok(())
+    }
+
+    /// The mean rate of all samples.
+    fn gflops(&self) -> Option<f64> {
+        let each = self.wall / self.samples as f64;
+        self.roof.map(|roof| roof.reference.rate(each, each))
+    }
+}
+
+async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
     let Size { images, timesteps, features, classes } = size;
     let training = images.div_ceil(2);
     let halves = [training, images - training];
@@ -115,7 +152,9 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
     feed.push(&ActivityBatch { width, images: width, labels: &labels, trained, untrained }).await?;
     gpu.wait().await?;
 
-    let begun = Instant::now();
+    let mut beside = Beside { roof, samples: 0, wall: 0.0, processor: 0.0 };
+    let (begun, processor) = (Instant::now(), processor_seconds());
+    beside.sample(gpu).await?;
     let (mut first, mut published_seconds, mut values_seconds) = (0, 0.0, 0.0);
     for (half, count) in halves.into_iter().enumerate() {
         let end = first + count;
@@ -131,9 +170,11 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
             values_seconds += begun.elapsed().as_secs_f64();
             stream.run(first, now).await?;
             first += now;
+            beside.sample(gpu).await?;
         }
         if half == 0 {
             stream.half().await?;
+            beside.sample(gpu).await?;
         }
     }
     let ended = Instant::now();
@@ -146,8 +187,12 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
     entropy::entropy(&found);
     values_seconds += ended.elapsed().as_secs_f64();
     stream.decoder().await?;
+    beside.sample(gpu).await?;
     cka::of(&stream.moments().await?);
-    let seconds = begun.elapsed().as_secs_f64();
+    beside.sample(gpu).await?;
+    let seconds = begun.elapsed().as_secs_f64() - beside.wall;
+    let processor_seconds = processor_seconds().zip(processor).map(|(now, then)| now - then - beside.processor);
+    let ceiling_gflops = beside.gflops();
 
     let [n, t, d, k] = [images, timesteps, features, classes].map(|count| count as f64);
     let pass = 4.0 * n * t * d; // one read of one network's representations
@@ -158,7 +203,8 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
         ms: 1e3 * seconds,
         gflops: flops / seconds / 1e9,
         gbytes_per_s: bytes / seconds / 1e9,
-        share: ceilings.map(|ceilings| ceilings.seconds(flops, bytes) / seconds),
+        percent: roof.map(|roof| 100.0 * roof.ceilings.seconds(flops, bytes) / seconds),
+        share: ceiling_gflops.map(|ceiling| flops / seconds / 1e9 / ceiling),
     };
     let tests = halves[1] as f64;
     let rows = vec![
@@ -171,7 +217,8 @@ async fn run(gpu: &Gpu, size: Size, ceilings: Option<&Ceilings>) -> Result<Figur
         part("reduction to CKA", clock("reduce"), 4.0 * d * d * 1.65 * t * t, 8.0 * d * d * (1.5 * t * (t + 1.0))),
     ];
     let copied_back_bytes = stream.copied_back_bytes() + published.copied_back_bytes() + copied_of_values;
-    Ok(Figures { seconds, copied_back_bytes, rows, adapter: gpu.info.name.clone(), driver: driver(&gpu.info) })
+    let (adapter, driver, cpu) = (gpu.info.name.clone(), driver(&gpu.info), Processor::this());
+    Ok(Figures { seconds, copied_back_bytes, rows, ceiling_gflops, processor_seconds, cpu, adapter, driver })
 }
 
 /// Refuses a device on which a small analysis differs from the exact one. The exact one takes time with the cube of D, so that

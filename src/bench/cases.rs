@@ -4,7 +4,7 @@
 
 use crate::check::rows::{Operand, ROWS, Shaped, Sizes, row};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::lower::lower;
+use crate::graph::lower::{Lowered, lower};
 use crate::graph::{Graph, Node, Origin, ValueId};
 use crate::kernels::choose::{Choices, ConvOp, Variant, variants};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
@@ -125,7 +125,7 @@ impl Placed {
     }
 
     /// The launches and where all values lie.
-    fn lowered(&self, target: &Target, choices: &Choices) -> Result<(Program, HashMap<ValueId, View>)> {
+    fn lowered(&self, target: &Target, choices: &Choices) -> Result<(Lowered, HashMap<ValueId, View>)> {
         let mut program = Program::default();
         let mut buffer = |name: &str, bytes: u64, role: Role| {
             program.buffer(BufferSpec { name: name.into(), bytes, role, area: "bench".into(), timestep: None })
@@ -145,11 +145,11 @@ impl Placed {
         }
         let lowered = lower(&self.graph, target, choices, program, &placed)?;
         placed.extend(self.node().outputs.iter().map(|&v| (v, lowered.view(v))));
-        Ok((lowered.program, placed))
+        Ok((lowered, placed))
     }
 
     fn prepared(&self, target: &Target, choices: &Choices) -> Result<Prepared> {
-        let (program, placed) = self.lowered(target, choices)?;
+        let (Lowered { program, .. }, placed) = self.lowered(target, choices)?;
         let node = self.node();
         let shapes: Vec<&[usize]> = node.inputs.iter().map(|&v| self.shape_of(v)).collect();
         let mut values = self.values(&shapes);
@@ -210,12 +210,20 @@ impl Case {
         variants(target, op, k, stride)
     }
 
+    /// The variant that serves the operation, if it is one that has variants.
+    ///
+    /// # Errors
+    /// When naga refuses a variant.
+    pub fn variant(&self, target: &Target, choices: &Choices) -> Result<Option<Variant>> {
+        Ok(self.placed.lowered(target, choices)?.0.uses.values().next().map(|used| used.variant))
+    }
+
     /// Launches alone.
     ///
     /// # Errors
     /// When naga refuses a variant.
     pub fn program(&self, target: &Target, choices: &Choices) -> Result<Program> {
-        Ok(self.placed.lowered(target, choices)?.0)
+        Ok(self.placed.lowered(target, choices)?.0.program)
     }
 
     /// Launches and contents.

@@ -1,10 +1,10 @@
 //! What the adapter reaches at best: multiply-adds in registers, and memory streamed in working sets of several sizes. The
 //! kernels that measure are verified like all others, and the best of a few settings counts.
 
-use super::measure::{figure, measure, median, submit_seconds};
+use super::measure::{Reference, figure, measure, measure_in_turn, median, submit_seconds};
 use crate::Result;
-use crate::check::probes::{Probe, fma_probe, fma_probes, load_probes};
-use crate::gpu::Gpu;
+use crate::check::probes::{fma_probe, fma_probes, load_probes};
+use crate::gpu::{Gpu, Recording};
 use crate::kernels::Target;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,14 @@ pub struct Bandwidth {
     pub gbps: f64,
     /// The kernel that reached it.
     pub kernel: String,
+}
+
+/// The adapter's ceilings, and the loop of multiply-adds that is run beside each row.
+pub struct Roof {
+    /// As they were at the start.
+    pub ceilings: Ceilings,
+    /// Runs before and after every sample.
+    pub reference: Reference,
 }
 
 /// The adapter's ceilings.
@@ -43,15 +51,15 @@ impl Ceilings {
         holds.map_or(f64::NAN, |b| b.gbps)
     }
 
-    /// In one sentence, for people.
+    /// In words, for people: lines of at most 120 characters.
     pub fn describe(&self) -> String {
         let one = |b: &Bandwidth| format!("{} GB/s in {}", figure(b.gbps), size(b.bytes));
         let bandwidth: Vec<String> = self.bandwidth.iter().map(one).collect();
         let slower = 100.0 * (self.unrest - 1.0);
-        let busy = format!(" (at best; {slower:.0} % slower at the median: the machine is busy)");
+        let busy = format!(" (at best; {slower:.0} % slower at the median: a busy machine)");
         let busy = if self.unrest > 1.15 { busy } else { String::new() };
         format!(
-            "Ceilings, measured: {} GFLOP/s multiply-adds in registers{busy}; {}; empty submission {:.0} us, dependent launch {:.1} us",
+            "Ceilings, measured: {} GFLOP/s multiply-adds in registers{busy};\n  {};\n  empty submission {:.0} us, dependent launch {:.1} us",
             figure(self.gflops),
             bandwidth.join(", "),
             self.submit_us,
@@ -82,32 +90,52 @@ fn working_sets(target: &Target) -> Vec<u64> {
         .collect()
 }
 
+/// The fastest sample: a ceiling is what was reached, whatever else ran meanwhile.
+fn least(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// The loop of multiply-adds that is fastest on this adapter, and what it reached: GFLOP/s, name, and its median sample's time
+/// over its least. The candidates take turns, for about `seconds`.
+async fn multiply_adds(gpu: &Gpu, seconds: f64) -> Result<(Reference, f64, String, f64)> {
+    let probes = fma_probes(&gpu.target)?;
+    let mut recordings: Vec<Recording> = Vec::new();
+    for probe in &probes {
+        recordings.push(probe.verified(gpu).await?);
+    }
+    let all: Vec<&Recording> = recordings.iter().collect();
+    let samples = measure_in_turn(gpu, &all, seconds, None).await?;
+    let rate = |i: usize| probes[i].flops / least(&samples[i].seconds) / 1e9;
+    let best = (0..probes.len()).max_by(|&a, &b| rate(a).total_cmp(&rate(b))).expect("there are probes");
+    let unrest = median(&samples[best].seconds) / least(&samples[best].seconds);
+    let (rate, label) = (rate(best), probes[best].label());
+    let reference = Reference::new(gpu, recordings.swap_remove(best), probes[best].flops).await?;
+    Ok((reference, rate, label, unrest))
+}
+
+/// The loop of multiply-adds that is fastest on this adapter, found in about a third of a second.
+///
+/// # Errors
+/// What the device says; a measuring kernel that computes something wrong.
+pub async fn reference(gpu: &Gpu) -> Result<Reference> {
+    Ok(multiply_adds(gpu, 0.3).await?.0)
+}
+
 /// Measures the ceilings in about `seconds`.
 ///
 /// # Errors
 /// What the device says; a measuring kernel that computes something wrong.
-pub async fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
+pub async fn roof(gpu: &Gpu, seconds: f64) -> Result<Roof> {
     let target = &gpu.target;
-    let (fma, sets) = (fma_probes(target)?, working_sets(target));
-    let each = seconds / (2 * fma.len() + 5 * sets.len()) as f64;
-    // The fastest sample counts: a ceiling is what was reached, whatever else ran meanwhile. Also the median.
-    let times = async |probe: &Probe, seconds: f64| -> Result<(f64, f64)> {
-        let samples = measure(gpu, &probe.verified(gpu).await?, seconds).await?.seconds;
-        Ok((samples.iter().copied().fold(f64::INFINITY, f64::min), median(&samples)))
-    };
-    let (mut gflops, mut kernel, mut unrest) = (0.0, String::new(), 1.0);
-    for probe in &fma {
-        let (least, middle) = times(probe, 2.0 * each).await?;
-        let rate = probe.flops / least / 1e9;
-        if rate > gflops {
-            (gflops, kernel, unrest) = (rate, probe.label(), middle / least);
-        }
-    }
+    let sets = working_sets(target);
+    let each = seconds / (6 + 5 * sets.len()) as f64;
+    let (reference, gflops, kernel, unrest) = multiply_adds(gpu, 6.0 * each).await?;
     let mut bandwidth = Vec::new();
     for set in sets {
         let mut best = Bandwidth { bytes: set, gbps: 0.0, kernel: String::new() };
         for probe in load_probes(target, set)? {
-            let gbps = probe.bytes as f64 / times(&probe, each).await?.0 / 1e9;
+            let samples = measure(gpu, &probe.verified(gpu).await?, each, None).await?.seconds;
+            let gbps = probe.bytes as f64 / least(&samples) / 1e9;
             if gbps > best.gbps {
                 best = Bandwidth { bytes: set, gbps, kernel: probe.label() };
             }
@@ -122,7 +150,8 @@ pub async fn ceilings(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
         times.push(recording.time(gpu, 100, None).await?.wall);
     }
     let dispatch_us = 1e6 * (median(&times) - submit).max(0.0) / 100.0;
-    Ok(Ceilings { gflops, kernel, unrest, bandwidth, submit_us: 1e6 * submit, dispatch_us })
+    let ceilings = Ceilings { gflops, kernel, unrest, bandwidth, submit_us: 1e6 * submit, dispatch_us };
+    Ok(Roof { ceilings, reference })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `bench kernels`: each case with each variant, verified against its twin first, then timed.
 
 use super::cases::Case;
-use super::ceilings::Ceilings;
+use super::ceilings::Roof;
 use super::measure::measure;
 use super::table::{Row, Subject};
 use crate::Result;
@@ -52,12 +52,14 @@ pub fn jobs<'a>(target: &Target, cases: &'a [Case], all: bool) -> Vec<Job<'a>> {
 ///
 /// # Errors
 /// A lost device.
-pub async fn run(gpu: &Gpu, job: &Job<'_>, ceilings: Option<&Ceilings>, seconds: f64) -> Result<Row> {
+pub async fn run(gpu: &Gpu, job: &Job<'_>, roof: Option<&Roof>, seconds: f64) -> Result<Row> {
     let case = job.case;
     let id = job.id();
     let args = format!("recurve bench kernels {} --row {id}", case.from);
     let (flops, bytes) = (case.flops(), case.bytes());
-    let subject = Subject { id, op: case.op.into(), shape: case.shape.clone(), uses: case.uses, args, flops, bytes };
+    let tile = case.variant(&gpu.target, &job.choices)?.map(|variant| variant.to_string());
+    let (op, shape, uses) = (case.op.into(), case.shape.clone(), case.uses);
+    let subject = Subject { id, op, shape, tile, uses, args, flops, bytes };
     let program = case.program(&gpu.target, &job.choices)?;
     if let Err(error) = Plan::new(&program, true).fits(&program, &gpu.target) {
         return Ok(Row::failed(subject, &program, 0.0, error.to_string())); // before operands are drawn
@@ -89,6 +91,6 @@ pub async fn run(gpu: &Gpu, job: &Job<'_>, ceilings: Option<&Ceilings>, seconds:
         let why = format!("wrong result, relative error {error:.1e} (allowed {TOLERANCE:.0e}); nothing was timed");
         return Ok(Row::failed(subject, program, error, why));
     }
-    let samples = measure(gpu, &recording, seconds).await?;
-    Ok(Row::new(subject, program, &samples, (error, first), ceilings))
+    let samples = measure(gpu, &recording, seconds, roof.map(|roof| &roof.reference)).await?;
+    Ok(Row::new(subject, program, &samples, (error, first), roof.map(|roof| &roof.ceilings)))
 }

@@ -27,6 +27,10 @@ pub struct Samples {
     pub seconds: Vec<f64>,
     /// Runs of the program in one sample: submitted together, so that the cost of a submission is shared.
     pub repeats: usize,
+    /// Processor time per run of each sample, seconds; empty where the system is not asked.
+    pub processor: Vec<f64>,
+    /// Operations per second, in 10^9, of the [`Reference`] around each sample; empty without one.
+    pub ceilings: Vec<f64>,
     /// The clock that the times were taken with.
     pub source: Clock,
     /// Why the device's clock was not believed, if it was offered and not.
@@ -45,12 +49,64 @@ pub async fn submit_seconds(gpu: &Gpu, count: usize) -> Result<f64> {
     Ok(median(&times))
 }
 
-/// Runs a program for about `seconds`, in at least five samples after a warm-up. A sample holds as many runs as make it last
-/// 20 empty submissions and 5 ms at least, so that submitting is below a twentieth of it; it is not subtracted.
-///
-/// # Errors
-/// A lost device.
-pub async fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<Samples> {
+impl Samples {
+    /// Samples of `repeats` runs each, with what the reference took before and after each of them. One clock serves both, so
+    /// that no ratio is one of two clocks.
+    fn new(timings: &[Timing], repeats: usize, around: &[[Timing; 2]], flops: f64) -> Samples {
+        let (source, doubt) = believed_by_both(timings, around.as_flattened());
+        let one = |t: &Timing| match source {
+            Clock::Wall => t.wall,
+            Clock::Timestamp => device_seconds(t).expect("believed"),
+        };
+        let seconds = timings.iter().map(|t| one(t) / repeats as f64).collect();
+        let processor = timings.iter().filter_map(|t| Some(t.processor? / repeats as f64)).collect();
+        let ceilings = around.iter().map(|[a, b]| rate_around(flops, one(a), one(b))).collect();
+        Samples { seconds, repeats, processor, ceilings, source, doubt }
+    }
+}
+
+/// Operations per second, in 10^9, of a loop of so many that took these seconds before and after something.
+pub fn rate_around(flops: f64, before: f64, after: f64) -> f64 {
+    2.0 * flops / (before + after) / 1e9
+}
+
+/// A program that does nothing but a known number of operations, as fast as the adapter can: what it reaches beside a sample
+/// says how fast the machine is just then. It runs on the same queue as what is measured, thus on the same units of a GPU and
+/// on the same threads of a software driver.
+pub struct Reference {
+    recording: Recording,
+    repeats: usize,
+    /// Operations of one sample.
+    flops: f64,
+}
+
+impl Reference {
+    /// The reference whose program does so many operations in a run; a sample lasts as long as one of [`measure`].
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn new(gpu: &Gpu, recording: Recording, flops: f64) -> Result<Reference> {
+        let repeats = repeats(gpu, &recording).await?;
+        Ok(Reference { recording, repeats, flops: repeats as f64 * flops })
+    }
+
+    /// Runs one sample.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn time(&self, gpu: &Gpu, timer: Option<&Timer>) -> Result<Timing> {
+        self.recording.time(gpu, self.repeats, timer).await
+    }
+
+    /// Operations per second, in 10^9, where two samples took these seconds.
+    pub fn rate(&self, before: f64, after: f64) -> f64 {
+        rate_around(self.flops, before, after)
+    }
+}
+
+/// How many runs of a program make a sample: so many that it lasts 20 empty submissions and 5 ms at least, so that submitting
+/// is below a twentieth of it; it is not subtracted. The program has run twice then.
+async fn repeats(gpu: &Gpu, recording: &Recording) -> Result<usize> {
     recording.time(gpu, 1, None).await?;
     let once = recording.time(gpu, 1, None).await?.wall;
     let wanted = f64::max(20.0 * submit_seconds(gpu, 5).await?, 5e-3);
@@ -60,18 +116,79 @@ pub async fn measure(gpu: &Gpu, recording: &Recording, seconds: f64) -> Result<S
         repeats = (repeats as f64 * (1.2 * wanted / last).clamp(1.5, 8.0)).ceil() as usize;
         last = recording.time(gpu, repeats, None).await?.wall;
     }
-    let timer = Timer::new(gpu, 1).await?;
-    let (mut timings, start) = (Vec::new(), Instant::now());
-    while timings.len() < 5 || (start.elapsed().as_secs_f64() < seconds && timings.len() < 1000) {
-        timings.push(recording.time(gpu, repeats, timer.as_ref()).await?);
+    Ok(repeats)
+}
+
+/// Runs a program for about `seconds`, in at least five samples after a warm-up, each between two samples of the reference,
+/// if there is one.
+///
+/// # Errors
+/// A lost device.
+pub async fn measure(gpu: &Gpu, recording: &Recording, seconds: f64, reference: Option<&Reference>) -> Result<Samples> {
+    Ok(measure_in_turn(gpu, &[recording], seconds, reference).await?.swap_remove(0))
+}
+
+/// The same for several programs that take turns; `seconds` are for all of them.
+///
+/// # Errors
+/// A lost device.
+pub async fn measure_in_turn(
+    gpu: &Gpu,
+    recordings: &[&Recording],
+    seconds: f64,
+    reference: Option<&Reference>,
+) -> Result<Vec<Samples>> {
+    let mut counts = Vec::new();
+    for recording in recordings {
+        counts.push(repeats(gpu, recording).await?);
     }
-    let (source, doubt) = believed(&timings);
-    let one = |t: &Timing| match source {
-        Clock::Wall => t.wall,
-        Clock::Timestamp => device_seconds(t).expect("believed"),
+    let timer = Timer::new(gpu, 1).await?;
+    let timer = timer.as_ref();
+    let run = async |i: usize| recordings[i].time(gpu, counts[i], timer).await;
+    in_turn(gpu, (counts.clone(), run), seconds, reference.map(|reference| (reference, timer))).await
+}
+
+/// Samples of several things that take turns for about `seconds`, five rounds at least: what happens to the machine meanwhile
+/// meets all of them alike. Every other round goes backwards, so that a machine that becomes slower or faster favours none. Of
+/// each thing, the number of runs in a sample; `run` makes a sample of one of them. The reference, if there is one, runs before
+/// and after every sample, by the same clock (`timer`).
+///
+/// # Errors
+/// What `run` says; a lost device.
+pub async fn in_turn(
+    gpu: &Gpu,
+    (repeats, mut run): (Vec<usize>, impl AsyncFnMut(usize) -> Result<Timing>),
+    seconds: f64,
+    reference: Option<(&Reference, Option<&Timer>)>,
+) -> Result<Vec<Samples>> {
+    let count = repeats.len();
+    let (mut timings, mut around) = (vec![Vec::new(); count], vec![Vec::new(); count]);
+    let beside = async || match reference {
+        Some((reference, timer)) => Ok(Some(reference.time(gpu, timer).await?)),
+        None => Ok(None),
     };
-    let seconds: Vec<f64> = timings.iter().map(|t| one(t) / repeats as f64).collect();
-    Ok(Samples { seconds, repeats, source, doubt })
+    let start = Instant::now();
+    let mut before = beside().await?;
+    for round in 0.. {
+        if round >= 1000 || (round >= 5 && start.elapsed().as_secs_f64() >= seconds) {
+            break;
+        }
+        for place in 0..count {
+            let i = turn(round, place, count);
+            timings[i].push(run(i).await?);
+            let after = beside().await?;
+            around[i].extend(before.zip(after.clone()).map(|(a, b)| [a, b]));
+            before = after;
+        }
+    }
+    let flops = reference.map_or(0.0, |(reference, _)| reference.flops);
+    let one = |i: usize| Samples::new(&timings[i], repeats[i], &around[i], flops);
+    Ok((0..count).map(one).collect())
+}
+
+/// What is measured at a place of a round: every other round goes backwards.
+fn turn(round: usize, place: usize, count: usize) -> usize {
+    if round.is_multiple_of(2) { place } else { count - 1 - place }
 }
 
 /// From the first begin to the last end of a submission by the device's clock.
@@ -96,6 +213,14 @@ pub fn believed(timings: &[Timing]) -> (Clock, Option<String>) {
     }
     let (device, wall): (f64, f64) = (device.iter().sum(), timings.iter().map(|t| t.wall).sum());
     if device < PLAUSIBLE[0] * wall { doubt(device, wall, "submissions") } else { (Clock::Timestamp, None) }
+}
+
+/// Whose clock to take for samples and the reference around them, if there is one: the device's, if it is plausible for each.
+pub fn believed_by_both(timings: &[Timing], reference: &[Timing]) -> (Clock, Option<String>) {
+    match believed(timings) {
+        (Clock::Timestamp, _) if !reference.is_empty() => believed(reference),
+        found => found,
+    }
 }
 
 /// The median; of an even number, the mean of the middle two. Panics without values.
@@ -125,6 +250,12 @@ fn bootstrap(lists: &[&[f64]], of: impl Fn(&[Vec<f64>]) -> f64) -> [f64; 2] {
 /// The 95 % confidence interval of the median.
 pub fn median_interval(values: &[f64]) -> [f64; 2] {
     bootstrap(&[values], |lists| median(&lists[0]))
+}
+
+/// The median of `a[i] / b[i]`, of things that were measured in turns, with its 95 % confidence interval.
+pub fn paired_ratio(a: &[f64], b: &[f64]) -> (f64, [f64; 2]) {
+    let ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| a / b).collect();
+    (median(&ratios), median_interval(&ratios))
 }
 
 /// The ratio of two medians, `now` / `before`, with its 95 % confidence interval.
@@ -174,10 +305,61 @@ mod tests {
         assert!((1.45..=1.5).contains(&low) && (1.5..1.55).contains(&high), "{low} {high}");
     }
 
+    /// Times of two things on a machine whose speed is given by the moment.
+    fn measured_in_turns(slowness: impl Fn(f64) -> f64, rounds: usize) -> [Vec<f64>; 2] {
+        let (mut now, mut times) = (0.0, [Vec::new(), Vec::new()]);
+        for round in 0..rounds {
+            for place in 0..2 {
+                let i = turn(round, place, 2);
+                let took = [1.0, 1.5][i] * slowness(now);
+                now += took;
+                times[i].push(took);
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn turns_are_not_fooled_by_a_machine_that_changes() {
+        // One that becomes ever slower favours none; always in one order, the second would seem 3 % slower than it is.
+        let [a, b] = measured_in_turns(|t| 1.0 + 0.03 * t, 20);
+        let (found, _) = paired_ratio(&b, &a);
+        assert!((found / 1.5 - 1.0).abs() < 1e-2, "{found}");
+        // Slow phases that begin at any time are twice as slow; the medians of all samples would be those of other phases.
+        let [a, b] = measured_in_turns(|t| if (t / 17.0) as usize % 2 == 1 { 2.0 } else { 1.0 }, 41);
+        let (found, [low, high]) = paired_ratio(&b, &a);
+        assert!((found - 1.5).abs() < 1e-12 && low <= 1.5 && 1.5 <= high, "{found}");
+    }
+
+    #[test]
+    fn a_share_does_not_follow_the_machine() {
+        // Samples of 3 s of work beside a reference of 1 s, 1e9 operations: at half the speed both take twice as long.
+        let timing = |wall: f64| Timing { wall, host: 0.0, processor: Some(2.0 * wall), passes: None };
+        let speeds = [1.0, 1.0, 2.0, 2.0, 1.0];
+        let timings: Vec<Timing> = speeds.iter().map(|s| timing(3.0 * s)).collect();
+        let around: Vec<[Timing; 2]> = speeds.iter().map(|s| [timing(*s), timing(*s)]).collect();
+        let samples = Samples::new(&timings, 3, &around, 1e9);
+        assert_eq!(samples.seconds, [1.0, 1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(samples.processor, [2.0, 2.0, 4.0, 4.0, 2.0]);
+        assert_eq!(samples.ceilings, [1.0, 1.0, 0.5, 0.5, 1.0]);
+        // 1e8 operations a run are a tenth of the reference's rate throughout.
+        let shares: Vec<f64> = samples.seconds.iter().zip(&samples.ceilings).map(|(s, c)| 0.1 / s / c).collect();
+        assert!(shares.iter().all(|share| (share - 0.1).abs() < 1e-12), "{shares:?}");
+        // One clock for both: the device's stopped in the reference.
+        let ticking = |wall: f64, ticks: f64| Timing { passes: Some(vec![[0.0, ticks]]), ..timing(wall) };
+        let around = [[ticking(1.0, 0.0), ticking(1.0, 0.0)]];
+        let samples = Samples::new(&[ticking(3.0, 2.9)], 1, &around, 1e9);
+        assert_eq!((samples.source, samples.seconds[0], samples.ceilings[0]), (Clock::Wall, 3.0, 1.0));
+    }
+
     #[test]
     fn whose_clock() {
-        let timing =
-            |wall: f64, device: Option<f64>| Timing { wall, host: 0.0, passes: device.map(|d| vec![[0.0, d]]) };
+        let timing = |wall: f64, device: Option<f64>| Timing {
+            wall,
+            host: 0.0,
+            processor: None,
+            passes: device.map(|d| vec![[0.0, d]]),
+        };
         assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.6))]), (Clock::Timestamp, None));
         assert_eq!(believed(&[timing(1.0, Some(0.9)), timing(1.0, Some(0.3))]), (Clock::Timestamp, None));
         assert_eq!(believed(&[timing(1.0, None)]), (Clock::Wall, None));

@@ -2,7 +2,8 @@
 //! that the adapter itself has shown; whole training steps; comparison with an earlier run.
 //!
 //! In reading order: [`measure`] (samples, clocks, intervals), [`ceilings`], [`table`] (the one schema), [`cases`] and
-//! [`kernels`], [`step`] and [`trace`], [`analysis`], [`data`] (pictures), [`compare`] (baselines), [`roofline`] (the page), [`variants`] (facts and predictions).
+//! [`kernels`], [`ladder`], [`step`] and [`trace`], [`analysis`], [`data`] (pictures), [`compare`] (baselines), [`roofline`] (the page),
+//! [`variants`] (facts and predictions).
 
 pub mod analysis;
 pub mod cases;
@@ -10,6 +11,7 @@ pub mod ceilings;
 pub mod compare;
 pub mod data;
 pub mod kernels;
+pub mod ladder;
 pub mod measure;
 pub mod roofline;
 pub mod step;

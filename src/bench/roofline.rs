@@ -14,11 +14,12 @@ struct Page<'a> {
     title: String,
     adapter: &'a str,
     driver: &'a str,
+    cpu: String,
     version: &'a str,
     ceilings: String,
     roofline: Option<String>,
-    head: [&'static str; 11],
-    rows: Vec<([String; 11], bool)>,
+    head: [&'static str; 13],
+    rows: Vec<([String; 13], bool)>,
 }
 
 /// The page of a run, self-contained HTML.
@@ -30,6 +31,7 @@ pub fn html(document: &Document) -> Result<String> {
         title: format!("recurve bench {}", document.bench),
         adapter: &document.adapter,
         driver: &document.driver,
+        cpu: document.cpu.as_ref().map_or(String::new(), |cpu| format!(". CPU: {}", cpu.describe())),
         version: &document.recurve_version,
         ceilings: document.ceilings.as_ref().map_or(String::new(), Ceilings::describe),
         roofline: document.ceilings.as_ref().and_then(|ceilings| svg(ceilings, &document.rows)),

@@ -1,15 +1,16 @@
 //! `bench step`: a whole training step, and where its time goes.
 
 use super::cases::{Case, step_cases};
-use super::ceilings::Ceilings;
-use super::measure::{Clock, Samples, believed, median, ratio};
+use super::ceilings::Roof;
+use super::measure::{Clock, Reference, Samples, believed_by_both, device_seconds, in_turn, median, paired_ratio};
 use super::table::{Row, Subject};
 use crate::dataset::{Batch, Normaliser, Pictures};
 use crate::engine::Engine;
-use crate::gpu::{Gpu, Store, Timer};
+use crate::gpu::{Gpu, Store, Timer, Timing};
 use crate::graph::compile::Request;
 use crate::graph::passes::Passes;
 use crate::graph::plan::Plan;
+use crate::host::processor_seconds;
 use crate::kernels::choose::Choices;
 use crate::kernels::{Access, BufferId, Launch, Program};
 use crate::network::{Network, Schedule, initialise};
@@ -73,6 +74,12 @@ pub struct StepFigures {
     pub flops: f64,
     /// Per cent of what the ceilings allow, operation by operation; absent without ceilings.
     pub percent: Option<f64>,
+    /// The step's rate over that of multiply-adds in registers between the steps: see [`Row::share`].
+    pub share: Option<f64>,
+    /// That rate, in 10^9 operations per second: see [`Row::ceiling_gflops`].
+    pub ceiling_gflops: Option<f64>,
+    /// Processor time of a step, milliseconds: see [`Row::processor_ms`].
+    pub processor_ms: Option<f64>,
     /// Host time per step to encode and submit, milliseconds (median).
     pub cpu_ms: f64,
     /// From the request to the first finished step: compiling, allocating, running, milliseconds.
@@ -114,15 +121,17 @@ impl<'g> RunningStep<'g> {
         Ok(RunningStep { engine, done: 0 })
     }
 
-    /// One step; seconds in all, and of the host alone.
-    async fn run(&mut self) -> Result<(f64, f64)> {
+    /// One step, by the wall clock.
+    async fn run(&mut self) -> Result<Timing> {
         self.done += 1;
-        let begin = Instant::now();
+        let (begin, processor) = (Instant::now(), processor_seconds());
         self.engine.set_step(&ADAM, self.done, 1.0).await?;
         self.engine.run();
         let host = begin.elapsed().as_secs_f64();
         self.engine.gpu.wait().await?;
-        Ok((begin.elapsed().as_secs_f64(), host))
+        let wall = begin.elapsed().as_secs_f64();
+        let processor = processor_seconds().zip(processor).map(|(now, then)| now - then);
+        Ok(Timing { wall, host, processor, passes: None })
     }
 
     /// Fails unless the loss of the last step is a number.
@@ -173,7 +182,7 @@ pub async fn step(
     gpu: &Gpu,
     (network, batch, passes, choices): (&Network, usize, Passes, &Choices),
     (name, args): (&str, &str),
-    ceilings: Option<&Ceilings>,
+    roof: Option<&Roof>,
     seconds: f64,
 ) -> Result<(StepFigures, Vec<Row>, Vec<Timed>)> {
     let (before, begin) = (gpu.allocated(), Instant::now());
@@ -182,18 +191,21 @@ pub async fn step(
     let mut bench = RunningStep::new(gpu, &Request { passes, choices, ..request }).await?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
-    let first_run = bench.run().await?.0;
+    let first_run = bench.run().await?.wall;
     let first_step = begin.elapsed().as_secs_f64();
     bench.run().await?;
-    let (mut times, mut host, start) = (Vec::new(), Vec::new(), Instant::now());
-    while times.len() < 5 || start.elapsed().as_secs_f64() < seconds {
-        let (all, cpu) = bench.run().await?;
-        times.push(all);
-        host.push(cpu);
-    }
+    let reference = roof.map(|roof| &roof.reference);
+    let ceilings = roof.map(|roof| &roof.ceilings);
+    let mut host = Vec::new();
+    let run = async |_| {
+        let timing = bench.run().await?;
+        host.push(timing.host);
+        Ok(timing)
+    };
+    let wall = in_turn(gpu, (vec![1], run), seconds, reference.map(|of| (of, None))).await?.swap_remove(0);
     bench.check().await?;
-    let middle = median(&times);
-    let LaunchTimes { runs, begins, source, doubt } = launch_times(gpu, &bench).await?;
+    let middle = median(&wall.seconds);
+    let LaunchTimes { runs, begins, source, doubt, beside } = launch_times(gpu, &bench, reference).await?;
     let launches = bench.launches();
     let compiled = &bench.engine.compiled;
     let cases = step_cases(compiled, "");
@@ -209,13 +221,12 @@ pub async fn step(
         let only = (op != "step").then_some(op);
         let (flops, bytes) = (total(&flops, only), total(&bytes, only));
         let (id, op, shape, args) = (format!("{op}/{name}"), op.into(), name.into(), args.into());
-        let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
+        let subject = Subject { id, op, shape, tile: None, uses: 1, args, flops, bytes };
         let first = if only.is_some() { 0.0 } else { first_run };
         let mut row = Row::new(subject, part, &samples, (0.0, first), None);
         row.percent = ceilings.map(|_| 100.0 * total(&roof, only) / (1e-3 * row.ms));
         rows.push(row);
     };
-    let wall = Samples { seconds: times.clone(), repeats: 1, source: Clock::Wall, doubt: None };
     row("step", &compiled.program, wall);
     let mut names: Vec<&str> = Vec::new();
     for launch in launches {
@@ -229,7 +240,8 @@ pub async fn step(
         let seconds = runs.iter().map(|run| mine.iter().map(|&i| run[i]).sum()).collect();
         let mut part = Program::default();
         part.launches = mine.iter().map(|&i| launches[i].clone()).collect();
-        row(name, &part, Samples { seconds, repeats: 1, source, doubt: doubt.clone() });
+        let (processor, ceilings, doubt) = (Vec::new(), beside.clone(), doubt.clone());
+        row(name, &part, Samples { seconds, repeats: 1, processor, ceilings, source, doubt });
     }
 
     let mut timed = Vec::new();
@@ -266,6 +278,9 @@ pub async fn step(
         operand_bytes: total(&bytes, None),
         flops: total(&flops, None),
         percent: rows[0].percent,
+        share: rows[0].share,
+        ceiling_gflops: rows[0].ceiling_gflops,
+        processor_ms: rows[0].processor_ms,
         cpu_ms: 1e3 * median(&host),
         first_step_ms: 1e3 * first_step,
         prepare_ms: 1e3 * prepare,
@@ -287,29 +302,51 @@ struct LaunchTimes {
     begins: Option<Vec<f64>>,
     source: Clock,
     doubt: Option<String>,
+    /// What the reference reached around each run, in 10^9 operations per second; empty without one.
+    beside: Vec<f64>,
 }
 
-/// Times the launches by timestamps around each, if they are offered and plausible, else alone.
-async fn launch_times(gpu: &Gpu, bench: &RunningStep<'_>) -> Result<LaunchTimes> {
+/// Times the launches by timestamps around each, if they are offered and plausible, else alone; before and after each run of
+/// all launches the reference.
+async fn launch_times(gpu: &Gpu, bench: &RunningStep<'_>, reference: Option<&Reference>) -> Result<LaunchTimes> {
     const RUNS: usize = 5;
     let recording = bench.engine.recording();
     let timer = Timer::new(gpu, bench.launches().len()).await?;
-    let mut timings = Vec::new();
+    let single = Timer::new(gpu, 1).await?;
+    let beside = async |to: &mut Vec<Timing>| -> Result<()> {
+        if let Some(reference) = reference {
+            to.push(reference.time(gpu, single.as_ref()).await?);
+        }
+        Ok(())
+    };
+    let rates = |of: &[Timing], source: Clock| -> Vec<f64> {
+        let seconds = |t: &Timing| match source {
+            Clock::Wall => t.wall,
+            Clock::Timestamp => device_seconds(t).expect("believed"),
+        };
+        let pairs = of.windows(2);
+        pairs.filter_map(|pair| Some(reference?.rate(seconds(&pair[0]), seconds(&pair[1])))).collect()
+    };
+    let (mut timings, mut around) = (Vec::new(), Vec::new());
+    beside(&mut around).await?;
     for _ in 0..RUNS {
         timings.push(recording.time_passes(gpu, timer.as_ref()).await?);
+        beside(&mut around).await?;
     }
-    let (source, doubt) = believed(&timings);
+    let (source, doubt) = believed_by_both(&timings, &around);
     if source == Clock::Timestamp {
         let mut passes = timings.iter().filter_map(|t| t.passes.as_ref());
         let runs: Vec<Vec<f64>> = passes.clone().map(|p| p.iter().map(|[b, e]| (e - b).max(0.0)).collect()).collect();
         let begins = passes.next_back().map(|p| p.iter().map(|b| b[0]).collect());
-        return Ok(LaunchTimes { runs, begins, source, doubt });
+        return Ok(LaunchTimes { runs, begins, source, doubt, beside: rates(&around, source) });
     }
-    let mut runs = Vec::new();
+    let (mut runs, mut around) = (Vec::new(), Vec::new());
+    beside(&mut around).await?;
     for _ in 0..RUNS.min(3) {
         runs.push(recording.time_launches(gpu, 1).await?);
+        beside(&mut around).await?;
     }
-    Ok(LaunchTimes { runs, begins: None, source, doubt })
+    Ok(LaunchTimes { runs, begins: None, source, doubt, beside: rates(&around, source) })
 }
 
 /// Launches before which a barrier stands when a program is replayed: those that read what was written since the buffer was
@@ -347,14 +384,15 @@ pub struct PassEffect {
     pub peak_bytes: u64,
     /// Median time of a step, milliseconds.
     pub ms: f64,
-    /// Time relative to all passes on.
+    /// Time relative to all passes on: the median over rounds in which all were measured.
     pub ratio: f64,
     /// 95 % confidence interval of the ratio.
     pub ratio_ci: [f64; 2],
 }
 
 /// Measures the step with all passes on and with each off. The variants take turns, so that what else the machine does
-/// meets all of them alike; `seconds` is for each. Also as rows, in which `name` and `args` stand.
+/// meets all of them alike, with the reference between them; `seconds` is for each. Also as rows, in which `name` and `args`
+/// stand.
 ///
 /// # Errors
 /// What does not fit the adapter, or what the device says.
@@ -364,6 +402,7 @@ pub async fn passes(
     batch: usize,
     (name, args): (&str, &str),
     seconds: f64,
+    reference: Option<&Reference>,
 ) -> Result<(Vec<PassEffect>, Vec<Row>)> {
     let mut variants: Vec<(&str, RunningStep)> = Vec::new();
     for pass in std::iter::once("").chain(Passes::NAMES) {
@@ -374,24 +413,21 @@ pub async fn passes(
         bench.run().await?;
         variants.push((pass, bench));
     }
-    let mut times = vec![Vec::new(); variants.len()];
-    let start = Instant::now();
-    while times[0].len() < 5 || start.elapsed().as_secs_f64() < seconds * variants.len() as f64 {
-        for ((_, bench), times) in variants.iter_mut().zip(&mut times) {
-            times.push(bench.run().await?.0);
-        }
-    }
+    let count = variants.len();
+    let run = async |i: usize| variants[i].1.run().await;
+    let samples = in_turn(gpu, (vec![1; count], run), seconds * count as f64, reference.map(|of| (of, None))).await?;
     let (mut effects, mut rows) = (Vec::new(), Vec::new());
-    for ((without, bench), mine) in variants.iter().zip(&times) {
+    for ((without, bench), mine) in variants.iter().zip(&samples) {
         bench.check().await?;
         let compiled = &bench.engine.compiled;
-        let (ratio, ratio_ci) = if without.is_empty() { (1.0, [1.0; 2]) } else { ratio(mine, &times[0]) };
+        let (ratio, ratio_ci) =
+            if without.is_empty() { (1.0, [1.0; 2]) } else { paired_ratio(&mine.seconds, &samples[0].seconds) };
         effects.push(PassEffect {
             without: without.to_string(),
             dispatches: bench.launches().len(),
             barriers: barriers(&compiled.program, &compiled.plan),
             peak_bytes: compiled.peak_bytes(),
-            ms: 1e3 * median(mine),
+            ms: 1e3 * median(&mine.seconds),
             ratio,
             ratio_ci,
         });
@@ -400,9 +436,8 @@ pub async fn passes(
         let total = |of: &dyn Fn(&Case) -> f64| cases.iter().map(|c| c.uses as f64 * of(c)).sum();
         let (flops, bytes) = (total(&Case::flops), total(&Case::bytes));
         let (id, shape, args) = (format!("{op}/{name}"), name.into(), args.into());
-        let subject = Subject { id, op, shape, uses: 1, args, flops, bytes };
-        let samples = Samples { seconds: mine.clone(), repeats: 1, source: Clock::Wall, doubt: None };
-        rows.push(Row::new(subject, &compiled.program, &samples, (0.0, 0.0), None));
+        let subject = Subject { id, op, shape, tile: None, uses: 1, args, flops, bytes };
+        rows.push(Row::new(subject, &compiled.program, mine, (0.0, 0.0), None));
     }
     Ok((effects, rows))
 }

@@ -4,9 +4,11 @@ use super::ceilings::Ceilings;
 use super::measure::{Clock, Samples, figure, median, median_interval};
 use crate::files;
 use crate::gpu::{Gpu, driver};
+use crate::host::Processor;
 use crate::kernels::Program;
 use crate::{Error, Result};
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -22,6 +24,9 @@ pub struct Row {
     pub shape: String,
     /// The kernel variant that does most of the work.
     pub variant: String,
+    /// Of a convolution, its variant in a few words, as `recurve bench variants` and `recurve tune` name it.
+    #[serde(default)]
+    pub tile: Option<String>,
     /// How often a training step runs it; 0 for shapes given by the user.
     pub uses: usize,
     /// Launches of one run.
@@ -42,10 +47,28 @@ pub struct Row {
     pub source: Clock,
     /// Why the device's clock was not believed, where it was offered and not.
     pub doubt: Option<String>,
+    /// Processor time of a run, milliseconds (median): of all threads of this process, in user and in system mode. A software
+    /// driver's work is in it, a GPU's is not. Absent where the system is not asked (all but Unix), and for parts of a step.
+    #[serde(default)]
+    pub processor_ms: Option<f64>,
     /// Additions and multiplications per second, in 10^9, at the median; padding included.
     pub gflops: f64,
     /// Bytes per second, in 10^9, at the median; every operand counted once.
     pub gbps: f64,
+    /// The share of the multiply-add ceiling: `gflops` over what multiply-adds in registers reach on the same adapter just before
+    /// and just after, in the median over the samples. Above 1 where Winograd's method needs few enough of the operations that
+    /// `gflops` counts. Absent without ceilings, and where nothing is multiplied or added.
+    #[serde(default)]
+    pub share: Option<f64>,
+    /// The 95 % bootstrap confidence interval of the share.
+    #[serde(default)]
+    pub share_ci: Option<[f64; 2]>,
+    /// `gflops` / `share`: the ceiling beside this row, in 10^9 operations per second.
+    #[serde(default)]
+    pub ceiling_gflops: Option<f64>,
+    /// The ceiling around every sample, in the order of `samples_ms`.
+    #[serde(default)]
+    pub ceiling_samples: Vec<f64>,
     /// Operations per byte.
     pub intensity: f64,
     /// Per cent of what the adapter's ceilings allow at this intensity in this working set; absent without ceilings.
@@ -73,6 +96,8 @@ pub struct Subject {
     pub op: String,
     /// See [`Row::shape`].
     pub shape: String,
+    /// See [`Row::tile`].
+    pub tile: Option<String>,
     /// See [`Row::uses`].
     pub uses: usize,
     /// See [`Row::args`].
@@ -85,11 +110,12 @@ pub struct Subject {
 
 impl Row {
     /// The columns, in the order of the CSV file: the keys of a row's JSON object.
-    pub const COLUMNS: [&str; 24] = [
+    pub const COLUMNS: [&str; 30] = [
         "id",
         "op",
         "shape",
         "variant",
+        "tile",
         "uses",
         "launches",
         "ms",
@@ -100,8 +126,13 @@ impl Row {
         "repeats",
         "source",
         "doubt",
+        "processor_ms",
         "gflops",
         "gbps",
+        "share",
+        "share_ci",
+        "ceiling_gflops",
+        "ceiling_samples",
         "intensity",
         "percent",
         "error",
@@ -133,10 +164,31 @@ impl Row {
         row.doubt = samples.doubt.clone();
         row.gflops = subject.flops / seconds / 1e9;
         row.gbps = subject.bytes / seconds / 1e9;
+        row.processor_ms = (!samples.processor.is_empty()).then(|| 1e3 * median(&samples.processor));
+        row.set_share(subject.flops, &samples.ceilings);
         row.percent = ceilings.map(|c| 100.0 * c.seconds(subject.flops, subject.bytes) / seconds);
         row.error = error;
         row.compile_ms = 1e3 * (first - seconds).max(0.0);
         row
+    }
+
+    /// Fills what follows from the ceiling around each sample.
+    fn set_share(&mut self, flops: f64, ceilings: &[f64]) {
+        self.ceiling_samples = ceilings.to_vec();
+        if ceilings.is_empty() || flops == 0.0 {
+            return;
+        }
+        let share = |(ms, ceiling): (&f64, &f64)| flops / (1e6 * ms) / ceiling;
+        let shares: Vec<f64> = self.samples_ms.iter().zip(ceilings).map(share).collect();
+        self.share = Some(median(&shares));
+        self.share_ci = Some(median_interval(&shares));
+        self.ceiling_gflops = self.share.map(|share| self.gflops / share);
+    }
+
+    /// What the row costs by the machine's own speed: the time of each sample times the ceiling around it, in operations that
+    /// multiply-adds would have done meanwhile (10^6). Empty without ceilings.
+    pub fn costs(&self) -> Vec<f64> {
+        self.samples_ms.iter().zip(&self.ceiling_samples).map(|(ms, ceiling)| ms * ceiling).collect()
     }
 
     /// The row of a program that could not run or gave something wrong.
@@ -145,7 +197,7 @@ impl Row {
     }
 
     fn blank(subject: Subject, program: &Program) -> Row {
-        let Subject { id, op, shape, uses, args, flops, bytes } = subject;
+        let Subject { id, op, shape, tile, uses, args, flops, bytes } = subject;
         // The kernel that does most of the work has the longest text; packing and summing are short.
         let main = program.launches.iter().map(|l| &l.kernel).max_by_key(|k| k.source.len());
         Row {
@@ -153,6 +205,7 @@ impl Row {
             op,
             shape,
             variant: main.map(|k| k.label()).unwrap_or_default(),
+            tile,
             uses,
             launches: program.launches.len(),
             ms: 0.0,
@@ -163,8 +216,13 @@ impl Row {
             repeats: 0,
             source: Clock::Wall,
             doubt: None,
+            processor_ms: None,
             gflops: 0.0,
             gbps: 0.0,
+            share: None,
+            share_ci: None,
+            ceiling_gflops: None,
+            ceiling_samples: Vec::new(),
             intensity: flops / bytes,
             percent: None,
             error: 0.0,
@@ -197,6 +255,9 @@ pub struct Document {
     pub adapter: String,
     /// Driver and its version.
     pub driver: String,
+    /// The processor; absent in files of versions that did not ask.
+    #[serde(default)]
+    pub cpu: Option<Processor>,
     /// Version of recurve.
     pub recurve_version: String,
     /// The adapter's ceilings; absent where they were not measured.
@@ -210,7 +271,8 @@ impl Document {
     pub fn new(bench: &str, gpu: &Gpu, ceilings: Option<Ceilings>) -> Document {
         let (adapter, driver) = (gpu.info.name.clone(), driver(&gpu.info));
         let recurve_version = env!("CARGO_PKG_VERSION").to_string();
-        Document { bench: bench.into(), adapter, driver, recurve_version, ceilings, rows: Vec::new() }
+        let cpu = Some(Processor::this());
+        Document { bench: bench.into(), adapter, driver, cpu, recurve_version, ceilings, rows: Vec::new() }
     }
 
     /// Reads the JSON of an earlier run; keys beyond the schema are passed over.
@@ -234,36 +296,132 @@ impl Document {
         out
     }
 
-    /// The table for people (it is also Markdown). The first column, after `recurve bench`, repeats the row.
-    pub fn table(&self) -> String {
+    /// Everything about every row, as wide as it gets (it is also Markdown). The first column, after `recurve bench`, repeats
+    /// the row.
+    pub fn wide_table(&self) -> String {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
         table.set_header(HEAD);
-        (1..10).for_each(|i| table.column_mut(i).expect("set").set_cell_alignment(CellAlignment::Right));
+        (1..HEAD.len() - 1).for_each(|i| table.column_mut(i).expect("set").set_cell_alignment(CellAlignment::Right));
         for row in &self.rows {
             table.add_row(cells(row));
         }
         table.to_string()
     }
+
+    /// The table for people, at most [`WIDTH`] wide: short names of rows and variants, above it what holds for all rows.
+    pub fn table(&self) -> String {
+        let good: Vec<&Row> = self.rows.iter().filter(|row| row.failure.is_none()).collect();
+        let mut lines: Vec<String> = Vec::new();
+        let mut commands: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            let (command, single) = row.args.split_once(" --row ").unwrap_or((&row.args, ""));
+            if !single.is_empty() && !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+        lines.extend(commands.iter().map(|command| format!("{command} --row ID repeats a row; --wide prints the ids")));
+        let count = |source: Clock| good.iter().filter(|row| row.source == source).count();
+        let clock = match (count(Clock::Timestamp), count(Clock::Wall)) {
+            (_, 0) => "times by the device's timestamps".to_string(),
+            (0, _) => "times by the wall clock".to_string(),
+            (device, wall) => {
+                format!("times by the device's timestamps in {device} rows, by the wall clock in {wall} (w)")
+            }
+        };
+        let error = good.iter().map(|row| row.error).fold(0.0, f64::max);
+        if !good.is_empty() {
+            lines.push(format!("{clock}; largest error {error:.0e} of a result's largest value"));
+        }
+        if let Some(doubt) = good.iter().find_map(|row| row.doubt.as_ref()) {
+            lines.push(format!("why not timestamps: {doubt}"));
+        }
+        let uses = self.rows.iter().any(|row| row.uses > 0);
+        let mixed = count(Clock::Timestamp) > 0;
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+        let mut head = vec!["", "ms", "± %", "GFLOP/s", "share", "GB/s", "roof %", "CPU ms"];
+        head.extend(uses.then_some("uses"));
+        head.push("variant");
+        table.set_header(&head);
+        for row in &self.rows {
+            let mut cells = short_cells(row, mixed);
+            if !uses {
+                cells.remove(8);
+            }
+            table.add_row(cells);
+        }
+        for i in 0..head.len() {
+            let column = table.column_mut(i).expect("set");
+            column.set_padding((0, if i + 1 < head.len() { 2 } else { 0 }));
+            if i > 0 && i + 1 < head.len() {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let table = table.to_string();
+        lines.extend(table.lines().map(|line| line.trim_end().to_string()));
+        lines.join("\n")
+    }
 }
 
-/// The columns of the table for people.
-pub const HEAD: [&str; 11] = [
+/// Columns of the terminal that tables for people are made for.
+pub const WIDTH: u16 = 120;
+
+/// An operation in short: `conv dw` for `conv2d_d_weight`, where dx, dw are the gradients with respect to input and weight.
+fn short(op: &str) -> String {
+    let replaced = [("conv_transpose2d", "convT"), ("conv2d", "conv"), ("_d_input", " dx"), ("_d_weight", " dw")];
+    replaced.into_iter().fold(op.to_string(), |name, (long, short)| name.replace(long, short))
+}
+
+/// A variant in short: a convolution's tile, else kernel and constants.
+pub fn short_variant(row: &Row) -> String {
+    let Some(tile) = &row.tile else { return row.variant.clone() };
+    tile.replace("subgroup", "sub").replace("uniform", "uni")
+}
+
+/// A row's cells in the narrow table; `mixed`: rows by the wall clock are marked.
+fn short_cells(row: &Row, mixed: bool) -> Vec<String> {
+    let uses = if row.uses > 0 { row.uses.to_string() } else { String::new() };
+    let name = format!("{} {}", short(&row.op), row.shape);
+    if let Some(why) = &row.failure {
+        let nothing = vec![String::new(); 7];
+        return [vec![name], nothing, vec![uses, format!("{}: FAILED: {why}", short_variant(row))]].concat();
+    }
+    let half = 50.0 * (row.ci_ms[1] - row.ci_ms[0]) / row.ms;
+    let clock = if mixed && row.source == Clock::Wall { " (w)" } else { "" };
+    vec![
+        name,
+        figure(row.ms),
+        if half < 10.0 { format!("{half:.1}") } else { format!("{half:.0}") },
+        figure(row.gflops),
+        row.share.map_or(String::new(), |share| format!("{share:.2}")),
+        figure(row.gbps),
+        row.percent.map_or(String::new(), |p| format!("{p:.0}")),
+        row.processor_ms.map_or(String::new(), figure),
+        uses,
+        format!("{}{clock}", short_variant(row)),
+    ]
+}
+
+/// The columns of the wide table.
+pub const HEAD: [&str; 13] = [
     "recurve bench …",
     "uses",
     "ms",
     "95 % CI",
     "GFLOP/s",
+    "share",
     "GB/s",
     "flop/B",
     "% roof",
+    "CPU ms",
     "error",
     "compile ms",
     "variant, clock",
 ];
 
-/// A row's cells in the table for people.
-pub fn cells(row: &Row) -> [String; 11] {
+/// A row's cells in the wide table.
+pub fn cells(row: &Row) -> [String; 13] {
     // The arguments of a part of a step give the whole step: its name is added.
     let args = row.args.trim_start_matches("recurve bench ");
     let name = if args.ends_with(&row.id) { args.to_string() } else { format!("{args}: {}", row.op) };
@@ -271,8 +429,8 @@ pub fn cells(row: &Row) -> [String; 11] {
     let error = format!("{:.0e}", row.error);
     if let Some(why) = &row.failure {
         let failed = format!("{}: FAILED: {why}", row.variant);
-        let [ms, interval, gflops, gbps, intensity, percent, compile] = [(); 7].map(|()| String::new());
-        return [name, uses, ms, interval, gflops, gbps, intensity, percent, error, compile, failed];
+        let [ms, interval, gflops, share, gbps, intensity, percent, cpu, compile] = [(); 9].map(|()| String::new());
+        return [name, uses, ms, interval, gflops, share, gbps, intensity, percent, cpu, error, compile, failed];
     }
     let clock = match (row.source, &row.doubt) {
         (Clock::Timestamp, _) => "timestamps".to_string(),
@@ -285,9 +443,11 @@ pub fn cells(row: &Row) -> [String; 11] {
         figure(row.ms),
         format!("{} – {}", figure(row.ci_ms[0]), figure(row.ci_ms[1])),
         figure(row.gflops),
+        row.share.map_or(String::new(), |share| format!("{share:.3}")),
         figure(row.gbps),
         figure(row.intensity),
         row.percent.map_or(String::new(), |p| format!("{p:.0}")),
+        row.processor_ms.map_or(String::new(), figure),
         error,
         format!("{:.0}", row.compile_ms),
         format!("{}, {clock}", row.variant),
@@ -316,7 +476,8 @@ pub(super) mod tests {
     pub fn row(id: &str, ms: &[f64]) -> Row {
         let subject = Subject { id: id.into(), op: "conv2d".into(), flops: 1e9, bytes: 1e6, ..Subject::default() };
         let seconds = ms.iter().map(|x| 1e-3 * x).collect();
-        let samples = Samples { seconds, repeats: 1, source: Clock::Wall, doubt: None };
+        let (processor, ceilings) = (Vec::new(), Vec::new());
+        let samples = Samples { seconds, repeats: 1, processor, ceilings, source: Clock::Wall, doubt: None };
         Row::new(subject, &Program::default(), &samples, (1e-7, 0.0), None)
     }
 
@@ -324,7 +485,13 @@ pub(super) mod tests {
     pub fn document(rows: Vec<Row>) -> Document {
         let text = |s: &str| s.to_string();
         let (adapter, driver, recurve_version) = (text("a"), text("d 1"), text("0"));
-        Document { bench: text("kernels"), adapter, driver, recurve_version, ceilings: None, rows }
+        Document { bench: text("kernels"), adapter, driver, cpu: None, recurve_version, ceilings: None, rows }
+    }
+
+    /// The row with the ceiling beside each of its samples.
+    pub fn beside(mut row: Row, ceilings: &[f64]) -> Row {
+        row.set_share(1e9, ceilings);
+        row
     }
 
     #[test]
@@ -350,6 +517,47 @@ pub(super) mod tests {
         for (found, expected) in found.into_iter().zip([2.0, 1.0, 8.0, 500.0, 0.5, 1000.0]) {
             assert!((found / expected - 1.0).abs() < 1e-12, "{found} for {expected}");
         }
+    }
+
+    #[test]
+    fn the_share_is_the_median_of_the_ratios_to_the_ceiling_beside_each_sample() {
+        // 1e9 operations in 10 ms are 100 GFLOP/s; in a slow spell 50, where the ceiling falls to a half as well.
+        let found = beside(row("a", &[10.0, 20.0, 20.0, 10.0, 20.0]), &[200.0, 100.0, 100.0, 200.0, 125.0]);
+        assert!((found.share.unwrap() - 0.5).abs() < 1e-12, "{found:?}");
+        assert!((found.gflops / found.ceiling_gflops.unwrap() - found.share.unwrap()).abs() < 1e-12);
+        let [low, high] = found.share_ci.unwrap();
+        assert!(low <= 0.5 && 0.5 <= high && low >= 0.399, "{low} {high}");
+        assert_eq!(found.costs(), [2000.0, 2000.0, 2000.0, 2000.0, 2500.0]);
+        // Nothing to be had a share of, and no ceilings.
+        let mut idle = row("a", &[10.0]);
+        idle.set_share(0.0, &[200.0]);
+        assert_eq!((idle.share, idle.ceiling_gflops, idle.costs()), (None, None, vec![2000.0]));
+        assert_eq!((row("a", &[1.0]).share, row("a", &[1.0]).costs()), (None, Vec::new()));
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        let mut long = beside(row("a", &[1234.5, 2345.6]), &[1234.0, 2345.0]);
+        long.op = "conv_transpose2d_d_weight".into();
+        long.shape = "128x512x16x16-256-k3-s2-bias-base-t10#2".into();
+        long.tile = Some("channels subgroup l8 r16 c8 u4 v1 s12".into());
+        (long.uses, long.percent, long.processor_ms) = (100, Some(123.4), Some(2345.6));
+        long.args = "recurve bench kernels --preset blt128 --batch 128 --row a".into();
+        let mut failed = row("b", &[1.0]);
+        failed.failure = Some("wrong ".repeat(40));
+        failed.variant = "v_".repeat(60);
+        let mut timed = row("c", &[1.0]);
+        timed.source = Clock::Timestamp;
+        let text = document(vec![long, failed, timed]).table();
+        for line in text.lines() {
+            assert!(line.chars().count() <= usize::from(WIDTH), "{} wide: {line}", line.chars().count());
+        }
+        for piece in ["convT dw", "FAILED", "--row ID", "in 1 rows, by the wall clock in 1 (w)", "uses"] {
+            assert!(text.contains(piece), "`{piece}` is not in:\n{text}");
+        }
+        let narrow = document(vec![row("c", &[1.0])]).table();
+        assert!(!narrow.contains("uses") && !narrow.contains("--row"), "{narrow}");
+        assert!(document(vec![row("c", &[1.0])]).wide_table().contains("| recurve bench"), "wide");
     }
 
     #[test]

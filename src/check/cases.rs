@@ -4,6 +4,7 @@
 
 use super::case::Case;
 use super::goldens::{Bits, judge, report};
+use super::ladder;
 use super::probes::probes;
 use super::rows::ROWS;
 use super::{CaseReport, repeated};
@@ -36,6 +37,19 @@ pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport
             Err(error) => report(false, f64::INFINITY, error.to_string(), None),
         };
         take(CaseReport { name: probe.label(), kind: "ceiling".into(), ..verdict });
+        gpu.check()?;
+    }
+    let task = ladder::Task::new(ladder::CHECKED, true);
+    for rung in ladder::rungs(&gpu.target, &ladder::CHECKED) {
+        let bits = |result: &[f32]| -> Vec<u32> { result.iter().map(|v| v.to_bits()).collect() };
+        let run = async || rung.verified(gpu, &task).await.map(|found| (found.error.to_bits(), bits(&found.result)));
+        let verdict = match repeated(repeat, run).await {
+            Ok(((error, _), equal_bits)) => {
+                report(true, f64::from_bits(error) / ladder::TOLERANCE, "every result".into(), equal_bits)
+            }
+            Err(error) => report(false, f64::INFINITY, error.to_string(), None),
+        };
+        take(CaseReport { name: rung.name.into(), kind: "ladder".into(), ..verdict });
         gpu.check()?;
     }
     Ok(())

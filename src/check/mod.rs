@@ -3,6 +3,7 @@
 pub mod case;
 pub mod cases;
 pub mod goldens;
+pub mod ladder;
 pub mod network;
 pub mod probes;
 pub mod rows;

@@ -1,6 +1,7 @@
 //! Every kernel variant that lowering can produce for an adapter, and its translation to the languages of the drivers.
 
 use super::cases::table;
+use super::ladder;
 use super::probes::probes;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
@@ -41,6 +42,11 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         take(&lower(&case.graph, target, &case.choices, Program::default(), &HashMap::new())?.program);
     }
     probes(target)?.iter().for_each(|probe| take(&probe.program));
+    for shape in [ladder::CHECKED, ladder::CLIMBED] {
+        for rung in ladder::rungs(target, &shape) {
+            take(&rung.program(target, &shape)?.0);
+        }
+    }
     take(&symmetric(target)?);
     let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {

@@ -4,21 +4,26 @@ use super::Adapter;
 use super::tune::Flags;
 use anyhow::{Context, ensure};
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::{CellAlignment, Table};
 use recurve::bench::analysis::{Size, analysis};
 use recurve::bench::cases::{Case, preset_cases, shape_cases};
-use recurve::bench::ceilings::ceilings;
-use recurve::bench::compare::{BaselineComparison, compare};
+use recurve::bench::ceilings::{Roof, reference, roof};
+use recurve::bench::compare::{BaselineComparison, By, How, compare};
 use recurve::bench::kernels::{self, jobs};
+use recurve::bench::ladder::{Step, ladder};
 use recurve::bench::measure::figure;
 use recurve::bench::roofline::html;
 use recurve::bench::step::{PassEffect, Share, StepFigures, passes, step};
-use recurve::bench::table::{Document, Row};
+use recurve::bench::table::{Document, Row, short_variant};
 use recurve::bench::trace::trace;
 use recurve::bench::variants::{GPUS, SHAPE, variants};
+use recurve::check::ladder::RUNGS;
 use recurve::files::write_atomically;
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
+use recurve::host::Processor;
+use recurve::kernels::conv::ConvShape;
 use recurve::network::Preset;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -35,8 +40,13 @@ medians of samples of several runs each, with a 95 % bootstrap confidence interv
 of a sample, is not subtracted. The device's timestamps are used where they make up 50 to 102 % of the wall time of the same \
 submissions, else the wall clock. `% roof` is the time that the adapter's own ceilings allow, relative to the median: \
 multiply-adds in registers, and bandwidth in a working set of the row's size, both measured at the start. Operations are \
-those of the direct method: Winograd's needs fewer, so that its rows can pass 100. Samples of one run \
-meet one state of the machine: what differs from run to run, often 20 % on a shared machine, is what --margin is for.")]
+those of the direct method: Winograd's needs fewer, so that its rows can pass 100.
+
+Shared machines have slow minutes in which everything takes twice as long. So before and after every sample a loop of \
+multiply-adds in registers runs on the same device, with the same threads where that is a processor. `share` is the row's rate \
+over that loop's, the median over all samples: it stays where the time of the row moves with the machine. With --baseline, \
+--vs-ceiling judges by shares. Rows that wait for memory or for launches follow that loop less than others: look at both. \
+`CPU ms` is the processor time of a run, all threads together: of a software driver the work itself, of a GPU only its driver's.")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -52,16 +62,24 @@ pub struct Arguments {
     /// Seconds per row (default: 2; kernels 0.5).
     #[arg(long, global = true)]
     seconds: Option<f64>,
-    /// Do not measure the adapter's ceilings first (about 3 s); shares of them are absent then.
+    /// Measure no ceilings, neither at the start (about 3 s) nor beside the rows; shares are absent then.
     #[arg(long, global = true)]
     no_ceilings: bool,
     /// Compare with the JSON of an earlier run of the same subcommand; exit 1 where a row is slower beyond the margin.
+    /// Prints ratios of times and of shares; rows are judged by their times unless --vs-ceiling is given.
     #[arg(long, global = true, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Judge by shares of the multiply-add ceiling beside each row, in this run and in the baseline, rather than by times: for
+    /// machines whose speed changes. Both runs need ceilings.
+    #[arg(long, global = true, requires = "baseline", conflicts_with = "no_ceilings")]
+    vs_ceiling: bool,
+    /// Print every column, with whole names of rows and variants, however wide; the table is Markdown then.
+    #[arg(long, global = true)]
+    wide: bool,
     /// A row is a regression if the whole confidence interval of its ratio lies beyond this many per cent.
     #[arg(long, global = true, value_name = "PERCENT", default_value_t = 10.0)]
     margin: f64,
-    /// Compare with a baseline of another adapter or driver too.
+    /// Compare with a baseline of another adapter, driver or processor too.
     #[arg(long, global = true)]
     any_adapter: bool,
 }
@@ -122,6 +140,12 @@ enum What {
         w: usize,
         /// Kernel size, odd.
         k: usize,
+    },
+    /// The rungs of docs/kernels.md: one convolution, from plain loops to the fastest kernel, and what each step brings here.
+    Ladder {
+        /// Images, channels in, channels out, rows, columns, kernel size (odd, 3 to 7).
+        #[arg(long, value_name = "N,N,N,N,N,N", default_value = "8,128,128,16,16,3")]
+        shape: String,
     },
     /// Every variant of the convolutions: what it is for, what it costs, and what three GPUs are PREDICTED to make of it.
     /// Needs no adapter.
@@ -204,7 +228,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let baseline = arguments.baseline.as_deref().map(Document::read).transpose()?;
     let gpu = adapter.open(false).await?;
     let bench = Bench { arguments, gpu: &gpu, seconds };
-    bench.say(&gpu.describe());
+    bench.say(&format!("{}\nCPU: {}", gpu.describe(), Processor::this().describe()));
     if let What::Analysis { images, timesteps, features, classes } = arguments.what {
         return bench.analysis(Size { images, timesteps, features, classes }).await;
     }
@@ -218,21 +242,35 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             bench.step(network, no_pass, variants, trace.as_deref()).await?
         }
         What::Passes { network } => bench.passes(network).await?,
+        What::Ladder { shape } => bench.ladder(shape).await?,
         What::Variants { .. } | What::Analysis { .. } | What::Data { .. } => unreachable!("above"),
     };
     bench.finish(&document, extra, baseline)
 }
 
+/// The sizes that `--shape` gives.
+fn numbers(text: &str) -> anyhow::Result<Vec<usize>> {
+    let numbers = text.split(',').map(|n| n.trim().parse::<usize>()).collect::<Result<Vec<_>, _>>();
+    numbers.with_context(|| format!("--shape {text}: whole numbers separated by commas are expected"))
+}
+
+/// The convolution that the ladder climbs.
+fn climbed(text: &str) -> anyhow::Result<ConvShape> {
+    let sizes = numbers(text)?;
+    let &[n, cin, cout, h, w, k] = &sizes[..] else {
+        anyhow::bail!(
+            "--shape {text}: six numbers are expected: images, channels in, channels out, rows, columns, kernel size"
+        );
+    };
+    ensure!(k % 2 == 1 && (3..=7).contains(&k), "--shape {text}: the kernel size must be 3, 5 or 7, found {k}");
+    shape_cases(&sizes)?; // refuses what is 0 or too large
+    Ok(ConvShape::same(n, cin, cout, h, w, k))
+}
+
 /// Cases that need no device to be known, so that wrong sizes are refused before one is opened.
 fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
     let sizes = match what {
-        What::Kernels { shape, .. } => shape
-            .iter()
-            .map(|text| {
-                let numbers = text.split(',').map(|n| n.trim().parse::<usize>()).collect::<Result<Vec<_>, _>>();
-                numbers.with_context(|| format!("--shape {text}: whole numbers separated by commas are expected"))
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?,
+        What::Kernels { shape, .. } => shape.iter().map(|text| numbers(text)).collect::<anyhow::Result<Vec<_>>>()?,
         What::Conv { b, cin, cout, h, w, k } => vec![vec![*b, *cin, *cout, *h, *w, *k]],
         What::Gemm { m, n, k } => vec![vec![*m, *n, *k]],
         What::Step { network, .. } | What::Passes { network } => {
@@ -249,6 +287,10 @@ fn cases_without_device(what: &What) -> anyhow::Result<Vec<Case>> {
         }
         What::Data { batch, .. } => {
             ensure!(*batch > 0, "the batch must be at least 1");
+            Vec::new()
+        }
+        What::Ladder { shape } => {
+            climbed(shape)?;
             Vec::new()
         }
         What::Variants { .. } => Vec::new(),
@@ -278,19 +320,23 @@ impl Bench<'_> {
         }
     }
 
-    /// A document with ceilings, unless they are not wanted.
-    async fn document(&self, name: &str) -> anyhow::Result<Document> {
-        let found = if self.arguments.no_ceilings { None } else { Some(ceilings(self.gpu, 1.5).await?) };
+    /// The ceilings, unless they are not wanted.
+    async fn roof(&self) -> anyhow::Result<Option<Roof>> {
+        let found = if self.arguments.no_ceilings { None } else { Some(roof(self.gpu, 1.5).await?) };
         if let Some(found) = &found {
-            self.say(&found.describe());
+            self.say(&found.ceilings.describe());
         }
-        Ok(Document::new(name, self.gpu, found))
+        Ok(found)
     }
 
-    async fn measure(&self, document: &mut Document, job: &kernels::Job<'_>) -> anyhow::Result<Row> {
-        let row = kernels::run(self.gpu, job, document.ceilings.as_ref(), self.seconds).await?;
-        document.rows.push(row.clone());
-        Ok(row)
+    /// A document with its ceilings.
+    fn document(&self, name: &str, roof: Option<&Roof>) -> Document {
+        Document::new(name, self.gpu, roof.map(|roof| roof.ceilings.clone()))
+    }
+
+    /// The table of a document, as wide as is asked for.
+    fn say_table(&self, document: &Document) {
+        self.say(&if self.arguments.wide { document.wide_table() } else { document.table() });
     }
 
     async fn kernels(&self, mut cases: Vec<Case>) -> Outcome {
@@ -316,24 +362,26 @@ impl Bench<'_> {
             jobs.retain(|job| job.id() == *id);
             ensure!(!jobs.is_empty(), "no row `{id}` in these shapes on this adapter");
         }
-        let mut document = self.document("kernels").await?;
+        let roof = self.roof().await?;
+        let mut document = self.document("kernels", roof.as_ref());
         let total = jobs.len();
         for (i, job) in jobs.iter().enumerate() {
             if std::io::stderr().is_terminal() {
                 _ = write!(std::io::stderr(), "\r{}/{total} {:70.70}", i + 1, job.id()); // nobody may be reading
             }
-            self.measure(&mut document, job).await?;
+            document.rows.push(kernels::run(self.gpu, job, roof.as_ref(), self.seconds).await?);
         }
         if std::io::stderr().is_terminal() {
             _ = write!(std::io::stderr(), "\r{:80}\r", "");
         }
-        self.say(&document.table());
+        self.say_table(&document);
         Ok((document, Map::new()))
     }
 
     async fn shapes(&self, cases: &[Case]) -> Outcome {
         let gemm = matches!(self.arguments.what, What::Gemm { .. });
-        let mut document = self.document(if gemm { "gemm" } else { "conv" }).await?;
+        let roof = self.roof().await?;
+        let mut document = self.document(if gemm { "gemm" } else { "conv" }, roof.as_ref());
         let mut extra = Map::new();
         let names = [("conv2d", "forward"), ("conv2d_d_input", "d_input"), ("conv2d_d_weight", "d_weight")];
         for job in jobs(&self.gpu.target, cases, false) {
@@ -342,13 +390,15 @@ impl Bench<'_> {
             if !gemm && extra.contains_key(*name) {
                 continue;
             }
-            let value = serde_json::to_value(self.measure(&mut document, &job).await?)?;
+            let row = kernels::run(self.gpu, &job, roof.as_ref(), self.seconds).await?;
+            let value = serde_json::to_value(&row)?;
+            document.rows.push(row);
             match value {
                 Value::Object(row) if gemm => extra = row,
                 value => drop(extra.insert((*name).into(), value)),
             }
         }
-        self.say(&document.table());
+        self.say_table(&document);
         Ok((document, extra))
     }
 
@@ -364,13 +414,13 @@ impl Bench<'_> {
         let arguments = format!("recurve bench step {}{off}{}", network.arguments(), variants.arguments());
         let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
         let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
-        let mut document = self.document("step").await?;
+        let roof = self.roof().await?;
+        let mut document = self.document("step", roof.as_ref());
         let config = network.preset.network().network();
         let chosen = variants.choose(self.gpu, &config, network.batch, passes).await?;
         self.say(&chosen.origin);
         let what = (&config, network.batch, passes, &chosen.choices);
-        let (found, rows, launches) =
-            step(self.gpu, what, (&name, &arguments), document.ceilings.as_ref(), self.seconds).await?;
+        let (found, rows, launches) = step(self.gpu, what, (&name, &arguments), roof.as_ref(), self.seconds).await?;
         document.rows = rows;
         self.say(&report(&found));
         if let Some(path) = trace_file {
@@ -393,31 +443,57 @@ impl Bench<'_> {
         let name = format!("{}-b{}", network.preset.name(), network.batch);
         let arguments = format!("recurve bench passes {}", network.arguments());
         let names = (name.as_str(), arguments.as_str());
-        let (effects, rows) =
-            passes(self.gpu, &network.preset.network().network(), network.batch, names, self.seconds).await?;
+        let beside = if self.arguments.no_ceilings { None } else { Some(reference(self.gpu).await?) };
+        let config = network.preset.network().network();
+        let (effects, rows) = passes(self.gpu, &config, network.batch, names, self.seconds, beside.as_ref()).await?;
+        self.say(&pass_table(&effects, &rows));
         document.rows = rows;
-        self.say(&pass_table(&effects));
         Ok((document, Map::from_iter([("passes".to_string(), serde_json::to_value(effects)?)])))
     }
 
+    async fn ladder(&self, shape: &str) -> Outcome {
+        let roof = self.roof().await?;
+        let mut document = self.document("ladder", roof.as_ref());
+        let shape = climbed(shape)?;
+        let ConvShape { n, cin, cout, in_h, in_w, k, .. } = shape;
+        let arguments = format!("recurve bench ladder --shape {n},{cin},{cout},{in_h},{in_w},{k}");
+        let (steps, rows) = ladder(self.gpu, &shape, &arguments, roof.as_ref(), self.seconds).await?;
+        self.say(&format!("{arguments}: what each step is and why: docs/kernels.md"));
+        self.say(&ladder_table(&steps, &rows));
+        document.rows = rows;
+        if self.arguments.wide {
+            self.say_table(&document);
+        }
+        for (name, step) in RUNGS.iter().filter(|(name, _)| document.rows.iter().all(|row| row.op != *name)) {
+            self.say(&format!("{name} ({step}): not in this shape on this adapter"));
+        }
+        Ok((document, Map::from_iter([("ladder".to_string(), serde_json::to_value(steps)?)])))
+    }
+
     async fn analysis(&self, size: Size) -> anyhow::Result<ExitCode> {
-        let document = self.document("analysis").await?;
-        let found = analysis(self.gpu, size, document.ceilings.as_ref()).await?;
+        let found = analysis(self.gpu, size, self.roof().await?.as_ref()).await?;
         if self.arguments.json {
             println!("{}", serde_json::to_string(&found)?);
             return Ok(ExitCode::SUCCESS);
         }
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
-        table.set_header(["part", "ms", "GFLOP/s", "GB/s", "% roof"]);
+        table.set_header(["part", "ms", "GFLOP/s", "share", "GB/s", "% roof"]);
         for part in &found.rows {
-            let share = part.share.map_or(String::new(), |share| format!("{:.0}", 100.0 * share));
-            let cells = [part.name.to_string(), figure(part.ms), figure(part.gflops), figure(part.gbytes_per_s), share];
-            table.add_row(cells);
+            let share = part.share.map_or(String::new(), |share| format!("{share:.2}"));
+            let percent = part.percent.map_or(String::new(), |percent| format!("{percent:.0}"));
+            let (ms, gflops, gbps) = (figure(part.ms), figure(part.gflops), figure(part.gbytes_per_s));
+            table.add_row([part.name.to_string(), ms, gflops, share, gbps, percent]);
         }
-        right(&mut table, 1..5);
+        right(&mut table, 1..6);
         println!("{table}");
-        println!("{} s; {:.2} MB copied back", figure(found.seconds), found.copied_back_bytes as f64 / 1e6);
+        let processor =
+            found.processor_seconds.map_or(String::new(), |s| format!(", {} s of processor time", figure(s)));
+        let ceiling = found.ceiling_gflops;
+        let ceiling =
+            ceiling.map_or(String::new(), |c| format!("; multiply-adds between the batches: {} GFLOP/s", figure(c)));
+        let copied = found.copied_back_bytes as f64 / 1e6;
+        println!("{} s{processor}; {copied:.2} MB copied back{ceiling}", figure(found.seconds));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -465,8 +541,10 @@ impl Bench<'_> {
             self.say(&format!("table and chart: {}", path.display()));
         }
         let margin = self.arguments.margin / 100.0;
+        let by = if self.arguments.vs_ceiling { By::Share } else { By::Time };
+        let how = How { margin, by, any_adapter: self.arguments.any_adapter };
         let comparison: Option<BaselineComparison> =
-            baseline.map(|before| compare(document, &before, margin, self.arguments.any_adapter)).transpose()?;
+            baseline.map(|before| compare(document, &before, how)).transpose()?;
         if let Some(comparison) = &comparison {
             self.say(&comparison.table());
         }
@@ -536,23 +614,30 @@ fn right(table: &mut Table, columns: std::ops::Range<usize>) {
 
 fn report(s: &StepFigures) -> String {
     let mib = |bytes: f64| bytes / 1048576.0;
-    let share = s.percent.map_or(String::new(), |p| format!(", {p:.0} % of the roof"));
+    let percent = s.percent.map_or(String::new(), |p| format!(", {p:.0} % of the roof"));
+    let beside = s.share.zip(s.ceiling_gflops);
+    let beside = beside.map_or(String::new(), |(share, ceiling)| {
+        format!("{share:.3} of multiply-adds in registers, {} GFLOP/s between the steps; ", figure(ceiling))
+    });
+    let processor =
+        s.processor_ms.map_or(String::new(), |ms| format!("{} ms of processor time per step, ", figure(ms)));
     let mut text = format!(
-        "{:.1} images/s: {} ms per step ({} to {}){share}\n\
+        "{:.1} images/s: {} ms per step ({} to {}){percent}\n\
+         {beside}{processor}{:.2} to encode\n\
          {} dispatches, {} barriers; {:.1} MiB planned, {:.1} allocated; operands of {:.1} MiB and {:.2} GFLOP per step\n\
-         host {:.2} ms per step; first step done after {:.0} ms: {:.0} to prepare, {:.0} of compiling in the first run\n\
+         first step done after {:.0} ms: {:.0} to prepare, {:.0} of compiling in the first run\n\
          parts by {}{}\n",
         s.images_per_s,
         figure(s.ms),
         figure(s.spread[0]),
         figure(s.spread[1]),
+        s.cpu_ms,
         s.dispatches,
         s.barriers,
         mib(s.peak_bytes as f64),
         mib(s.allocated_bytes as f64),
         mib(s.operand_bytes),
         s.flops / 1e9,
-        s.cpu_ms,
         s.first_step_ms,
         s.prepare_ms,
         s.compile_ms,
@@ -581,11 +666,39 @@ fn share_table(what: &str, shares: &BTreeMap<String, Share>) -> String {
     format!("\n{table}\n")
 }
 
-fn pass_table(effects: &[PassEffect]) -> String {
+/// At most as wide as a terminal, with short names of variants.
+fn ladder_table(steps: &[Step], rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["rung", "step", "ms", "gain", "± %", "in all", "GFLOP/s", "share", "variant"]);
+    for (step, row) in steps.iter().zip(rows) {
+        let half = step.gain.zip(step.gain_ci).map(|(gain, [low, high])| 50.0 * (high - low) / gain);
+        table.add_row([
+            step.rung.to_string(),
+            step.step.to_string(),
+            figure(row.ms),
+            step.gain.map_or(String::new(), |gain| format!("{gain:.2}")),
+            half.map_or(String::new(), |half| format!("{half:.1}")),
+            figure(step.from_first),
+            figure(row.gflops),
+            row.share.map_or(String::new(), |share| format!("{share:.3}")),
+            short_variant(row),
+        ]);
+    }
+    right(&mut table, 2..8);
+    for i in 0..9 {
+        table.column_mut(i).expect("set").set_padding((0, if i < 8 { 2 } else { 0 }));
+    }
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn pass_table(effects: &[PassEffect], rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
-    table.set_header(["without", "dispatches", "barriers", "MiB planned", "ms per step", "relative time", "95 % CI"]);
-    for e in effects {
+    let head =
+        ["without", "dispatches", "barriers", "MiB planned", "ms", "share", "CPU ms", "relative time", "95 % CI"];
+    table.set_header(head);
+    for (e, row) in effects.iter().zip(rows) {
         let interval = format!("{:.2} – {:.2}", e.ratio_ci[0], e.ratio_ci[1]);
         table.add_row([
             if e.without.is_empty() { "(all on)".to_string() } else { e.without.clone() },
@@ -593,10 +706,12 @@ fn pass_table(effects: &[PassEffect]) -> String {
             e.barriers.to_string(),
             format!("{:.1}", e.peak_bytes as f64 / 1048576.0),
             figure(e.ms),
+            row.share.map_or(String::new(), |share| format!("{share:.3}")),
+            row.processor_ms.map_or(String::new(), figure),
             format!("{:.2}", e.ratio),
             if e.without.is_empty() { String::new() } else { interval },
         ]);
     }
-    right(&mut table, 1..7);
+    right(&mut table, 1..9);
     table.to_string()
 }

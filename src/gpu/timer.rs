@@ -5,6 +5,7 @@ use super::recording::{Recording, Step};
 use super::rings::{Downloads, Reading, Uploads};
 use crate::Result;
 use crate::graph::plan::Ring;
+use crate::host::processor_seconds;
 use std::time::Instant;
 
 /// Queries of one set: WebGPU's limit.
@@ -77,6 +78,8 @@ pub struct Timing {
     pub wall: f64,
     /// By the host alone, to encode and submit.
     pub host: f64,
+    /// Processor time of all threads of this process meanwhile, the driver's among them; `None` where the system is not asked.
+    pub processor: Option<f64>,
     /// Begin and end of each compute pass by the device's clock, from the first begin; `None` without timestamps.
     pub passes: Option<Vec<[f64; 2]>>,
 }
@@ -129,7 +132,7 @@ pub async fn time_nothing(gpu: &Gpu) -> Result<f64> {
 }
 
 async fn timed(gpu: &Gpu, passes: &[&[&Step]], timer: Option<&Timer>) -> Result<Timing> {
-    let start = Instant::now();
+    let (start, processor) = (Instant::now(), processor_seconds());
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     for (i, steps) in passes.iter().enumerate() {
         let timestamp_writes = timer.map(|timer| timer.writes(i));
@@ -140,9 +143,10 @@ async fn timed(gpu: &Gpu, passes: &[&[&Step]], timer: Option<&Timer>) -> Result<
     let host = start.elapsed().as_secs_f64();
     gpu.wait().await?;
     let wall = start.elapsed().as_secs_f64();
+    let processor = processor_seconds().zip(processor).map(|(now, then)| now - then);
     let passes = match timer {
         Some(timer) => Some(timer.read(gpu, passes.len()).await?),
         None => None,
     };
-    Ok(Timing { wall, host, passes })
+    Ok(Timing { wall, host, processor, passes })
 }

@@ -67,6 +67,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "dynamics_score",
     "dynamics_shift",
     "dynamics_tally",
+    "ladder_plain",
     "max_pool",
     "max_pool_d_input",
     "modulate",

@@ -188,26 +188,51 @@ impl<'g> Workbench<'g> {
         Ok(begin.elapsed().as_secs_f64() / times as f64)
     }
 
-    /// Times two variants in turn, so that a machine that is busy with something else slows both, until `seconds` are over,
-    /// at most seven times each. Gives the second's share of the first's time, and leaves the median times in both.
+    /// Times two variants in turn, so that a machine that is busy with something else slows both, until `seconds` are over, at
+    /// most seven times each. Gives the second's share of the first's time, and leaves the median times in both.
     ///
     /// # Errors
     /// A lost device.
     pub async fn compare(&self, present: &mut Runner, candidate: &mut Runner, seconds: f64) -> Result<f64> {
         let begin = Instant::now();
         let times = (LEAST_RUN / present.seconds.min(candidate.seconds)).ceil().clamp(1.0, 64.0) as usize;
-        let (mut old, mut new, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        while ratios.len() < 7 && (ratios.len() < 3 || begin.elapsed().as_secs_f64() < seconds) {
-            old.push(self.time(present, times).await?);
-            new.push(self.time(candidate, times).await?);
-            ratios.push(new[new.len() - 1] / old[old.len() - 1]);
-            let lost = |by: f64| ratios.iter().all(|&r| r > by);
-            if lost(1.6) || ratios.len() == 2 && lost(1.25) {
-                break;
-            }
-        }
+        let run = async |second: bool| self.time(if second { candidate } else { present }, times).await;
+        let Rounds { mut old, mut new, mut ratios } = in_turn(run, &|| begin.elapsed().as_secs_f64() < seconds).await?;
         (present.seconds, candidate.seconds) = (median(&mut old), median(&mut new));
         Ok(median(&mut ratios))
+    }
+}
+
+/// Times of two variants, round by round.
+struct Rounds {
+    old: Vec<f64>,
+    new: Vec<f64>,
+    /// `new` over `old`, both of one round.
+    ratios: Vec<f64>,
+}
+
+/// Times the first and the second of two variants in rounds, each of which begins with what the last ended with: a machine
+/// that becomes steadily slower or faster favours neither. Three rounds, or as many as there is time for, seven at most, and
+/// an odd number, so that one of them is the median; fewer where the second has clearly lost: in both of two rounds, or by more in
+/// one than a slow phase that begins within it explains.
+async fn in_turn(mut time: impl AsyncFnMut(bool) -> Result<f64>, is_time: &dyn Fn() -> bool) -> Result<Rounds> {
+    let mut rounds = Rounds { old: Vec::new(), new: Vec::new(), ratios: Vec::new() };
+    loop {
+        let count = rounds.ratios.len();
+        let lost = |by: f64| count > 0 && rounds.ratios.iter().all(|&r| r > by);
+        let enough = count >= 3 && count % 2 == 1 && (count >= 7 || !is_time());
+        if enough || count == 1 && lost(2.5) || count == 2 && lost(1.25) {
+            return Ok(rounds);
+        }
+        let second_first = count % 2 == 1;
+        let mut pair = [0.0; 2];
+        for second in [second_first, !second_first] {
+            pair[usize::from(second)] = time(second).await?;
+        }
+        let [old, new] = pair;
+        rounds.old.push(old);
+        rounds.new.push(new);
+        rounds.ratios.push(new / old);
     }
 }
 
@@ -229,4 +254,63 @@ fn difference(pairs: impl Iterator<Item = (f64, f32)>) -> f64 {
         }
     }
     worst / largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollster::FutureExt;
+    use std::cell::Cell;
+
+    /// Ratio that is found for two variants of which the second takes `truth` times as long, on a machine whose slowness
+    /// depends on the moment, and how often each ran.
+    fn found(truth: f64, slowness: &dyn Fn(f64) -> f64, is_time: &dyn Fn() -> bool) -> (f64, usize) {
+        let now = Cell::new(0.0);
+        let time = async |second: bool| {
+            let took = if second { truth } else { 1.0 } * slowness(now.get());
+            now.set(now.get() + took);
+            Ok(took)
+        };
+        let mut rounds = in_turn(time, is_time).block_on().unwrap();
+        assert_eq!((rounds.old.len(), rounds.new.len()), (rounds.ratios.len(), rounds.ratios.len()));
+        (median(&mut rounds.ratios), rounds.old.len())
+    }
+
+    #[test]
+    fn a_machine_that_becomes_slower_favours_neither() {
+        // 2 % a run, as at the end of a burst: in one order always, the second would look 2 % worse or better than it is.
+        for drift in [0.02, -0.02] {
+            let (ratio, runs) = found(1.0, &|t| 1.0 + drift * t, &|| true);
+            assert_eq!(runs, 7);
+            // One round's order is left over, of seven.
+            assert!((ratio - 1.0).abs() < 0.03, "{ratio}");
+            let (both, _) = found(0.9, &|t| 1.0 + drift * t, &|| true);
+            assert!(both < 0.97 && both > 0.85, "a tenth is found in spite of it: {both}");
+        }
+    }
+
+    #[test]
+    fn slow_phases_leave_the_ratio_as_it_is() {
+        // Twice as slow for a while: whichever rounds the change falls into, most are of one phase.
+        for start in 0..12 {
+            let slow = |t: f64| if (t as usize + start) / 6 % 2 == 1 { 2.0 } else { 1.0 };
+            let (ratio, _) = found(0.8, &slow, &|| true);
+            assert!((ratio - 0.8).abs() < 1e-9, "{ratio} from {start}");
+        }
+    }
+
+    #[test]
+    fn what_has_lost_is_left_early_and_rounds_are_odd() {
+        let even = |_: f64| 1.0;
+        assert_eq!(found(3.0, &even, &|| true).1, 1);
+        assert_eq!(found(2.0, &even, &|| true).1, 2);
+        assert_eq!(found(1.3, &even, &|| true).1, 2);
+        assert_eq!(found(1.0, &even, &|| false).1, 3);
+        let asked = Cell::new(0);
+        let until = || {
+            asked.set(asked.get() + 1);
+            asked.get() < 2
+        };
+        assert_eq!(found(1.0, &even, &until).1, 5, "time ran out after the third");
+    }
 }
