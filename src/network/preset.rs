@@ -70,6 +70,7 @@ impl Preset {
         let tiny = TrainingConfig {
             batch: 32,
             accumulate: 1,
+            memory: None,
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,

@@ -50,11 +50,12 @@ pub(super) fn lower_d_weight(
     dw: ValueId,
     site: Site,
 ) -> Result<()> {
-    c.folded(&[xs, dys], &[dw], site, move |c, runs, outs: &[View], site| {
+    c.folded(&[xs, dys], &[dw], site, move |c, (runs, stage), outs: &[View], site| {
         let series = |run: Run| Series { view: run.view, step: run.step };
         let pairs = Pairs { x: series(runs[0]), dy: series(runs[1]), steps: runs[0].steps };
-        let variant = c.variant(Key { op: ConvOp::Conv2dDWeight, shape, steps: pairs.steps });
-        variant.d_weight(c.program, c.target, &shape, pairs, outs[0], site)
+        let key = Key { op: ConvOp::Conv2dDWeight, shape, steps: stage.of };
+        let variant = if stage.goes_on() { c.choices.variant(c.target, &key) } else { c.variant(key) };
+        variant.d_weight(c.program, c.target, &shape, (pairs, stage), outs[0], site)
     })
 }
 

@@ -17,7 +17,7 @@ use crate::dataset::{Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::fit::{fewest_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
+use crate::graph::fit::{best_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{RunConfig, Schedule, TrainingConfig};
@@ -359,7 +359,8 @@ impl Training {
         let schedule = Schedule::plain(network.timesteps);
         let batch = self.config.training.batch;
         let clip = self.config.training.clip_norm.is_some();
-        let request = Request { passes, clip, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let memory = self.config.training.memory.map(|bytes| bytes.0);
+        let request = Request { passes, clip, memory, ..Request::training(&network, &schedule, batch, &gpu.target) };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -383,10 +384,10 @@ impl Training {
         Session::new(self, engine, evaluator).train(stop).await
     }
 
-    /// Chooses the fewest parts that fit, but no fewer than `least`, says so, and keeps them in the run's configuration.
+    /// Chooses the parts that fit at the least predicted time, no fewer than `least`, says so, and keeps them in the run's configuration.
     fn choose_parts(&mut self, request: &Request<'_>, least: usize) -> Result<()> {
         let TrainingConfig { batch, accumulate: before, .. } = self.config.training;
-        let parts = fewest_parts(request, batch, least)?;
+        let parts = best_parts(request, batch, least)?;
         match parts {
             1 => eprintln!("--fit: a step is computed in one part of {batch} images (--accumulate 1)"),
             _ => eprintln!("--fit: a step is computed in {parts} parts of {} (--accumulate {parts})", batch / parts),
@@ -578,6 +579,9 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
         mib(batches),
         mib(host - batches)
     );
+    if let Some(bound) = &training.bound {
+        eprintln!("memory of a training step: {bound}");
+    }
     (planned, host, learned)
 }
 
