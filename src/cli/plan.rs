@@ -7,7 +7,7 @@ use recurve::dataset::Loader;
 use recurve::files::write_atomically;
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
-use recurve::graph::fit::{best_parts, fits, largest_batch};
+use recurve::graph::fit::{best_parts, largest_batch, within_bound};
 use recurve::graph::passes::Passes;
 use recurve::kernels::{Role, Target};
 use recurve::network::{Bytes, Preset, RunConfig, Schedule};
@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Timesteps.
     #[arg(long)]
     timesteps: Option<usize>,
+    /// Plan for a graphics card that is not here, with the limits that drivers of cards mostly have and the pace of a slow one.
+    #[arg(long)]
+    card: bool,
     /// Plan the forward pass alone.
     #[arg(long)]
     inference: bool,
@@ -78,7 +81,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     config.validate()?;
     let classes = config.network.classes().context("the readout has no classes")?;
     let assumed = config.classes_open; // a data set would say how many
-    let target = adapter.target(Target::minimum()).await?;
+    let target = if arguments.card { Target::card() } else { adapter.target(Target::minimum()).await? };
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);
     let (passes, clip) = (Passes::without(&arguments.no_pass)?, config.training.clip_norm.is_some());
@@ -98,7 +101,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));
     let compiled = compile(&request(passes))?;
     progress.say("looking for what would fit".into());
-    let fits = fits(&compiled, &request(passes));
+    let fits = compiled.plan.fits(&compiled.program, &target).and_then(|()| within_bound(&compiled, &request(passes)));
     let mut effects = Vec::new();
     // A bound changes what a pass does.
     let shown = Passes::NAMES.iter().filter(|name| memory.is_none() && !arguments.no_pass.iter().any(|n| n == *name));

@@ -8,7 +8,7 @@
 
 use super::compile::Compiled;
 use super::lower::{Event, Order};
-use super::recompute::{Choice, Passes, Runs};
+use super::recompute::{Choice, Passes, Runs, summed_in_turn};
 use super::{Graph, ValueId};
 use crate::Result;
 use crate::kernels::pace::{Cost, Pace};
@@ -78,7 +78,7 @@ impl std::fmt::Display for Bound {
              cost {:.1} % of its time",
             100.0 * extra_operations,
             kept + given_up,
-            100.0 * extra_time
+            100.0 * extra_time.max(0.0)
         )
     }
 }
@@ -348,6 +348,7 @@ pub(super) fn within(
 ) -> Result<Compiled> {
     /// How often what an estimate was short of is taken off what there is to give.
     const TRIES: usize = 8;
+    let graph = &summed_in_turn(graph, seed);
     let passes = Passes::new(graph, seed);
     let everything = Model::everything(&passes);
     let runs = passes.runs(&everything);

@@ -151,8 +151,8 @@ pub struct Compiled {
     pub launches: Vec<Range<usize>>,
     /// The launches of each node, and of the timesteps of those on lists where they come apart, in the order in which they run.
     pub events: Vec<Range<usize>>,
-    /// Of nodes on lists over timesteps, by number: the timesteps of each sum.
-    pub stretches: BTreeMap<usize, Vec<usize>>,
+    /// Of nodes on lists over timesteps, by what they write first: the timesteps of each sum.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
     /// What a bound of memory asked for and took, if there is one.
     pub bound: Option<Bound>,
     /// Which launches belong together.

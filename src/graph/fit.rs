@@ -19,33 +19,33 @@ pub(super) fn indexable_batch(network: &Network) -> usize {
 /// # Errors
 /// What does not fit, with the figure asked, the figure allowed, and what would fit.
 pub fn fits(compiled: &Compiled, request: &Request) -> Result<()> {
-    let Err(error) = compiled.plan.fits(&compiled.program, request.target) else { return bounded(compiled, request) };
+    let fits = compiled.plan.fits(&compiled.program, request.target);
+    let Err(error) = fits.and_then(|()| within_bound(compiled, request)) else { return Ok(()) };
     Err(does_not_fit(request, &error.to_string())?)
 }
 
 /// Checks a compiled network against the bound of memory.
-fn bounded(compiled: &Compiled, request: &Request) -> Result<()> {
+///
+/// # Errors
+/// Where it takes more: what is allowed, the least that was found possible, the largest tensors, and the parts that would fit.
+pub fn within_bound(compiled: &Compiled, request: &Request) -> Result<()> {
     let Some(bound) = compiled.bound.as_ref().filter(|bound| !bound.met) else { return Ok(()) };
-    let why = format!(
+    let mut why = format!(
         "{:.1} MiB are allowed (--memory); the least that was found possible is {:.1} MiB. The largest tensors: {}",
         mib(bound.bytes),
         mib(compiled.peak_bytes()),
         largest_tensors(compiled)
     );
-    let error = does_not_fit(request, &why)?;
-    if !request.train {
-        return Err(error);
-    }
-    // What would fit with the same batch: more parts of it, each a divisor of what a part is now.
-    for more in numbers_of_parts(request.batch).into_iter().skip(1) {
+    // What would fit with the same batch: more parts of it.
+    let more = numbers_of_parts(request.batch).into_iter().skip(1).filter(|_| request.train);
+    for more in more {
         if would_fit(request, request.batch / more)? {
             let parts = request.parts * more;
-            return Err(Error::Gpu(format!(
-                "{error}; --accumulate {parts} would fit, or --fit, which finds such numbers"
-            )));
+            why += &format!("; --accumulate {parts} would fit (--fit finds such numbers)");
+            break;
         }
     }
-    Err(error)
+    Err(Error::Gpu(why))
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -113,8 +113,8 @@ pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize
         if best.is_none_or(|(_, least)| seconds < least) {
             best = Some((parts, seconds));
         }
-        if compiled.bound.as_ref().is_none_or(|bound| bound.extra_time == 0.0) {
-            break; // nothing is computed again: more parts only start more often
+        if compiled.bound.as_ref().is_none_or(|bound| bound.extra_time < 0.01) {
+            break; // next to nothing is computed again: more parts only start more often
         }
     }
     if let Some((parts, _)) = best {
@@ -126,7 +126,7 @@ pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize
         if let (Ok(()), Some(bound)) = (&fits, compiled.bound.as_ref().filter(|bound| !bound.met)) {
             let (allowed, least) = (mib(bound.bytes), mib(compiled.peak_bytes()));
             fits = Err(Error::Gpu(format!(
-                "{allowed:.1} MiB are allowed (--memory); the least that was found is {least:.1} MiB"
+                "{allowed:.1} MiB are allowed (--memory); the least that was found possible is {least:.1} MiB"
             )));
         }
         if let Err(why) = fits {

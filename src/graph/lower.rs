@@ -22,8 +22,8 @@ pub struct Lowered {
     pub launches: Vec<Range<usize>>,
     /// The launches of each event of the order in which nodes run.
     pub events: Vec<Range<usize>>,
-    /// Of nodes on lists over timesteps, by number: the timesteps of each sum.
-    pub stretches: BTreeMap<usize, Vec<usize>>,
+    /// Of nodes on lists over timesteps, by what they write first: the timesteps of each sum.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
 }
 
 /// A node that runs, or the next timesteps of one on lists over timesteps.
@@ -40,9 +40,9 @@ pub struct Event {
 pub struct Order {
     /// What runs, in this order.
     pub events: Vec<Event>,
-    /// The timesteps of each sum of nodes on lists, by their number: those of the graph that is lowered without a bound, so that
-    /// sums have the same bits.
-    pub stretches: BTreeMap<usize, Vec<usize>>,
+    /// The timesteps of each sum of nodes on lists, by what they write first: those of the graph that is lowered without a bound,
+    /// so that sums have the same bits.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
     /// A packed weight that is not used for more events than these is given up, and packed again.
     pub patience: usize,
 }
@@ -226,7 +226,7 @@ pub fn lower_in(
         if let Some(order) = order {
             context.program.now(at, order.patience);
             if context.fold.done == 0 {
-                context.fold.stretches = order.stretches.get(&event.node).cloned().unwrap_or_default();
+                context.fold.stretches = order.stretches.get(&node.outputs[0]).cloned().unwrap_or_default();
             }
         }
         context.fold.until = event.until;
@@ -236,7 +236,7 @@ pub fn lower_in(
         events.push(launches[event.node].clone());
         context.tell(from, context.operations);
         if node.op.lists().is_some() {
-            stretches.insert(event.node, context.fold.stretches.clone());
+            stretches.insert(node.outputs[0], context.fold.stretches.clone());
             folds.insert(event.node, std::mem::take(&mut context.fold));
         }
     }

@@ -9,6 +9,7 @@
 
 use super::lower::{Event, Order};
 use super::{Graph, Node, Origin, Value, ValueId};
+use crate::ops::{Add, Op};
 use std::collections::{BTreeMap, HashMap};
 
 /// A node that runs: the node itself, the next timesteps of one on lists, or once more one of the forward pass.
@@ -55,18 +56,59 @@ pub(super) struct Passes<'a> {
     pub(super) events: Vec<Event>,
 }
 
+/// Which nodes depend on `seed`.
+fn backward(graph: &Graph, seed: ValueId) -> Vec<bool> {
+    let mut reached = vec![false; graph.values.len()];
+    reached[seed.0] = true;
+    let mut backward = Vec::new();
+    for node in &graph.nodes {
+        let is = node.inputs.iter().any(|v| reached[v.0]);
+        backward.push(is);
+        node.outputs.iter().for_each(|v| reached[v.0] |= is);
+    }
+    backward
+}
+
+/// The graph with sums of several gradients, such as those of what all timesteps share, added up as their terms come, in the same
+/// order and so with the same bits: no term waits for the last.
+pub(super) fn summed_in_turn(graph: &Graph, seed: ValueId) -> Graph {
+    let (producers, backward) = (graph.producers(), backward(graph, seed));
+    let mut values = graph.values.clone();
+    let mut after: Vec<Vec<Node>> = vec![Vec::new(); graph.nodes.len()];
+    let mut replaced = vec![false; graph.nodes.len()];
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let [first, second, .., last] = node.inputs[..] else { continue };
+        if node.op != Op::Add(Add) || !backward[i] || second == last {
+            continue;
+        }
+        replaced[i] = true;
+        let (mut sum, mut at) = (first, producers[first.0].unwrap_or(0));
+        for (n, &term) in node.inputs.iter().enumerate().skip(1) {
+            at = at.max(producers[term.0].unwrap_or(0));
+            let outputs = if n + 1 == node.inputs.len() {
+                node.outputs.clone()
+            } else {
+                let of = &graph.values[node.outputs[0].0];
+                values.push(Value { name: format!("{}.so_far", of.name), ..of.clone() });
+                vec![ValueId(values.len() - 1)]
+            };
+            let inputs = vec![sum, term];
+            sum = outputs[0];
+            after[at].push(Node { inputs, outputs, ..node.clone() });
+        }
+    }
+    let mut nodes = Vec::new();
+    for ((node, replaced), after) in graph.nodes.iter().zip(replaced).zip(after) {
+        nodes.extend((!replaced).then(|| node.clone()));
+        nodes.extend(after);
+    }
+    Graph { values, nodes, ..graph.clone() }
+}
+
 impl<'a> Passes<'a> {
     /// Of a graph whose backward pass begins with `seed`.
     pub(super) fn new(graph: &'a Graph, seed: ValueId) -> Passes<'a> {
-        let producers = graph.producers();
-        let mut reached = vec![false; graph.values.len()];
-        reached[seed.0] = true;
-        let mut backward = Vec::new();
-        for node in &graph.nodes {
-            let is = node.inputs.iter().any(|v| reached[v.0]);
-            backward.push(is);
-            node.outputs.iter().for_each(|v| reached[v.0] |= is);
-        }
+        let (producers, backward) = (graph.producers(), backward(graph, seed));
         let forward = (0..graph.nodes.len()).filter(|&node| !backward[node]).collect();
         let mut passes = Passes { graph, producers, backward, forward, events: Vec::new() };
         passes.events = passes.backward_events();
@@ -204,7 +246,7 @@ impl<'a> Passes<'a> {
     pub(super) fn graph_of(
         &self,
         runs: &Runs,
-        stretches: &BTreeMap<usize, Vec<usize>>,
+        stretches: &BTreeMap<ValueId, Vec<usize>>,
         choice: &Choice,
     ) -> (Graph, Order) {
         let mut graph = Graph { nodes: Vec::new(), ..self.graph.clone() };
@@ -214,7 +256,7 @@ impl<'a> Passes<'a> {
                 Value { name: format!("{name} again"), origin: Origin::Node, ..self.graph.values[value.0].clone() };
             graph.values.push(copy);
         }
-        let mut order = Order { events: Vec::new(), stretches: BTreeMap::new(), patience: choice.packed };
+        let mut order = Order { events: Vec::new(), stretches: stretches.clone(), patience: choice.packed };
         // Nodes on lists stand where their last timestep comes.
         let last: HashMap<usize, usize> =
             runs.runs.iter().enumerate().filter(|(_, run)| !run.again).map(|(i, run)| (run.event.node, i)).collect();
@@ -246,9 +288,6 @@ impl<'a> Passes<'a> {
             }
             let values = |list: &[usize]| list.iter().map(|&v| ValueId(v)).collect::<Vec<_>>();
             let outputs = if run.again { values(&run.outputs) } else { node.outputs.clone() };
-            if let Some(lengths) = stretches.get(&run.event.node).filter(|_| !run.again) {
-                order.stretches.insert(graph.nodes.len(), lengths.clone());
-            }
             graph.nodes.push(Node { inputs: values(&inputs), outputs, ..node.clone() });
         }
         (graph, order)

@@ -25,7 +25,7 @@ impl Operation for ChannelSum {
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let x = call.inputs[0];
         let (channels, count) = (c.shape(x)[0], c.count(x));
-        c.folded(&[call.inputs], call.outputs, site, |c, (runs, stage), outs, site| {
+        c.folded(&[call.inputs], call.outputs, site, false, |c, (runs, stage), outs, site| {
             let run = runs[0];
             launch(c, run.view, channels, count / channels, (run.step, run.steps), (outs[0], stage.goes_on()), site)
         })

@@ -133,19 +133,22 @@ impl<'a> Context<'a> {
     /// distances in one buffer are served by one call, unless that would take a slow adapter too long; where there are several
     /// such stretches their results are added.
     ///
+    /// `apart`: each timestep has a sum of its own whatever lies where.
+    ///
     /// Where [`Fold`] says so, only the next timesteps are summed now, and what they leave is gone on with later.
     pub(super) fn folded(
         &mut self,
         lists: &[&[ValueId]],
         outputs: &[ValueId],
         site: Site,
+        apart: bool,
         each: impl Fn(&mut Context, (&[Run], &mut Stage), &[View], Site) -> Result<()>,
     ) -> Result<()> {
         let total = lists[0].len();
         let per_step = self.operations / total as f64;
         let mut fold = std::mem::take(&mut self.fold);
         if fold.stretches.is_empty() {
-            fold.stretches = self.stretches(lists, per_step);
+            fold.stretches = if apart { vec![1; total] } else { self.stretches(lists, per_step) };
         }
         let outs: Vec<View> = outputs.iter().map(|&v| self.view(v)).collect();
         let counts: Vec<usize> = outputs.iter().map(|&v| self.count(v)).collect();
@@ -172,8 +175,30 @@ impl<'a> Context<'a> {
             each(self, (&runs, &mut stage), &views, site)?;
             self.tell(from, per_step * length as f64);
             fold.done += length;
+            if several && fold.until.is_some() && fold.done == first + of {
+                // The sum of all stretches so far, in order.
+                if let [.., before, now] = &fold.parts[..] {
+                    let places = match fold.done == total {
+                        true => outs.clone(),
+                        false => counts.iter().map(|&count| self.program.scratch("fold", site.area, count)).collect(),
+                    };
+                    let (before, now) = (before.clone(), now.clone());
+                    for (i, (&place, &count)) in places.iter().zip(&counts).enumerate() {
+                        let from = self.program.launches.len();
+                        super::add::sum(
+                            self,
+                            &[before[i], now[i]],
+                            count,
+                            place,
+                            Site { label: &format!("{} fold", site.label), ..site },
+                        )?;
+                        self.tell(from, count as f64);
+                    }
+                    fold.parts = vec![places];
+                }
+            }
         }
-        if several && fold.done == total {
+        if several && fold.done == total && fold.until.is_none() {
             for (i, (out, count)) in outs.iter().zip(counts).enumerate() {
                 let terms: Vec<View> = fold.parts.iter().map(|part| part[i]).collect();
                 let from = self.program.launches.len();

@@ -161,7 +161,7 @@ impl Operation for NormDAffine {
         let lists = if norm.relu { 4 } else { 3 };
         let lists: Vec<&[ValueId]> = call.inputs.chunks(call.inputs.len() / lists).collect();
         let map = c.shape(lists[0][0]);
-        c.folded(&lists, call.outputs, site, move |c, (runs, stage), outs, site| {
+        c.folded(&lists, call.outputs, site, false, move |c, (runs, stage), outs, site| {
             let (vec, pixels) = (vector(map[3]), map[1] * map[2]);
             let rows = map[0] * pixels;
             let (d_gamma, d_beta) = if norm.per_channel {

@@ -459,6 +459,7 @@ impl Training {
             let error = Error::OutOfMemory { adapter, what, bytes, reason, advice };
             return Err(with_largest_tensors(error, &engine.compiled));
         }
+        engine.lend_temporaries(&mut store); // it does not train while it evaluates
         let evaluator = Engine::of(gpu, &forward, evaluation, &mut store).await?;
         let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
@@ -548,9 +549,12 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     None
 }
 
-/// Bytes on the device of a training step and its evaluation. They share the parameters, which count once.
+/// Bytes on the device of a training step and its evaluation. They share the parameters, and the evaluation uses the temporaries of
+/// the step: all that counts once.
 fn planned_bytes(training: &Compiled, evaluation: &Compiled) -> u64 {
-    training.peak_bytes() + evaluation.peak_bytes() - evaluation.plan.persistent_bytes
+    let lent: Vec<u64> =
+        training.plan.lendable(&training.program).iter().map(|&slot| training.plan.slots[slot]).collect();
+    training.peak_bytes() + evaluation.plan.bytes_beside(&lent) - evaluation.plan.persistent_bytes
 }
 
 fn mib(bytes: u64) -> f64 {
