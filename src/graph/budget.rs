@@ -134,9 +134,15 @@ impl<'a> Model<'a> {
         }
         let own = |buffer: usize| scratch(buffer) && touched[&buffer].len() < 2 && !packs.contains_key(&buffer);
         let mut costs = HashMap::new();
+        let mut done: HashMap<usize, usize> = HashMap::new();
         for (run, range) in runs.runs.iter().zip(events) {
             let launches = &program.launches[range.clone()];
-            let operations = launches.iter().map(|l| l.operations).fold(0.0, f64::max);
+            let Event { node, until } = run.event;
+            let share = until.zip(passes.timesteps(node)).map_or(1.0, |(until, all)| {
+                let before = done.insert(node, until).unwrap_or_default();
+                (until - before) as f64 / all as f64
+            });
+            let operations = share * operations(graph, node);
             let without_packing: Vec<_> = launches.iter().filter(|l| !l.packs_weight).cloned().collect();
             let cost = Cost::of(&without_packing, operations);
             costs.insert(run.event, (most_alive(program, range.clone(), &own), cost));
@@ -322,16 +328,19 @@ fn most_alive(program: &Program, launches: Range<usize>, own: &dyn Fn(usize) -> 
     launches.map(at).max().unwrap_or_default()
 }
 
-/// Operations and predicted seconds of a lowered pass.
-pub(super) fn cost(program: &Program, events: &[Range<usize>], pace: &Pace) -> (f64, f64) {
-    let (mut operations, mut seconds) = (0.0, 0.0);
-    for range in events {
-        let launches = &program.launches[range.clone()];
-        let here = launches.iter().map(|l| l.operations).fold(0.0, f64::max);
-        operations += here;
-        seconds += pace.predicted(&Cost::of(launches, here));
-    }
-    (operations, seconds)
+/// Operations of a node.
+fn operations(graph: &Graph, node: usize) -> f64 {
+    let node = &graph.nodes[node];
+    let extents = |values: &[ValueId]| values.iter().map(|v| &graph.values[v.0].shape[..]).collect::<Vec<_>>();
+    node.op.flops(&extents(&node.inputs), &extents(&node.outputs))
+}
+
+/// Operations and predicted seconds of a pass.
+pub(super) fn cost(compiled: &Compiled, pace: &Pace) -> (f64, f64) {
+    let graph = &compiled.unrolled.graph;
+    let operations = (0..graph.nodes.len()).map(|node| operations(graph, node)).sum();
+    let cost = Cost::of(&compiled.program.launches[compiled.phases.pass.clone()], operations);
+    (operations, pace.predicted(&cost))
 }
 
 /// The choice for which a pass is within `bytes`, compiled: the fastest by prediction, or where none is, the smallest. `compiled`
@@ -355,7 +364,7 @@ pub(super) fn within(
     let (all, order) = passes.graph_of(&runs, &free.stretches, &everything);
     let all = compiled(all, &order)?;
     let model = Model::new(passes, (&all, &runs), target);
-    let (operations, seconds) = cost(&free.program, &free.events, &model.pace);
+    let (operations, seconds) = cost(free, &model.pace);
     let mut give = bytes;
     let mut least: Option<Compiled> = None;
     for _ in 0..TRIES {
@@ -365,7 +374,7 @@ pub(super) fn within(
         let runs = model.passes.runs(&choice);
         let (graph, order) = model.passes.graph_of(&runs, &free.stretches, &choice);
         let mut found = compiled(graph, &order)?;
-        let (more, longer) = cost(&found.program, &found.events, &model.pace);
+        let (more, longer) = cost(&found, &model.pace);
         let (kept, given_up) = model.counts(&choice);
         let peak = found.peak_bytes();
         found.bound = Some(Bound {

@@ -11,7 +11,7 @@ use super::plan::{Plan, UNDER_WAY};
 use super::taps::{Quantity, Reader, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
-use crate::kernels::pace::Pace;
+use crate::kernels::pace::{Cost, Pace};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Network, Schedule};
 use crate::ops::{Accumulate, Adam, Add, Clip, GradientNorm};
@@ -183,11 +183,12 @@ impl Compiled {
     /// time by. The pace of the adapter's kind is taken for its own.
     pub fn predicted_seconds(&self, request: &Request) -> f64 {
         let pace = Pace::expected(request.target);
-        let (_, pass) = cost(&self.program, &self.events, &pace);
-        let each = |phase: &Range<usize>| -> Vec<Range<usize>> { phase.clone().map(|at| at..at + 1).collect() };
-        let (_, accumulation) = cost(&self.program, &each(&self.phases.accumulate), &pace);
-        let (_, update) = cost(&self.program, &each(&self.phases.update), &pace);
-        request.parts as f64 * (pass + accumulation) + update
+        let (_, pass) = cost(self, &pace);
+        let seconds = |phase: &Range<usize>| {
+            let launches = &self.program.launches[phase.clone()];
+            pace.predicted(&Cost::of(launches, launches.iter().map(|launch| launch.operations).sum()))
+        };
+        request.parts as f64 * (pass + seconds(&self.phases.accumulate)) + seconds(&self.phases.update)
     }
 
     /// Where a value of the pass lies. Panics if nothing uses it.
