@@ -19,6 +19,7 @@
 //   KEPT    those of them that the next turn needs again: 2 ABOVE
 //   LOADS   loads of a lane that bring x of C channels (SUBGROUP)
 //   LONG    flag: more columns than one loop may take
+//   GO_ON   flag: the sums start from what earlier timesteps left in `partial`
 // Loops: steps, long(per_split), in_h / XROWS, C.
 struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
@@ -61,6 +62,24 @@ fn main(
 //#end
 //#endif
   var acc: array<f32, COUNT>;          // [j][c][ky][kx]
+//#if GO_ON
+  // One input channel per turn, as where they are stored.
+  for (var c = 0u; c < C; c++) {
+//#for j in 0..NV
+    if (co0 + $j * L + lane < p.cout && ci0 + c < p.cin) {
+      let first = (((group.z * p.cout + co0 + $j * L + lane) * p.cin) + ci0 + c) * K * K;
+//#for e in 0..TAPS
+      {
+        let sum = partial[first + $e];
+//#for i in 0..C
+        acc[$(($j * C + $i) * K * K + $e)] = select(acc[$(($j * C + $i) * K * K + $e)], sum, c == $i);
+//#end
+      }
+//#end
+    }
+//#end
+  }
+//#endif
 
   let end = min((group.z + 1u) * p.per_split, columns);
   for (var t = 0u; t < p.steps; t++) {

@@ -1,5 +1,6 @@
 // Per row, over all timesteps and images: d_gamma = sum of g h, d_beta = sum of g, with g = dy (0 where RELU and y = 0)
-// and h = (x - mean) * rstd. Lanes run along rows.
+// and h = (x - mean) * rstd. Lanes run along rows. The sums of each timestep are added to those before it.
+// GO_ON: they are added to what earlier timesteps left.
 // Constants: L, invocations of a workgroup.
 // Loops: steps, nested(n).
 struct Params {
@@ -24,9 +25,16 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let e = unfolded(id).x * L + lane;
   if (e >= p.groups * p.rows) { return; }
   let cell = e / p.rows * p.n;
-  var sum = Images(0.0);
-  var sum_h = Images(0.0);
+//#if GO_ON
+  var gamma = d_gamma[e];
+  var beta = d_beta[e];
+//#else
+  var gamma = 0.0;
+  var beta = 0.0;
+//#endif
   for (var t = 0u; t < p.steps; t++) {
+    var sum = Images(0.0);
+    var sum_h = Images(0.0);
     for (var first = 0u; first < p.n; first += BLOCK) {
     for (var image = first; image < min(first + BLOCK, p.n); image++) {
       let i = e * p.n + image;
@@ -39,7 +47,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
       sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
     }
     }
+    gamma += total(sum_h);
+    beta += total(sum);
   }
-  d_gamma[e] = total(sum_h);
-  d_beta[e] = total(sum);
+  d_gamma[e] = gamma;
+  d_beta[e] = beta;
 }

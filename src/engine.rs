@@ -185,6 +185,12 @@ impl<'g> Engine<'g> {
         self.read_arenas(&self.compiled.places.sums).await
     }
 
+    /// Lets engines that are made with `store` afterwards use the memory of this one's temporaries, which hold nothing between its
+    /// passes.
+    pub fn lend_temporaries(&self, store: &mut Store) {
+        self.recording.lend(&self.compiled.program, &self.compiled.plan, store);
+    }
+
     /// Lets engines that are made with `store` afterwards read this one's pictures, labels and gains: what is fed to this one
     /// is fed to them.
     pub fn share_inputs(&self, store: &mut Store) {

@@ -2,7 +2,7 @@
 
 use recurve::check::rows::{ROWS, Shaped};
 use recurve::graph::compile::{Request, compile};
-use recurve::graph::fit::{fewest_parts, fits, largest_batch};
+use recurve::graph::fit::{best_parts, fits, largest_batch};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin};
 use recurve::kernels::choose::{Choices, ConvOp, Key};
@@ -127,7 +127,7 @@ fn what_takes_too_long_a_time_is_sliced_or_refused() {
         for word in ["predicted", "1.0 s", &format!("largest batch that fits is {largest}")] {
             assert!(error.contains(word), "`{word}` is missing: {error}");
         }
-        assert_eq!(fewest_parts(&request, 2 * largest, 1).unwrap(), 2);
+        assert_eq!(best_parts(&request, 2 * largest, 1).unwrap(), 2);
         let free = Request { target: &free, ..request };
         fits(&compile(&free).unwrap(), &free).expect("nothing else is in the way");
     }

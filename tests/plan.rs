@@ -57,7 +57,7 @@ fn targets() -> Vec<Target> {
 #[test]
 fn plans_of_random_networks_are_sound() {
     let mut draw = Draw(SplitMix64::new(20_261_125));
-    let (mut shared, mut refused) = (0, 0);
+    let (mut shared, mut refused, mut met, mut smallest) = (0, 0, 0, 0);
     for _ in 0..150 {
         let (config, target) = (draw.network(), draw.of(&targets()));
         let (network, schedule) = (config.network(), Schedule::plain(config.timesteps));
@@ -77,7 +77,24 @@ fn plans_of_random_networks_are_sound() {
         assert!(in_slots == compiled.plan.slots.len() || passes.reuse, "{request:?}");
         shared += usize::from(in_slots > compiled.plan.slots.len());
         refused += usize::from(compiled.plan.fits(program, &target).is_err());
+        if !train {
+            continue;
+        }
+        // Within less memory, the same sums of the same timesteps.
+        let free = compiled.peak_bytes();
+        let bytes =
+            compiled.plan.persistent_bytes + (free - compiled.plan.persistent_bytes) * draw.of(&[1, 40, 70]) / 100;
+        let bounded = compile(&Request { memory: Some(bytes), ..request.clone() }).expect("compiles");
+        checker::check(&bounded.program, &bounded.plan)
+            .unwrap_or_else(|e| panic!("{bytes} of {free}: {request:?}: {e}"));
+        assert_eq!(bounded.stretches, compiled.stretches, "{request:?}");
+        let bound = bounded.bound.as_ref().expect("it was asked for");
+        assert_eq!((bound.met, bound.without), (bounded.peak_bytes() <= bytes, free), "{request:?}");
+        assert!(bound.extra_operations >= -1e-9 && bounded.plan.persistent_bytes == compiled.plan.persistent_bytes);
+        met += usize::from(bound.met);
+        smallest += usize::from(!bound.met && bounded.peak_bytes() < free);
     }
     assert!(shared > 50, "slots were shared in only {shared} plans");
+    assert!(met > 10 && smallest > 10, "{met} plans were within their bound, {smallest} others were smaller at least");
     assert!(refused < 75, "{refused} networks were too large for their adapter");
 }

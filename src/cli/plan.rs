@@ -7,10 +7,10 @@ use recurve::dataset::Loader;
 use recurve::files::write_atomically;
 use recurve::graph::compile::{Compiled, Request, compile};
 use recurve::graph::dot::dot;
-use recurve::graph::fit::{fewest_parts, largest_batch};
+use recurve::graph::fit::{best_parts, largest_batch, within_bound};
 use recurve::graph::passes::Passes;
 use recurve::kernels::{Role, Target};
-use recurve::network::{Preset, RunConfig, Schedule};
+use recurve::network::{Bytes, Preset, RunConfig, Schedule};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -34,12 +34,19 @@ pub struct Arguments {
     /// Parts in which a batch is computed [default: the configuration's].
     #[arg(long, value_name = "PARTS")]
     accumulate: Option<usize>,
-    /// Choose the fewest parts in which training and evaluation fit.
+    /// Memory that a training step may take, such as 6GiB, 512MiB or a number of bytes: what of the forward pass does not fit
+    /// is computed again [default: the configuration's, else as much as it needs].
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
+    /// Choose the parts in which training and evaluation fit at the least predicted time.
     #[arg(long, conflicts_with_all = ["accumulate", "inference"])]
     fit: bool,
     /// Timesteps.
     #[arg(long)]
     timesteps: Option<usize>,
+    /// Plan for a graphics card that is not here, with the limits that drivers of cards mostly have and the pace of a slow one.
+    #[arg(long)]
+    card: bool,
     /// Plan the forward pass alone.
     #[arg(long)]
     inference: bool,
@@ -67,33 +74,38 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     if let Some(parts) = arguments.accumulate {
         config.training.accumulate = parts;
     }
+    config.training.memory = arguments.memory.or(config.training.memory);
     if let Some(timesteps) = arguments.timesteps {
         config.network = config.network.with_timesteps(timesteps);
     }
     config.validate()?;
     let classes = config.network.classes().context("the readout has no classes")?;
     let assumed = config.classes_open; // a data set would say how many
-    let target = adapter.target(Target::minimum()).await?;
+    let target = if arguments.card { Target::card() } else { adapter.target(Target::minimum()).await? };
     let network = config.network.network()?;
     let schedule = Schedule::plain(network.timesteps);
     let (passes, clip) = (Passes::without(&arguments.no_pass)?, config.training.clip_norm.is_some());
+    let memory = config.training.memory.map(|bytes| bytes.0);
     if arguments.fit {
         let request = Request::training(&network, &schedule, config.training.batch, &target);
-        let request = Request { passes, clip, ..request };
-        config.training.accumulate = fewest_parts(&request, config.training.batch, 1)?;
+        let request = Request { passes, clip, memory, ..request };
+        config.training.accumulate = best_parts(&request, config.training.batch, 1)?;
     }
     let parts = config.training.accumulate;
     let request = |passes: Passes| {
         let training = Request::training(&network, &schedule, config.training.batch / parts, &target);
         let train = !arguments.inference;
-        Request { passes, train, clip, parts: if train { parts } else { 1 }, ..training }
+        Request { passes, train, clip, memory, parts: if train { parts } else { 1 }, ..training }
     };
     let progress = Progress::start();
     progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));
     let compiled = compile(&request(passes))?;
-    let fits = compiled.plan.fits(&compiled.program, &target);
+    progress.say("looking for what would fit".into());
+    let fits = compiled.plan.fits(&compiled.program, &target).and_then(|()| within_bound(&compiled, &request(passes)));
     let mut effects = Vec::new();
-    for name in Passes::NAMES.iter().filter(|name| !arguments.no_pass.iter().any(|n| n == *name)) {
+    // A bound changes what a pass does.
+    let shown = Passes::NAMES.iter().filter(|name| memory.is_none() && !arguments.no_pass.iter().any(|n| n == *name));
+    for name in shown {
         progress.say(format!("the same without {name}, to show what it does"));
         let mut off = arguments.no_pass.clone();
         off.push(name.to_string());
@@ -107,7 +119,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let why_not = fits.err().map(|error| error.to_string());
     progress.say("searching the largest batch that fits".into());
     let largest = largest_batch(&request(passes))?;
-    let memory = memory(&compiled);
+    let memory = asked_for(&compiled);
     let in_parts = if arguments.inference { 1 } else { parts };
     let batches = Loader::host_bytes(network.image_size, config.training.batch, false, in_parts);
     let host_bytes = batches + compiled.plan.staging_bytes();
@@ -132,6 +144,8 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
             "fits": why_not.is_none(),
             "why_not": why_not,
             "largest_batch": largest,
+            "predicted_seconds": compiled.predicted_seconds(&request(passes)),
+            "bound": compiled.bound,
             "without_pass": effects,
             "memory": rows,
             "persistent_bytes": compiled.plan.persistent_bytes,
@@ -153,19 +167,24 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         mib(batches),
         mib(compiled.plan.staging_bytes())
     );
+    if let Some(bound) = &compiled.bound {
+        println!("Memory: {bound}\n");
+    }
     if assumed {
         println!("The configuration names no `classes`: {classes} are assumed. A run takes those of its data set.\n");
     }
     nodes_table(&compiled);
-    println!(
-        "\nWhat each pass does: the figures without it, against {nodes} nodes, {dispatches} dispatches with all asked for"
-    );
-    let mut table = table(&["without", "nodes", "dispatches", "peak MiB"]);
-    for (name, Figures { nodes, dispatches, peak_bytes }) in effects {
-        let peak = format!("{:.1}", mib(peak_bytes));
-        table.add_row([name.to_string(), nodes.to_string(), dispatches.to_string(), peak]);
+    if !effects.is_empty() {
+        println!(
+            "\nWhat each pass does: the figures without it, against {nodes} nodes, {dispatches} dispatches with all asked for"
+        );
+        let mut table = table(&["without", "nodes", "dispatches", "peak MiB"]);
+        for (name, Figures { nodes, dispatches, peak_bytes }) in effects {
+            let peak = format!("{:.1}", mib(peak_bytes));
+            table.add_row([name.to_string(), nodes.to_string(), dispatches.to_string(), peak]);
+        }
+        println!("{table}");
     }
-    println!("{table}");
     memory_tables(&compiled, &memory);
     let batch = config.training.batch;
     let parts = if in_parts > 1 { format!(" in {in_parts} parts of {}", batch / in_parts) } else { String::new() };
@@ -263,7 +282,7 @@ fn nodes_table(compiled: &Compiled) {
 }
 
 /// Bytes that values ask for by area and timestep, before slots are shared; stacks of timesteps count at `None`.
-fn memory(compiled: &Compiled) -> BTreeMap<(String, Option<usize>), u64> {
+fn asked_for(compiled: &Compiled) -> BTreeMap<(String, Option<usize>), u64> {
     let mut rows: BTreeMap<(String, Option<usize>), u64> = BTreeMap::new();
     for (spec, life) in compiled.program.buffers.iter().zip(&compiled.plan.lifetime) {
         if life.0 != usize::MAX {

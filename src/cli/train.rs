@@ -4,7 +4,7 @@ use super::Adapter;
 use super::tune::Flags;
 use recurve::dataset::Augmentation;
 use recurve::graph::passes::Passes;
-use recurve::network::{Keep, Preset, RunConfig};
+use recurve::network::{Bytes, Keep, Preset, RunConfig};
 use recurve::train::run::describe;
 use recurve::train::{Outcome, Run, Stop};
 use std::path::PathBuf;
@@ -45,8 +45,12 @@ pub struct Arguments {
     /// Parts in which a step's pictures are computed one after the other, to need less memory; must divide the batch
     #[arg(long, value_name = "PARTS")]
     accumulate: Option<usize>,
-    /// Choose the fewest parts in which training and evaluation fit the adapter, and more where it has no memory for these;
-    /// the run's configuration keeps them
+    /// Memory that a training step may take, such as 6GiB, 512MiB or a number of bytes: what of the forward pass does not fit is
+    /// computed again, at the least predicted cost. The result is the same
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
+    /// Choose the parts in which training and evaluation fit the adapter (and `--memory`) at the least predicted time, and more
+    /// where it has no memory for these; the run's configuration keeps them
     #[arg(long, conflicts_with = "accumulate")]
     fit: bool,
     /// What is done to each training picture, drawn anew in each epoch: `trivial` is TrivialAugmentWide, as published; `none`
@@ -84,6 +88,7 @@ impl Arguments {
         training.batch = self.batch.unwrap_or(training.batch);
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.augment = self.augment.unwrap_or(training.augment);
+        training.memory = self.memory.or(training.memory);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.clip_norm = self.clip_norm.or(training.clip_norm);

@@ -3,16 +3,21 @@
 use super::device::Gpu;
 use super::rings::{Downloads, Reading, Uploads};
 use super::warm;
-use crate::graph::plan::Plan;
+use crate::graph::plan::{Plan, borrowed};
 use crate::kernels::{Access, BufferSpec, Program, Role, View};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Buffers that outlive a program and are shared by name: parameters, their gradients and moments, what the host feeds.
+/// Buffers that recordings share.
 #[derive(Default)]
-pub struct Store(HashMap<String, wgpu::Buffer>);
+pub struct Store {
+    /// Those that outlive a program, by name: parameters, their gradients and moments, what the host feeds.
+    named: HashMap<String, wgpu::Buffer>,
+    /// Temporaries of a recording that never runs at the same time as those that are made next.
+    lent: Vec<wgpu::Buffer>,
+}
 
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
@@ -55,8 +60,14 @@ impl Recording {
                 tenants[slot] = Some(spec);
             }
         }
+        let lent: Vec<u64> = store.lent.iter().map(wgpu::Buffer::size).collect();
+        let borrowed = borrowed(&plan.slots, &lent);
         let mut slots = Vec::new();
         for (i, (&bytes, tenant)) in plan.slots.iter().zip(tenants).enumerate() {
+            if let Some(lent) = borrowed[i] {
+                slots.push(store.lent[lent].clone());
+                continue;
+            }
             let largest = tenant.map_or("nothing", |spec| &spec.name);
             slots.push(gpu.buffer(&format!("slot {i}: {largest}"), bytes, STORAGE).await?);
         }
@@ -64,7 +75,7 @@ impl Recording {
         for (spec, slot) in program.buffers.iter().zip(&plan.slot_of) {
             buffers.push(match slot {
                 Some(slot) => slots[*slot].clone(),
-                None => match store.0.get(&spec.name) {
+                None => match store.named.get(&spec.name) {
                     Some(buffer) if buffer.size() < spec.bytes => {
                         let (name, found, asked) = (&spec.name, buffer.size(), spec.bytes);
                         return Err(Error::Gpu(format!(
@@ -74,7 +85,7 @@ impl Recording {
                     Some(buffer) => buffer.clone(),
                     None => {
                         let buffer = gpu.buffer(&spec.name, spec.bytes, STORAGE).await?;
-                        store.0.insert(spec.name.clone(), buffer.clone());
+                        store.named.insert(spec.name.clone(), buffer.clone());
                         buffer
                     }
                 },
@@ -123,6 +134,15 @@ impl Recording {
         let downloads = Downloads::new(gpu, &plan.downloads).await?;
         gpu.check()?;
         Ok(Recording { buffers, steps, uploads, downloads })
+    }
+
+    /// Lets recordings that are made with `store` afterwards use this one's temporaries. None of them may run between the launches of
+    /// one submission of this one, which none can, and each may lend its own in turn.
+    pub fn lend(&self, program: &Program, plan: &Plan, store: &mut Store) {
+        let first =
+            |slot: usize| plan.slot_of.iter().position(|other| *other == Some(slot)).expect("a slot has a tenant");
+        debug_assert_eq!(program.buffers.len(), self.buffers.len());
+        store.lent = plan.lendable(program).into_iter().map(|slot| self.buffers[first(slot)].clone()).collect();
     }
 
     /// Writes host data into a view, for everything that is submitted from now on, by whatever recording. The staging memory
@@ -231,11 +251,11 @@ impl Recording {
 impl Store {
     /// Lets programs made with this store use the buffer of another recording's view under a name of their own.
     pub fn share(&mut self, name: &str, recording: &Recording, view: View) {
-        self.0.insert(name.to_string(), recording.buffers[view.buffer.0].clone());
+        self.named.insert(name.to_string(), recording.buffers[view.buffer.0].clone());
     }
 
     /// The buffer of this name, if a program has made it.
     pub fn get(&self, name: &str) -> Option<&wgpu::Buffer> {
-        self.0.get(name)
+        self.named.get(name)
     }
 }

@@ -105,13 +105,13 @@ pub fn differentiate(
         node.op.gradient(&mut tape, Call { inputs: &node.inputs, outputs: &node.outputs }, &d_outputs);
     }
 
-    // Gradients of parameters. Uses were met from the last timestep to the first; in time order they read better.
+    // Gradients of parameters. Uses were met from the last timestep to the first, and are summed in this order, in which their
+    // gradients come: so they can be summed as they come.
     // gamma and beta of a norm come from one node; parameters of their own get nodes of their own.
     let mut evaluated: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
     wrt.iter()
         .map(|&parameter| {
-            let Some(mut list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
-            list.reverse();
+            let Some(list) = tape.uses.remove(&parameter) else { return tape.total(parameter) };
             let name = format!("d_{}", tape.graph.values[parameter.0].name);
             // One operation each: where something else reads a norm at some steps, its ReLU is apart at these alone.
             let groups: Vec<&[Use]> = match fold {

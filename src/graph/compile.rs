@@ -2,14 +2,16 @@
 //! backward), the sum of gradients over the parts of a batch, the update.
 
 use super::autodiff::differentiate;
+use super::budget::{Bound, cost, within};
 use super::build::{Inputs, Unrolled, unroll};
 use super::fit::{does_not_fit, indexable_batch};
-use super::lower::{Arenas, Lowered, lower};
+use super::lower::{Arenas, Lowered, Order, lower, lower_in};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::{Plan, UNDER_WAY};
 use super::taps::{Quantity, Reader, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
+use crate::kernels::pace::{Cost, Pace};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
 use crate::network::{Network, Schedule};
 use crate::ops::{Accumulate, Adam, Add, Clip, GradientNorm};
@@ -40,13 +42,27 @@ pub struct Request<'a> {
     pub clip: bool,
     /// What is read besides scores, and when training gradients.
     pub taps: &'a [Tap],
+    /// Bytes that the plan of a training step may take: what does not fit is given up and computed again.
+    pub memory: Option<u64>,
 }
 
 impl<'a> Request<'a> {
     /// A training step in one part, with all passes and the table's variants.
     pub fn training(network: &'a Network, schedule: &'a Schedule, batch: usize, target: &'a Target) -> Request<'a> {
         let (passes, choices) = (Passes::default(), Choices::TABLE);
-        Request { network, schedule, batch, target, passes, choices, train: true, parts: 1, clip: false, taps: &[] }
+        Request {
+            network,
+            schedule,
+            batch,
+            target,
+            passes,
+            choices,
+            train: true,
+            parts: 1,
+            clip: false,
+            taps: &[],
+            memory: None,
+        }
     }
 
     /// A forward pass, with all passes and the table's variants.
@@ -133,6 +149,12 @@ pub struct Compiled {
     pub uses: Uses,
     /// The launches of each node of the pass, in the order of its graph.
     pub launches: Vec<Range<usize>>,
+    /// The launches of each node, and of the timesteps of those on lists where they come apart, in the order in which they run.
+    pub events: Vec<Range<usize>>,
+    /// Of nodes on lists over timesteps, by what they write first: the timesteps of each sum.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
+    /// What a bound of memory asked for and took, if there is one.
+    pub bound: Option<Bound>,
     /// Which launches belong together.
     pub phases: Phases,
     /// Memory.
@@ -155,6 +177,18 @@ impl Compiled {
     /// Bytes that a recording of this program allocates in all.
     pub fn peak_bytes(&self) -> u64 {
         self.plan.peak_bytes()
+    }
+
+    /// Seconds that a training step, or a forward pass, is predicted to take, all parts of it: to compare plans, not to tell the
+    /// time by. The pace of the adapter's kind is taken for its own.
+    pub fn predicted_seconds(&self, request: &Request) -> f64 {
+        let pace = Pace::expected(request.target);
+        let (_, pass) = cost(self, &pace);
+        let seconds = |phase: &Range<usize>| {
+            let launches = &self.program.launches[phase.clone()];
+            pace.predicted(&Cost::of(launches, launches.iter().map(|launch| launch.operations).sum()))
+        };
+        request.parts as f64 * (pass + seconds(&self.phases.accumulate)) + seconds(&self.phases.update)
     }
 
     /// Where a value of the pass lies. Panics if nothing uses it.
@@ -226,12 +260,50 @@ fn places_of_their_own(
     values
 }
 
-/// Compiles a network for a batch size: unroll, pass, differentiate, pass, lower, plan. Pure: nothing is allocated.
+/// The graph of a pass, before anything has a place.
+#[derive(Clone)]
+struct Unplaced {
+    unrolled: Unrolled,
+    /// Names of what is learned.
+    learned: Vec<String>,
+    /// Their values.
+    values: Vec<ValueId>,
+    /// Their gradients.
+    gradients: Vec<ValueId>,
+    loss_weight: Option<ValueId>,
+    /// What taps want in series.
+    to_series: Vec<Option<Vec<Option<ValueId>>>>,
+    nodes_unrolled: usize,
+}
+
+/// Compiles a network for a batch size: unroll, pass, differentiate, pass, lower, plan; and where a training step takes more
+/// than its bound, again with less that is kept. Pure: nothing is allocated.
 ///
 /// # Errors
 /// A batch beyond what 32-bit indices reach; logits at no timestep; a kernel variant that naga refuses.
 pub fn compile(request: &Request) -> Result<Compiled> {
-    let Request { network, schedule, batch, target, passes, train, parts, .. } = *request;
+    let unplaced = unplaced(request)?;
+    let free = placed(request, unplaced.clone(), None)?;
+    let Some(bytes) = request.memory else { return Ok(free) };
+    let bound = |met| {
+        let without = free.peak_bytes();
+        Bound { bytes, without, met, extra_operations: 0.0, extra_time: 0.0, kept: 0, given_up: 0 }
+    };
+    match unplaced.loss_weight {
+        Some(seed) if free.peak_bytes() > bytes => {
+            let compiled = |graph, order: &Order| {
+                let unrolled = Unrolled { graph, ..unplaced.unrolled.clone() };
+                placed(request, Unplaced { unrolled, ..unplaced.clone() }, Some(order))
+            };
+            within(&unplaced.unrolled.graph, seed, (&free, bytes), request.target, compiled)
+        }
+        _ => Ok(Compiled { bound: Some(bound(free.peak_bytes() <= bytes)), ..free }),
+    }
+}
+
+/// The graph of a pass: unrolled, differentiated, rewritten by all passes.
+fn unplaced(request: &Request) -> Result<Unplaced> {
+    let Request { network, schedule, batch, passes, train, .. } = *request;
     let most = indexable_batch(network);
     if batch > most {
         let why = format!("32-bit indices reach the maps of at most {most} images of this network");
@@ -290,7 +362,13 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         (tap.reader == Reader::Series).then(|| places_of_their_own(&mut unrolled.graph, values, &mut taken))
     };
     let to_series: Vec<Option<Vec<Option<ValueId>>>> = request.taps.iter().map(&mut own).collect();
+    Ok(Unplaced { unrolled, learned, values, gradients, loss_weight, to_series, nodes_unrolled })
+}
 
+/// A graph with everything in its place, lowered and planned; in an order where memory is bounded.
+fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Result<Compiled> {
+    let Unplaced { mut unrolled, learned, values, gradients, loss_weight, to_series, nodes_unrolled } = unplaced;
+    let Request { batch, target, passes, train, parts, .. } = *request;
     let mut program = Program::default();
     let mut placed: HashMap<ValueId, View> = HashMap::new();
     let places = place_parameters(&mut program, request, &unrolled, (learned, &values, &gradients), &mut placed);
@@ -307,9 +385,9 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     // Persistent and placed values are no outputs of their own.
     let owned: Vec<ValueId> = unrolled.graph.outputs.iter().filter(|v| !placed.contains_key(v)).copied().collect();
     let all_outputs = std::mem::replace(&mut unrolled.graph.outputs, owned);
-    let lowered = lower(&unrolled.graph, target, request.choices, program, &placed)?;
+    let lowered = lower_in(order, &unrolled.graph, target, request.choices, program, &placed)?;
     unrolled.graph.outputs = all_outputs;
-    let Lowered { mut program, views, uses, launches } = lowered;
+    let Lowered { mut program, views, uses, launches, events, stretches } = lowered;
 
     let pass = 0..program.launches.len();
     let mut after = Vec::new();
@@ -350,6 +428,9 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         views,
         uses,
         launches,
+        events,
+        stretches,
+        bound: None,
         phases,
         plan,
         feeds,

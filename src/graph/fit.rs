@@ -14,13 +14,42 @@ pub(super) fn indexable_batch(network: &Network) -> usize {
     u32::MAX as usize / largest.expect("a list that is not empty")
 }
 
-/// Checks a compiled network against its adapter.
+/// Checks a compiled network against its adapter, and against the bound of memory if there is one.
 ///
 /// # Errors
-/// What does not fit, with the figure asked, the figure allowed and the largest batch that fits.
+/// What does not fit, with the figure asked, the figure allowed, and what would fit.
 pub fn fits(compiled: &Compiled, request: &Request) -> Result<()> {
-    let Err(error) = compiled.plan.fits(&compiled.program, request.target) else { return Ok(()) };
+    let fits = compiled.plan.fits(&compiled.program, request.target);
+    let Err(error) = fits.and_then(|()| within_bound(compiled, request)) else { return Ok(()) };
     Err(does_not_fit(request, &error.to_string())?)
+}
+
+/// Checks a compiled network against the bound of memory.
+///
+/// # Errors
+/// Where it takes more: what is allowed, the least that was found possible, the largest tensors, and the parts that would fit.
+pub fn within_bound(compiled: &Compiled, request: &Request) -> Result<()> {
+    let Some(bound) = compiled.bound.as_ref().filter(|bound| !bound.met) else { return Ok(()) };
+    let mut why = format!(
+        "{:.1} MiB are allowed (--memory); the least that was found possible is {:.1} MiB. The largest tensors: {}",
+        mib(bound.bytes),
+        mib(compiled.peak_bytes()),
+        largest_tensors(compiled)
+    );
+    // What would fit with the same batch: more parts of it.
+    let more = numbers_of_parts(request.batch).into_iter().skip(1).filter(|_| request.train);
+    for more in more {
+        if would_fit(request, request.batch / more)? {
+            let parts = request.parts * more;
+            why += &format!("; --accumulate {parts} would fit (--fit finds such numbers)");
+            break;
+        }
+    }
+    Err(Error::Gpu(why))
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 20) as f64
 }
 
 fn would_fit(request: &Request, batch: usize) -> Result<bool> {
@@ -28,7 +57,8 @@ fn would_fit(request: &Request, batch: usize) -> Result<bool> {
         return Ok(false);
     }
     let compiled = compile(&Request { batch, ..request.clone() })?;
-    Ok(compiled.plan.fits(&compiled.program, request.target).is_ok())
+    let bounded = compiled.bound.as_ref().is_none_or(|bound| bound.met);
+    Ok(bounded && compiled.plan.fits(&compiled.program, request.target).is_ok())
 }
 
 /// The error for a batch that does not fit: why not, and the largest that does.
@@ -61,21 +91,45 @@ pub fn numbers_of_parts(batch: usize) -> Vec<usize> {
     small.iter().copied().chain(large).collect()
 }
 
-/// The fewest parts, but no fewer than `least`, in which a training step on `batch` images and the evaluation that goes with it
-/// fit the adapter. What `request` itself says of batch and parts does not count.
+/// The parts, no fewer than `least`, in which a training step on `batch` images and the evaluation that goes with it fit the
+/// adapter, and the bound of memory if there is one, at the least predicted time of a step; that is, the fewest that fit, unless
+/// these have to compute so much again that more are faster. What `request` itself says of batch and parts does not count.
 ///
 /// # Errors
 /// Where not even parts of one image fit: why not, with the largest tensors. When a kernel variant is refused.
-pub fn fewest_parts(request: &Request, batch: usize, least: usize) -> Result<usize> {
+pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize> {
+    let mut best: Option<(usize, f64)> = None;
     for parts in numbers_of_parts(batch).into_iter().filter(|&parts| parts >= least) {
         let [training, evaluation] = in_parts(request, batch, parts);
-        if would_fit(&training, training.batch)? && would_fit(&evaluation, evaluation.batch)? {
-            return Ok(parts);
+        if training.batch > indexable_batch(request.network) || !would_fit(&evaluation, evaluation.batch)? {
+            continue;
         }
+        let compiled = compile(&training)?;
+        let met = compiled.bound.as_ref().is_none_or(|bound| bound.met);
+        if !met || compiled.plan.fits(&compiled.program, request.target).is_err() {
+            continue;
+        }
+        let seconds = compiled.predicted_seconds(&training);
+        if best.is_none_or(|(_, least)| seconds < least) {
+            best = Some((parts, seconds));
+        }
+        if compiled.bound.as_ref().is_none_or(|bound| bound.extra_time < 0.01) {
+            break; // next to nothing is computed again: more parts only start more often
+        }
+    }
+    if let Some((parts, _)) = best {
+        return Ok(parts);
     }
     for request in in_parts(request, batch, batch) {
         let compiled = compile(&request)?;
-        if let Err(why) = compiled.plan.fits(&compiled.program, request.target) {
+        let mut fits = compiled.plan.fits(&compiled.program, request.target);
+        if let (Ok(()), Some(bound)) = (&fits, compiled.bound.as_ref().filter(|bound| !bound.met)) {
+            let (allowed, least) = (mib(bound.bytes), mib(compiled.peak_bytes()));
+            fits = Err(Error::Gpu(format!(
+                "{allowed:.1} MiB are allowed (--memory); the least that was found possible is {least:.1} MiB"
+            )));
+        }
+        if let Err(why) = fits {
             let (largest, least) = (largest_tensors(&compiled), "not even a part of 1 image fits");
             return Err(Error::Gpu(format!("{least}: {why}. The largest tensors: {largest}. Use a smaller network")));
         }
@@ -90,7 +144,7 @@ pub fn largest_tensors(compiled: &Compiled) -> String {
     largest.sort_by_key(|spec| Reverse(spec.bytes)); // of equals the first comes first
     let one = |spec: &&BufferSpec| {
         let when = spec.timestep.map_or("no single timestep".to_string(), |t| format!("timestep {t}"));
-        format!("`{}` (area {}, {when}) {:.1} MiB", spec.name, spec.area, spec.bytes as f64 / (1u64 << 20) as f64)
+        format!("`{}` (area {}, {when}) {:.1} MiB", spec.name, spec.area, mib(spec.bytes))
     };
     largest.iter().take(3).map(one).collect::<Vec<_>>().join(", ")
 }
@@ -184,16 +238,16 @@ mod tests {
         for max_binding in [1 << 20, 3 << 20, 20 << 20] {
             let target = Target { max_binding, max_buffer: 2 * max_binding, ..Target::minimum() };
             let request = Request::training(&network, &schedule, 999, &target); // its batch does not count
-            let chosen = fewest_parts(&request, 96, 1).unwrap();
+            let chosen = best_parts(&request, 96, 1).unwrap();
             for parts in numbers_of_parts(96) {
                 let checked = in_parts(&request, 96, parts).map(|one| fits(&compile(&one).unwrap(), &one).is_ok());
                 assert_eq!(checked == [true; 2], parts >= chosen, "{parts} parts, {chosen} chosen");
             }
-            let next = fewest_parts(&request, 96, chosen + 1).unwrap();
+            let next = best_parts(&request, 96, chosen + 1).unwrap();
             assert_eq!(next, *numbers_of_parts(96).iter().find(|&&parts| parts > chosen).unwrap());
         }
         let target = Target { max_binding: 50_000, max_buffer: 50_000, ..Target::minimum() };
-        let error = fewest_parts(&Request::training(&network, &schedule, 1, &target), 96, 1).unwrap_err().to_string();
+        let error = best_parts(&Request::training(&network, &schedule, 1, &target), 96, 1).unwrap_err().to_string();
         for word in ["1 image", "largest tensors", "area ", "timestep", "MiB", "smaller network"] {
             assert!(error.contains(word), "`{word}` is missing: {error}");
         }

@@ -4,7 +4,8 @@ use super::{Graph, Origin, ValueId};
 use crate::Result;
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Site, Target, View, align};
-use crate::ops::{self, Call};
+use crate::ops::{self, Call, Fold};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -17,8 +18,33 @@ pub struct Lowered {
     pub views: Vec<Option<View>>,
     /// The shapes that have variants, and which were chosen.
     pub uses: Uses,
-    /// The launches of each node, in the order of the graph.
+    /// The launches of each node, in the order of the graph; of one whose timesteps come apart, those of the last.
     pub launches: Vec<Range<usize>>,
+    /// The launches of each event of the order in which nodes run.
+    pub events: Vec<Range<usize>>,
+    /// Of nodes on lists over timesteps, by what they write first: the timesteps of each sum.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
+}
+
+/// A node that runs, or the next timesteps of one on lists over timesteps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Event {
+    /// The node's number.
+    pub node: usize,
+    /// Timesteps of its lists that are summed once this has run; `None`: all.
+    pub until: Option<usize>,
+}
+
+/// How a graph is lowered under a bound of memory: see [`super::recompute`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// What runs, in this order.
+    pub events: Vec<Event>,
+    /// The timesteps of each sum of nodes on lists, by what they write first: those of the graph that is lowered without a bound,
+    /// so that sums have the same bits.
+    pub stretches: BTreeMap<ValueId, Vec<usize>>,
+    /// A packed weight that is not used for more events than these is given up, and packed again.
+    pub patience: usize,
 }
 
 impl Lowered {
@@ -72,14 +98,29 @@ impl Arenas {
     }
 }
 
-/// Lowers `graph`. `placed` are values that already have a place in `program` (parameters and their gradients).
+/// Lowers `graph`, node by node. `placed` are values that already have a place in `program` (parameters and their gradients).
 ///
 /// Values of the same name at different timesteps, of which some node wants a list, lie at equal distances in one
-/// buffer, so that one launch can reduce over time.
+/// buffer, the last timestep first, so that one launch can reduce over time.
 ///
 /// # Errors
 /// When naga refuses a kernel variant.
 pub fn lower(
+    graph: &Graph,
+    target: &Target,
+    choices: &Choices,
+    program: Program,
+    placed: &HashMap<ValueId, View>,
+) -> Result<Lowered> {
+    lower_in(None, graph, target, choices, program, placed)
+}
+
+/// [`lower`] in an order of its own, if there is one; all values then lie apart, so that each can give up its place.
+///
+/// # Errors
+/// As there.
+pub fn lower_in(
+    order: Option<&Order>,
     graph: &Graph,
     target: &Target,
     choices: &Choices,
@@ -98,9 +139,9 @@ pub fn lower(
     }
     let is_output = graph.is_output();
 
-    // Series: name -> members in order of time.
+    // Series: name -> members, the last timestep first.
     let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
-    for node in graph.nodes.iter().filter(|n| n.op.lists().is_some()) {
+    for node in graph.nodes.iter().filter(|n| n.op.lists().is_some() && order.is_none()) {
         for &v in &node.inputs {
             let value = &graph.values[v.0];
             if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
@@ -118,7 +159,7 @@ pub fn lower(
     }
     let mut views: Vec<Option<View>> = vec![None; graph.values.len()];
     for (name, mut members) in listed {
-        members.sort_by_key(|v| (graph.values[v.0].timestep, *v));
+        members.sort_by_key(|v| (Reverse(graph.values[v.0].timestep), *v));
         members.dedup();
         let first = &graph.values[members[0].0];
         let bytes = 4 * first.count() as u64;
@@ -167,20 +208,37 @@ pub fn lower(
         uses: &mut uses,
         exact: true,
         operations: 0.0,
+        fold: Fold::default(),
     };
-    let mut launches = Vec::new();
-    for node in &graph.nodes {
+    let in_turn: Vec<Event> = (0..graph.nodes.len()).map(|node| Event { node, until: None }).collect();
+    let (mut launches, mut events) = (vec![0..0; graph.nodes.len()], Vec::new());
+    let (mut folds, mut stretches): (HashMap<usize, Fold>, _) = (HashMap::new(), BTreeMap::new());
+    for (at, event) in order.map_or(&in_turn, |order| &order.events).iter().enumerate() {
+        let node = &graph.nodes[event.node];
         context.exact = !graph.rounded.contains(&node.area);
-        let at = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
-        let label = format!("{} {}{at}", node.op.name(), graph.values[node.outputs[0].0].name);
+        let when = node.timestep.map_or(String::new(), |t| format!(" t={t}"));
+        let label = format!("{} {}{when}", node.op.name(), graph.values[node.outputs[0].0].name);
         let call = Call { inputs: &node.inputs, outputs: &node.outputs };
         let site = Site { op: node.op.name(), timestep: node.timestep, area: &node.area, label: &label };
         let extents = |values: &[ValueId]| values.iter().map(|v| shapes[v.0]).collect::<Vec<_>>();
         context.operations = node.op.flops(&extents(&node.inputs), &extents(&node.outputs));
+        context.fold = folds.remove(&event.node).unwrap_or_default();
+        if let Some(order) = order {
+            context.program.now(at, order.patience);
+            if context.fold.done == 0 {
+                context.fold.stretches = order.stretches.get(&node.outputs[0]).cloned().unwrap_or_default();
+            }
+        }
+        context.fold.until = event.until;
         let from = context.program.launches.len();
         node.op.lower(&mut context, call, site)?;
-        launches.push(from..context.program.launches.len());
+        launches[event.node] = from..context.program.launches.len();
+        events.push(launches[event.node].clone());
         context.tell(from, context.operations);
+        if node.op.lists().is_some() {
+            stretches.insert(node.outputs[0], context.fold.stretches.clone());
+            folds.insert(event.node, std::mem::take(&mut context.fold));
+        }
     }
-    Ok(Lowered { program, views, uses, launches })
+    Ok(Lowered { program, views, uses, launches, events, stretches })
 }

@@ -5,6 +5,7 @@
 //! [channels, 1, 1, images].
 
 pub mod autodiff;
+pub mod budget;
 pub mod build;
 pub mod checker;
 pub mod compile;
@@ -13,6 +14,7 @@ pub mod fit;
 pub mod lower;
 pub mod passes;
 pub mod plan;
+mod recompute;
 pub mod taps;
 
 use crate::ops::Op;

@@ -152,7 +152,37 @@ fn in_order_of_use(program: &Program, lifetime: &[(usize, usize)], reuse: bool) 
     (slots, slot_of)
 }
 
+/// Which of the `lent` buffers serves each slot, the smallest that is large enough, the largest slot first; `None`: none does. All
+/// are given in bytes.
+pub fn borrowed(slots: &[u64], lent: &[u64]) -> Vec<Option<usize>> {
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by_key(|&slot| (Reverse(slots[slot]), slot));
+    let mut free: BTreeSet<(u64, usize)> = lent.iter().enumerate().map(|(i, &bytes)| (bytes, i)).collect();
+    let mut taken = vec![None; slots.len()];
+    for slot in order {
+        let found = free.range((slots[slot], 0)..).next().copied();
+        found.iter().for_each(|one| _ = free.remove(one));
+        taken[slot] = found.map(|(_, lent)| lent);
+    }
+    taken
+}
+
 impl Plan {
+    /// Slots that hold nothing that is wanted once a submission is over, so that what never runs at the same time may use them.
+    pub fn lendable(&self, program: &Program) -> Vec<usize> {
+        let mut lendable = vec![true; self.slots.len()];
+        for (spec, slot) in program.buffers.iter().zip(&self.slot_of) {
+            slot.iter().for_each(|&slot| lendable[slot] &= spec.role == Role::Temporary);
+        }
+        (0..self.slots.len()).filter(|&slot| lendable[slot]).collect()
+    }
+
+    /// Bytes that a recording of this plan allocates where it may use slots of so many bytes that others have.
+    pub fn bytes_beside(&self, lent: &[u64]) -> u64 {
+        let taken = self.slots.iter().zip(borrowed(&self.slots, lent)).filter(|(_, lent)| lent.is_some());
+        self.peak_bytes() - taken.map(|(bytes, _)| bytes).sum::<u64>()
+    }
+
     /// Plans a program. Buffers whose lifetimes do not overlap share a slot if `reuse`.
     pub fn new(program: &Program, reuse: bool) -> Plan {
         let lifetime = lifetimes(program);

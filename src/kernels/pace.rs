@@ -2,6 +2,7 @@
 //! their own. So what a slow adapter of its kind would take is predicted when a plan is made.
 
 use super::program::Launch;
+use super::target::Target;
 
 /// Seconds that a dispatch may take by the prediction: half of what Windows allows.
 pub const LONGEST: f64 = 1.0;
@@ -35,6 +36,43 @@ impl Pace {
         let seconds = operations / self.operations + bytes / self.bytes;
         let most = (0.9 * LONGEST / seconds).floor().max(1.0) as usize; // weights and results come on top
         pieces.div_ceil(pieces.div_ceil(most))
+    }
+}
+
+/// What some launches take, as far as it can be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Additions and multiplications.
+    pub operations: f64,
+    /// Bytes read or written, each operand of a launch once.
+    pub bytes: f64,
+    /// Launches.
+    pub launches: f64,
+}
+
+impl Cost {
+    /// Of launches that do so many operations together.
+    pub fn of(launches: &[Launch], operations: f64) -> Cost {
+        let bytes: u64 = launches.iter().flat_map(|launch| &launch.operands).map(|(_, view)| view.bytes).sum();
+        Cost { operations, bytes: bytes as f64, launches: launches.len() as f64 }
+    }
+}
+
+impl Pace {
+    /// Two cores of a processor with lavapipe, as measured on `blt64` (docs/performance.md).
+    pub const PROCESSOR: Pace = Pace { operations: 1e11, bytes: 1e10 };
+
+    /// What is expected of an adapter where predicted times are compared: of a processor what was measured, else the pace of its
+    /// kind.
+    pub fn expected(target: &Target) -> Pace {
+        target.pace.unwrap_or(Pace::PROCESSOR)
+    }
+
+    /// Seconds that launches are predicted to take: their operations, their bytes, and a start each.
+    pub fn predicted(&self, cost: &Cost) -> f64 {
+        /// Seconds that a launch takes beside what it computes.
+        const START: f64 = 2e-5;
+        cost.operations / self.operations + cost.bytes / self.bytes + START * cost.launches
     }
 }
 

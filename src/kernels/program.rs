@@ -123,10 +123,42 @@ pub struct Program {
     /// All launches, in order.
     pub launches: Vec<Launch>,
     /// Where a launch has put each packed weight.
-    pub(super) packed: HashMap<Packing, View>,
+    pub(super) packed: HashMap<Packing, Packed>,
+    /// How many operations have been lowered, and how many may pass before a packed weight that none uses is given up; where
+    /// somebody counts.
+    clock: Option<(usize, usize)>,
+}
+
+/// A packed weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed {
+    pub(super) view: View,
+    /// When it was last used, by the program's clock.
+    pub(super) used: usize,
 }
 
 impl Program {
+    /// Says which operation is lowered now, and that packed weights are given up that no operation has used for more than
+    /// `patience`: later ones pack them again.
+    pub fn now(&mut self, operation: usize, patience: usize) {
+        self.clock = Some((operation, patience));
+    }
+
+    /// Where a weight lies packed, if it does still.
+    pub(super) fn packed(&mut self, packing: &Packing) -> Option<View> {
+        let (now, patience) = self.clock.unwrap_or_default();
+        let bounded = self.clock.is_some();
+        let packed = self.packed.get_mut(packing).filter(|packed| !bounded || now - packed.used <= patience)?;
+        packed.used = now;
+        Some(packed.view)
+    }
+
+    /// Notes where a weight lies packed.
+    pub(super) fn has_packed(&mut self, packing: Packing, view: View) {
+        let used = self.clock.map_or(0, |(now, _)| now);
+        self.packed.insert(packing, Packed { view, used });
+    }
+
     /// Adds a buffer.
     pub fn buffer(&mut self, spec: BufferSpec) -> BufferId {
         self.buffers.push(spec);

@@ -40,6 +40,20 @@ impl Target {
         }
     }
 
+    /// A graphics card that is not here, to plan for: the limits that drivers of cards mostly have, and the pace of a slow one.
+    pub fn card() -> Target {
+        Target {
+            name: "a graphics card".into(),
+            driver: String::new(),
+            cpu: false,
+            subgroup: 32,
+            max_binding: (4 << 30) - 4,
+            max_buffer: 1 << 40,
+            max_grid: 65_535,
+            pace: Some(Pace::DISCRETE),
+        }
+    }
+
     /// SwiftShader: the time it takes to compile grows fast with the length of the text.
     pub fn slow_compiler(&self) -> bool {
         let names = [&self.name, &self.driver].map(|name| name.to_lowercase());

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod architecture;
+pub mod bytes;
 mod checks;
 pub mod config;
 pub mod description;
@@ -34,6 +35,7 @@ pub mod terms;
 pub mod training;
 
 pub use architecture::{Activation, Architecture, AreaDescription, ConnectionDescription, Pool};
+pub use bytes::Bytes;
 pub use config::{AREAS, LtPosition, NetworkConfig, RecurrentFrom};
 pub use description::Description;
 pub use keep::Keep;

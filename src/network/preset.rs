@@ -106,6 +106,7 @@ impl Preset {
             accumulate: 1,
             last_batch: LastBatch::Keep,
             augment: Augmentation::None,
+            memory: None,
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,

@@ -1,5 +1,6 @@
 //! How a network is trained and on what: sections `[training]` and `[data]` of a configuration file.
 
+use super::bytes::Bytes;
 use super::keep::Keep;
 use super::terms::impossible;
 use crate::dataset::{Augmentation, LastBatch, TrainingBatches};
@@ -44,6 +45,10 @@ pub struct TrainingConfig {
     /// What is done to training pictures; those that a network is evaluated on stay as they are.
     #[serde(default, skip_serializing_if = "Augmentation::is_none")]
     pub augment: Augmentation,
+    /// Bytes that the plan of a training step may take: what of the forward pass does not fit is computed again. Changes no
+    /// number of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
     /// Length in passes over the training split. Exactly one of `epochs` and `steps` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -90,10 +95,10 @@ impl DataConfig {
 }
 
 impl TrainingConfig {
-    /// The same without what changes no number of the run: when checkpoints are written, and which stay. A checkpoint holds
-    /// this, so that its bytes do not depend on them.
+    /// The same without what changes no number of the run: bounds of memory, when checkpoints are written, and which stay. A
+    /// checkpoint holds this, so that its bytes do not depend on them.
     pub fn essential(&self) -> TrainingConfig {
-        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), ..self.clone() }
+        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), memory: None, ..self.clone() }
     }
 
     /// How the pictures of the training split become batches.

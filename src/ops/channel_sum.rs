@@ -25,9 +25,9 @@ impl Operation for ChannelSum {
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let x = call.inputs[0];
         let (channels, count) = (c.shape(x)[0], c.count(x));
-        c.folded(&[call.inputs], call.outputs, site, |c, runs, outs, site| {
+        c.folded(&[call.inputs], call.outputs, site, false, |c, (runs, stage), outs, site| {
             let run = runs[0];
-            launch(c, run.view, channels, count / channels, (run.step, run.steps), outs[0], site)
+            launch(c, run.view, channels, count / channels, (run.step, run.steps), (outs[0], stage.goes_on()), site)
         })
     }
 
@@ -40,17 +40,18 @@ impl Operation for ChannelSum {
     }
 }
 
-/// y[c] = sum of the `length` values of channel c in each of `steps` maps, `step` words apart.
+/// y[c] = sum of the `length` values of channel c in each of `steps` maps, `step` words apart; beside what y holds already, if
+/// it `goes_on`.
 pub(super) fn launch(
     c: &mut Context,
     x: View,
     channels: usize,
     length: usize,
     (step, steps): (usize, usize),
-    y: View,
+    (y, goes_on): (View, bool),
     site: Site,
 ) -> Result<()> {
     let params: &[(&str, Param)] = &[("length", length.into()), ("steps", steps.into()), ("step", step.into())];
-    let settings = Settings::new().set("L", LANES as u32);
+    let settings = Settings::new().set("L", LANES as u32).flag("GO_ON", goes_on);
     c.launch("channel_sum", &settings, &[("x", x), ("y", y)], params, [channels, 1, 1], site)
 }

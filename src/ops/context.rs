@@ -3,11 +3,27 @@
 use super::ValueId;
 use crate::Result;
 use crate::kernels::choose::{Choices, Key, Use, Uses, Variant};
+use crate::kernels::conv::{Stage, State};
 use crate::kernels::grid::{Cover, cover};
 use crate::kernels::{Param, Program, Settings, Site, Target, View};
 
 /// Invocations of the workgroups of elementwise and row kernels.
 pub(super) const LANES: usize = 64;
+
+/// How far an operation on lists over timesteps has come.
+#[derive(Clone, Debug, Default)]
+pub struct Fold {
+    /// Timesteps of each sum; found when the first comes, where nobody says.
+    pub stretches: Vec<usize>,
+    /// Timesteps that are summed.
+    pub done: usize,
+    /// Timesteps that are summed once the present launches have run; all where nobody says.
+    pub until: Option<usize>,
+    /// Where the sums of each stretch lie.
+    parts: Vec<Vec<View>>,
+    /// What the launches of the present stretch have left.
+    state: State,
+}
 
 /// What lowering needs to know and what it extends.
 pub struct Context<'a> {
@@ -27,6 +43,8 @@ pub struct Context<'a> {
     pub operations: f64,
     /// The shapes asked for so far.
     pub uses: &'a mut Uses,
+    /// How far the operation that is lowered has come, if it is one on lists.
+    pub fold: Fold,
 }
 
 /// A stretch of timesteps that lie at equal distances in one buffer: view of all, distance in words, how many.
@@ -114,44 +132,97 @@ impl<'a> Context<'a> {
     /// Runs `each` over lists of values that belong together timestep by timestep. Timesteps whose values lie at equal
     /// distances in one buffer are served by one call, unless that would take a slow adapter too long; where there are several
     /// such stretches their results are added.
+    ///
+    /// `apart`: each timestep has a sum of its own whatever lies where.
+    ///
+    /// Where [`Fold`] says so, only the next timesteps are summed now, and what they leave is gone on with later.
     pub(super) fn folded(
         &mut self,
         lists: &[&[ValueId]],
         outputs: &[ValueId],
         site: Site,
-        each: impl Fn(&mut Context, &[Run], &[View], Site) -> Result<()>,
+        apart: bool,
+        each: impl Fn(&mut Context, (&[Run], &mut Stage), &[View], Site) -> Result<()>,
     ) -> Result<()> {
         let total = lists[0].len();
         let per_step = self.operations / total as f64;
+        let mut fold = std::mem::take(&mut self.fold);
+        if fold.stretches.is_empty() {
+            fold.stretches = if apart { vec![1; total] } else { self.stretches(lists, per_step) };
+        }
+        let outs: Vec<View> = outputs.iter().map(|&v| self.view(v)).collect();
+        let counts: Vec<usize> = outputs.iter().map(|&v| self.count(v)).collect();
+        let (several, until) = (fold.stretches.len() > 1, fold.until.unwrap_or(total));
+        while fold.done < until {
+            let mut first = 0; // of the present stretch
+            let stretch = fold.stretches.iter().find(|&&length| {
+                let here = fold.done < first + length;
+                first += if here { 0 } else { length };
+                here
+            });
+            let (of, before) = (*stretch.expect("no more than all"), fold.done - first);
+            if before == 0 {
+                fold.state.clear();
+                let mut place = |count: &usize| self.program.scratch("fold", site.area, *count);
+                fold.parts.push(if several { counts.iter().map(&mut place).collect() } else { outs.clone() });
+            }
+            let now = fold.done..until.min(first + of);
+            let length = lists.iter().map(|list| self.stretch(&list[now.clone()])).min().expect("one list at least");
+            let runs: Vec<Run> = lists.iter().map(|list| self.run(&list[now.start..now.start + length])).collect();
+            let views = fold.parts.last().expect("it was just added").clone();
+            let mut stage = Stage { before, until: before + length, of, state: &mut fold.state };
+            let from = self.program.launches.len();
+            each(self, (&runs, &mut stage), &views, site)?;
+            self.tell(from, per_step * length as f64);
+            fold.done += length;
+            if several && fold.until.is_some() && fold.done == first + of {
+                // The sum of all stretches so far, in order.
+                if let [.., before, now] = &fold.parts[..] {
+                    let places = match fold.done == total {
+                        true => outs.clone(),
+                        false => counts.iter().map(|&count| self.program.scratch("fold", site.area, count)).collect(),
+                    };
+                    let (before, now) = (before.clone(), now.clone());
+                    for (i, (&place, &count)) in places.iter().zip(&counts).enumerate() {
+                        let from = self.program.launches.len();
+                        super::add::sum(
+                            self,
+                            &[before[i], now[i]],
+                            count,
+                            place,
+                            Site { label: &format!("{} fold", site.label), ..site },
+                        )?;
+                        self.tell(from, count as f64);
+                    }
+                    fold.parts = vec![places];
+                }
+            }
+        }
+        if several && fold.done == total && fold.until.is_none() {
+            for (i, (out, count)) in outs.iter().zip(counts).enumerate() {
+                let terms: Vec<View> = fold.parts.iter().map(|part| part[i]).collect();
+                let from = self.program.launches.len();
+                super::add::sum(self, &terms, count, *out, Site { label: &format!("{} fold", site.label), ..site })?;
+                self.tell(from, (count * terms.len()) as f64);
+            }
+        }
+        self.fold = fold;
+        Ok(())
+    }
+
+    /// How many timesteps each sum takes.
+    fn stretches(&self, lists: &[&[ValueId]], per_step: f64) -> Vec<usize> {
+        let total = lists[0].len();
         let bytes = lists.iter().map(|list| self.view(list[0]).bytes as f64).sum();
         let most = self.target.pace.map_or(total, |pace| pace.pieces(per_step, bytes, total));
-        let mut runs: Vec<Vec<Run>> = Vec::new();
+        let mut stretches = Vec::new();
         let mut first = 0;
         while first < total {
             let length = lists.iter().map(|list| self.stretch(&list[first..])).min().expect("one list at least");
-            let length = length.min(most);
-            runs.push(lists.iter().map(|list| self.run(&list[first..first + length])).collect());
-            first += length;
+            stretches.push(length.min(most));
+            first += length.min(most);
         }
-        let outs: Vec<View> = outputs.iter().map(|&v| self.view(v)).collect();
-        if runs.len() == 1 {
-            return each(self, &runs[0], &outs, site);
-        }
-        let counts: Vec<usize> = outputs.iter().map(|&v| self.count(v)).collect();
-        let mut parts: Vec<Vec<View>> = vec![Vec::new(); outs.len()];
-        for run in &runs {
-            let views: Vec<View> = counts.iter().map(|&count| self.program.scratch("fold", site.area, count)).collect();
-            let from = self.program.launches.len();
-            each(self, run, &views, site)?;
-            self.tell(from, per_step * run[0].steps as f64);
-            views.iter().zip(&mut parts).for_each(|(view, list)| list.push(*view));
-        }
-        for ((terms, out), count) in parts.iter().zip(&outs).zip(counts) {
-            let from = self.program.launches.len();
-            super::add::sum(self, terms, count, *out, Site { label: &format!("{} fold", site.label), ..site })?;
-            self.tell(from, (count * terms.len()) as f64);
-        }
-        Ok(())
+        stretches
     }
 
     /// How many of the first values lie at equal distances in one buffer, so that one binding may cover them.

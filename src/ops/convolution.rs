@@ -4,7 +4,7 @@ use super::context::{Context, Run};
 use super::{Call, Tape, ValueId};
 use crate::Result;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{self, ConvShape, Pairs, Series, Start, WeightOrder};
+use crate::kernels::conv::{self, ConvShape, Lanes, Pairs, Series, Start, WeightOrder};
 use crate::kernels::{Site, View};
 
 /// What is computed from x and a weight.
@@ -50,11 +50,24 @@ pub(super) fn lower_d_weight(
     dw: ValueId,
     site: Site,
 ) -> Result<()> {
-    c.folded(&[xs, dys], &[dw], site, move |c, runs, outs: &[View], site| {
+    // Lanes that exchange their sums keep none that a later launch could go on with. Where a timestep is work enough for a launch,
+    // each has a sum of its own, so that they can be computed apart and together with the same bits.
+    const ENOUGH: f64 = 0.01; // seconds
+    const ENOUGH_OF_A_CPU: f64 = 1e8;
+    let otherwise = if c.target.cpu { ENOUGH_OF_A_CPU } else { f64::INFINITY };
+    let enough = c.target.pace.map_or(otherwise, |pace| ENOUGH * pace.operations);
+    let steps = xs.len();
+    let exchanged = match c.choices.variant(c.target, &Key { op: ConvOp::Conv2dDWeight, shape, steps }) {
+        Variant::Weight(tile) => tile.along == Lanes::Pixels,
+        Variant::Conv(_) => false,
+    };
+    let apart = steps > 1 && exchanged && shape.flops() >= enough;
+    c.folded(&[xs, dys], &[dw], site, apart, move |c, (runs, stage), outs: &[View], site| {
         let series = |run: Run| Series { view: run.view, step: run.step };
         let pairs = Pairs { x: series(runs[0]), dy: series(runs[1]), steps: runs[0].steps };
-        let variant = c.variant(Key { op: ConvOp::Conv2dDWeight, shape, steps: pairs.steps });
-        variant.d_weight(c.program, c.target, &shape, pairs, outs[0], site)
+        let key = Key { op: ConvOp::Conv2dDWeight, shape, steps: stage.of };
+        let variant = if stage.goes_on() { c.choices.variant(c.target, &key) } else { c.variant(key) };
+        variant.d_weight(c.program, c.target, &shape, (pairs, stage), outs[0], site)
     })
 }
 

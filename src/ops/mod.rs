@@ -33,7 +33,7 @@ pub use add::Add;
 pub use avg_pool::{AvgPool, AvgPoolDInput, average};
 pub use channel_sum::ChannelSum;
 pub use clip::{Clip, GradientNorm};
-pub use context::Context;
+pub use context::{Context, Fold};
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight};
 pub use conv2d::{Conv2d, Conv2dDInput, Conv2dDWeight};
 pub use max_pool::{MaxPool, MaxPoolDInput};

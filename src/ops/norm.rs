@@ -161,11 +161,12 @@ impl Operation for NormDAffine {
         let lists = if norm.relu { 4 } else { 3 };
         let lists: Vec<&[ValueId]> = call.inputs.chunks(call.inputs.len() / lists).collect();
         let map = c.shape(lists[0][0]);
-        c.folded(&lists, call.outputs, site, move |c, runs, outs, site| {
+        c.folded(&lists, call.outputs, site, false, move |c, (runs, stage), outs, site| {
             let (vec, pixels) = (vector(map[3]), map[1] * map[2]);
             let rows = map[0] * pixels;
             let (d_gamma, d_beta) = if norm.per_channel {
-                (c.program.scratch("d_gamma", site.area, rows), c.program.scratch("d_beta", site.area, rows))
+                let mut place = |name| stage.place(name, || c.program.scratch(name, site.area, rows));
+                (place("d_gamma"), place("d_beta"))
             } else {
                 (outs[0], outs[1])
             };
@@ -185,11 +186,15 @@ impl Operation for NormDAffine {
                 ("dy_step", (runs[2].step / vec).into()),
             ];
             let lanes = if c.target.cpu { 8 } else { 64 };
-            let settings = Settings::new().set("L", lanes as u32).images(vec).flag("RELU", norm.relu);
+            let settings = Settings::new()
+                .set("L", lanes as u32)
+                .images(vec)
+                .flag("RELU", norm.relu)
+                .flag("GO_ON", stage.goes_on());
             c.launch("norm_d_affine", &settings, &operands, params, [rows.div_ceil(lanes), 1, 1], site)?;
-            if norm.per_channel {
-                channel_sum::launch(c, d_gamma, map[0], pixels, (0, 1), outs[0], site)?;
-                channel_sum::launch(c, d_beta, map[0], pixels, (0, 1), outs[1], site)?;
+            if norm.per_channel && stage.is_last() {
+                channel_sum::launch(c, d_gamma, map[0], pixels, (0, 1), (outs[0], false), site)?;
+                channel_sum::launch(c, d_beta, map[0], pixels, (0, 1), (outs[1], false), site)?;
             }
             Ok(())
         })

@@ -19,7 +19,7 @@ use crate::dataset::{Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Store, driver};
 use crate::graph::compile::{Compiled, Request, compile};
-use crate::graph::fit::{fewest_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
+use crate::graph::fit::{best_parts, fits, in_parts, numbers_of_parts, with_largest_tensors};
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{DataConfig, RunConfig, Schedule, TrainingConfig};
@@ -406,7 +406,8 @@ impl Training {
         let schedule = Schedule::plain(network.timesteps);
         let batch = self.config.training.batch;
         let clip = self.config.training.clip_norm.is_some();
-        let request = Request { passes, clip, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let memory = self.config.training.memory.map(|bytes| bytes.0);
+        let request = Request { passes, clip, memory, ..Request::training(&network, &schedule, batch, &gpu.target) };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -430,10 +431,10 @@ impl Training {
         Session::new(self, engine, evaluator).train(stop).await
     }
 
-    /// Chooses the fewest parts that fit, but no fewer than `least`, says so, and keeps them in the run's configuration.
+    /// Chooses the parts that fit at the least predicted time, no fewer than `least`, says so, and keeps them in the run's configuration.
     fn choose_parts(&mut self, request: &Request<'_>, least: usize) -> Result<()> {
         let TrainingConfig { batch, accumulate: before, .. } = self.config.training;
-        let parts = fewest_parts(request, batch, least)?;
+        let parts = best_parts(request, batch, least)?;
         match parts {
             1 => eprintln!("--fit: a step is computed in one part of {batch} images (--accumulate 1)"),
             _ => eprintln!("--fit: a step is computed in {parts} parts of {} (--accumulate {parts})", batch / parts),
@@ -505,6 +506,7 @@ impl Training {
             let error = Error::OutOfMemory { adapter, what, bytes, reason, advice };
             return Err(with_largest_tensors(error, &engine.compiled));
         }
+        engine.lend_temporaries(&mut store); // it does not train while it evaluates
         let evaluator = Engine::of(gpu, &forward, evaluation, &mut store).await?;
         let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
@@ -594,9 +596,12 @@ fn data_change(now: &DataState, then: &DataState) -> Option<String> {
     None
 }
 
-/// Bytes on the device of a training step and its evaluation. They share the parameters, which count once.
+/// Bytes on the device of a training step and its evaluation. They share the parameters, and the evaluation uses the temporaries of
+/// the step: all that counts once.
 fn planned_bytes(training: &Compiled, evaluation: &Compiled) -> u64 {
-    training.peak_bytes() + evaluation.peak_bytes() - evaluation.plan.persistent_bytes
+    let lent: Vec<u64> =
+        training.plan.lendable(&training.program).iter().map(|&slot| training.plan.slots[slot]).collect();
+    training.peak_bytes() + evaluation.plan.bytes_beside(&lent) - evaluation.plan.persistent_bytes
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -625,6 +630,9 @@ fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu:
         mib(batches),
         mib(host - batches)
     );
+    if let Some(bound) = &training.bound {
+        eprintln!("memory of a training step: {bound}");
+    }
     (planned, host, learned)
 }
 

@@ -4,7 +4,7 @@ use crate::check::rows::sampled_key;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::choose::{ConvOp, Key, Variant};
-use crate::kernels::conv::{ConvShape, Pairs, Series, Start, WeightOrder, conv_transpose2d, conv2d};
+use crate::kernels::conv::{ConvShape, Pairs, Series, Stage, Start, State, WeightOrder, conv_transpose2d, conv2d};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
 use crate::reference::random::normal;
 use crate::reference::sample::{Product, positions, sampled};
@@ -128,7 +128,9 @@ impl<'g> Workbench<'g> {
                 let step = |count: usize| if steps > 1 { count / steps } else { 0 };
                 let series = |view, count| Series { view, step: step(count) };
                 let operands = Pairs { x: series(a, counts[0]), dy: series(b, counts[1]), steps };
-                variant.d_weight(&mut program, target, shape, operands, out, site)?;
+                let mut state = State::new();
+                let stage = &mut Stage::whole(steps, &mut state);
+                variant.d_weight(&mut program, target, shape, (operands, stage), out, site)?;
             }
             (ConvOp::Conv2d | ConvOp::ConvTranspose2d, Variant::Conv(tile)) => {
                 let run = if self.key.op == ConvOp::Conv2d { conv2d } else { conv_transpose2d };

@@ -1,6 +1,6 @@
 //! What a variant is chosen for, and the variants of all kernels as one type.
 
-use crate::kernels::conv::{self, ConvShape, Pairs, Parts, Tile, WeightTile};
+use crate::kernels::conv::{self, ConvShape, Pairs, Parts, Stage, Tile, WeightTile};
 use crate::kernels::{Program, Site, Target, View};
 use crate::{Error, Result};
 
@@ -87,16 +87,16 @@ impl Variant {
         p: &mut Program,
         target: &Target,
         shape: &ConvShape,
-        pairs: Pairs,
+        (pairs, stage): (Pairs, &mut Stage),
         dw: View,
         site: Site,
     ) -> Result<()> {
         match self {
-            Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, pairs, dw, site),
+            Variant::Weight(tile) => conv::conv2d_d_weight(p, target, tile, shape, (pairs, stage), dw, site),
             Variant::Conv(tile) => {
                 let none = || Error::Config(format!("{self} is no variant for the weight gradient of {shape:?}"));
-                let parts = Parts::of(tile, shape, pairs.steps, target).ok_or_else(none)?;
-                conv::conv2d_d_weight_transformed(p, target, (tile, &parts), shape, pairs, dw, site)
+                let parts = Parts::of(tile, shape, stage.of, target).ok_or_else(none)?;
+                conv::conv2d_d_weight_transformed(p, target, (tile, &parts), shape, (pairs, stage), dw, site)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::product::vector;
 use super::shape::{ConvShape, Pairs};
+use super::stage::Stage;
 use super::tile::{Lanes, WeightTile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
@@ -17,7 +18,7 @@ fn flat(shape: &ConvShape) -> ConvShape {
 }
 
 /// `dw[co, ci, ky, kx]` = sum over timesteps, pixels and images of dy times the shifted x. x and dy are those of
-/// the pairs.
+/// the pairs, which are those of the stage.
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -26,7 +27,7 @@ pub fn conv2d_d_weight(
     target: &Target,
     tile: &WeightTile,
     shape: &ConvShape,
-    Pairs { x, dy, steps }: Pairs,
+    (Pairs { x, dy, steps }, stage): (Pairs, &mut Stage),
     dw: View,
     site: Site,
 ) -> Result<()> {
@@ -83,16 +84,64 @@ pub fn conv2d_d_weight(
                 .set("WINDOW", (2 * reach + tile.unroll) as u32)
                 .set("TAPS", (k * k) as u32)
                 .set("LOADS", tile.c.div_ceil(tile.lanes) as u32);
-            let settings = settings.flag("LONG", per_split > BLOCK);
+            let settings = settings.flag("LONG", per_split > BLOCK).flag("GO_ON", stage.goes_on());
             (("conv2d_d_weight_channels", settings), columns.div_ceil(per_split), tile.r * tile.lanes)
         }
     };
-    let partial = if splits == 1 { dw } else { p.scratch("d_weight", site.area, splits * count) };
+    let scratch = |p: &mut Program| p.scratch("d_weight", site.area, splits * count);
+    let exchanged = tile.along == Lanes::Pixels && !stage.is_whole(); // lanes keep nothing that later ones could go on with
+    let partial = match splits {
+        _ if exchanged => scratch(p),
+        1 => dw,
+        _ => stage.place("partial", || scratch(p)),
+    };
     let grid = [shape.cin.div_ceil(tile.c), shape.cout.div_ceil(channels), splits];
     p.add(target, kernel, &[("x", x.view), ("dy", dy.view), ("partial", partial)], &params, grid, site)?;
-    if partial != dw {
+    if exchanged {
+        let sum = match splits {
+            1 => partial,
+            _ => {
+                let sum = p.scratch("d_weight", site.area, count);
+                sum_partials(p, target, partial, count, splits, sum, site)?;
+                sum
+            }
+        };
+        let total = match stage.state.get("total") {
+            None => sum,
+            Some(&before) => {
+                let total = if stage.is_last() { dw } else { p.scratch("d_weight", site.area, count) };
+                add(p, target, [before, sum], count, total, site)?;
+                total
+            }
+        };
+        stage.state.insert("total", total);
+        return Ok(());
+    }
+    if partial != dw && stage.is_last() {
         sum_partials(p, target, partial, count, splits, dw, site)?;
     }
+    Ok(())
+}
+
+/// y = a + b, element by element.
+///
+/// # Errors
+/// When naga refuses the variant.
+pub(super) fn add(
+    p: &mut Program,
+    target: &Target,
+    [a, b]: [View; 2],
+    count: usize,
+    y: View,
+    site: Site,
+) -> Result<()> {
+    const LANES: usize = 64;
+    let vec = vector(4, count);
+    let Cover { groups, unroll } = cover(count / vec, LANES, if vec > 1 { 1 } else { 4 }, target);
+    let settings = Settings::new().set("L", LANES as u32).set("UNROLL", unroll as u32).set("TERMS", 2).images(vec);
+    let site = Site { label: &format!("{} sum", site.label), ..site };
+    let operands = [("x0", a), ("x1", b), ("y", y)];
+    p.add(target, ("add", settings), &operands, &[("count", (count / vec).into())], [groups, 1, 1], site)?;
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Launches of weight gradients by Winograd's method.
 
+use super::d_weight::add;
 use super::product::{Matrices, product};
 use super::shape::{ConvShape, Pairs, Series, Start};
+use super::stage::Stage;
 use super::tile::Tile;
 use super::winograd::{self, Winograd};
 use crate::Result;
@@ -48,14 +50,16 @@ pub fn conv2d_d_weight_transformed(
     target: &Target,
     (tile, parts): (&Tile, &Parts),
     shape: &ConvShape,
-    pairs: Pairs,
+    (pairs, stage): (Pairs, &mut Stage),
     dw: View,
     site: Site,
 ) -> Result<()> {
     let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
-    let partial = p.scratch("d_transformed", site.area, parts.count * parts.words);
-    for (part, first) in (0..pairs.steps).step_by(parts.each).enumerate() {
-        let count = parts.each.min(pairs.steps - first);
+    let whole = stage.is_whole().then(|| p.scratch("d_transformed", site.area, parts.count * parts.words));
+    let mut first = 0; // of those that come now
+    while first < pairs.steps {
+        let (part, done) = ((stage.before + first) / parts.each, (stage.before + first) % parts.each);
+        let count = (parts.each - done).min(pairs.steps - first);
         let from = |of: Series| Series { view: of.view.part(first * of.step, None), ..of };
         let v =
             winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), cin, site)?;
@@ -68,11 +72,51 @@ pub fn conv2d_d_weight_transformed(
             tile.r,
             site,
         )?;
-        let sums = partial.part(part * parts.words, Some(parts.words));
+        let sums = match whole {
+            Some(partial) => partial.part(part * parts.words, Some(parts.words)),
+            None => p.scratch("d_transformed", site.area, parts.words),
+        };
+        let base = (done > 0).then(|| stage.state["part"]);
         let matrices =
             Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout, symmetric: false };
-        product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
+        product(p, target, tile, &matrices, (v, d, Start { base, ..Start::default() }, sums), site)?;
+        first += count;
+        if whole.is_some() {
+            continue;
+        }
+        stage.state.insert("part", sums);
+        let ends = done + count == parts.each || stage.before + first == stage.of;
+        if ends {
+            let total = match stage.state.get("total") {
+                None => sums,
+                Some(&before) => {
+                    let total = p.scratch("d_transformed", site.area, parts.words);
+                    add(p, target, [before, sums], cut.positions() * cin * cout, total, site)?;
+                    total
+                }
+            };
+            stage.state.insert("total", total);
+        }
     }
-    let sums = winograd::Sums { pairs, partial, parts: parts.count, part_step: parts.words };
-    winograd::d_weight(p, target, cut, (cin, cout), (sums, dw), site)
+    if let Some(partial) = whole {
+        let sums = winograd::Sums { partial, parts: parts.count, part_step: parts.words };
+        let active = winograd::active(p, target, cut, (cin, cout), &pairs, site)?;
+        return winograd::d_weight(
+            p,
+            target,
+            cut,
+            (cin, cout),
+            (sums, winograd::Search::Now(&pairs, active)),
+            dw,
+            site,
+        );
+    }
+    let active = winograd::active(p, target, cut, (cin, cout), &pairs, site)?;
+    let met = stage.place("met", || p.scratch("met", site.area, cin * cout));
+    winograd::met(p, target, cut, (cin, cout), (&pairs, active), (met, stage.goes_on()), site)?;
+    if !stage.is_last() {
+        return Ok(());
+    }
+    let sums = winograd::Sums { partial: stage.state["total"], parts: 1, part_step: parts.words };
+    winograd::d_weight(p, target, cut, (cin, cout), (sums, winograd::Search::Done(met)), dw, site)
 }

@@ -10,6 +10,7 @@ mod forward;
 mod pack;
 mod product;
 mod shape;
+mod stage;
 mod tile;
 mod winograd;
 
@@ -20,5 +21,6 @@ pub use d_weight_transformed::{Parts, conv2d_d_weight_transformed};
 pub use forward::{conv_transpose2d, conv2d};
 pub use product::{Matrices, product};
 pub use shape::{ConvShape, Pairs, Series, Start};
+pub use stage::{Stage, State};
 pub use tile::{Lanes, Outputs, Source, Tile, WeightTile};
 pub use winograd::Winograd;

@@ -19,8 +19,8 @@ pub(super) fn pack(
 ) -> Result<View> {
     let ConvShape { cin, cout, k, .. } = *shape;
     let packing = Packing { w, order, channels: [cin, cout], r, m: cut.map(Winograd::side) };
-    if let Some(packed) = p.packed.get(&packing) {
-        return Ok(*packed);
+    if let Some(packed) = p.packed(&packing) {
+        return Ok(packed);
     }
     let panels = cout.div_ceil(r);
     let for_panels = |settings: Settings| settings.set("R", r as u32).flag("FLIP", order.flip);
@@ -43,6 +43,6 @@ pub(super) fn pack(
     ];
     let site = Site { label: &format!("{} pack", site.label), ..site };
     p.add(target, kernel, &[("w", w), ("packed", packed)], params, grid, site)?.packs_weight = true;
-    p.packed.insert(packing, packed);
+    p.has_packed(packing, packed);
     Ok(packed)
 }

@@ -180,25 +180,48 @@ pub(super) fn panels(
     Ok(result)
 }
 
-/// What a weight gradient is made of: its operands, and the sums of their products in `parts` parts [positions, cout, cin], `part_step` words apart.
+/// The sums of the products of a weight gradient in `parts` parts [positions, cout, cin], `part_step` words apart.
 pub(super) struct Sums {
-    pub(super) pairs: Pairs,
     pub(super) partial: View,
     pub(super) parts: usize,
     pub(super) part_step: usize,
 }
 
-/// dw = G^T u G, where u is the sum of the parts.
-pub(super) fn d_weight(
+/// Where `x` and `dy` are other than 0 at some timestep in some image: a bit for each place.
+#[derive(Clone, Copy)]
+pub(super) struct Active {
+    x: View,
+    dy: View,
+}
+
+/// How it is known where activity and error meet.
+pub(super) enum Search<'a> {
+    /// They are searched where the result is doubted.
+    Now(&'a Pairs, Active),
+    /// Every timestep has been searched, see [`met`].
+    Done(View),
+}
+
+/// Words of a row of bits.
+fn words(cut: &Winograd) -> usize {
+    cut.w.div_ceil(32)
+}
+
+/// Images that a lane of the search takes at a time.
+fn searched(cut: &Winograd) -> usize {
+    [4, 2].into_iter().find(|v| cut.n.is_multiple_of(*v)).unwrap_or(1)
+}
+
+/// Where the operands of a weight gradient are active.
+pub(super) fn active(
     p: &mut Program,
     target: &Target,
     cut: &Winograd,
     (cin, cout): (usize, usize),
-    (sums, dw): (Sums, View),
+    pairs: &Pairs,
     site: Site,
-) -> Result<()> {
-    let words = cut.w.div_ceil(32);
-    let vec = [4, 2].into_iter().find(|v| cut.n.is_multiple_of(*v)).unwrap_or(1);
+) -> Result<Active> {
+    let (vec, words) = (searched(cut), words(cut));
     let mut active = |map: Series, channels: usize| -> Result<View> {
         let count = channels * cut.h * words;
         let result = p.scratch("active", site.area, count);
@@ -207,7 +230,7 @@ pub(super) fn d_weight(
             ("h", cut.h.into()),
             ("w", cut.w.into()),
             ("words", words.into()),
-            ("steps", sums.pairs.steps.into()),
+            ("steps", pairs.steps.into()),
             ("step", (map.step / vec).into()),
             ("count", count.into()),
         ];
@@ -215,30 +238,82 @@ pub(super) fn d_weight(
         p.add(target, ("winograd_active", settings), &[("map", map.view), ("active_at", result)], params, grid, site)?;
         Ok(result)
     };
-    let (x_active, dy_active) = (active(sums.pairs.x, cin)?, active(sums.pairs.dy, cout)?);
-    let params: &[(&str, Param)] = &[
+    Ok(Active { x: active(pairs.x, cin)?, dy: active(pairs.dy, cout)? })
+}
+
+/// Sizes and distances of the maps that are searched, if any are.
+fn search_params(cut: &Winograd, pairs: Option<&Pairs>) -> [(&'static str, Param); 7] {
+    let vec = searched(cut);
+    let [steps, x_step, dy_step] = pairs.map_or([0; 3], |pairs| [pairs.steps, pairs.x.step / vec, pairs.dy.step / vec]);
+    [
+        ("n", (cut.n / vec).into()),
+        ("h", cut.h.into()),
+        ("w", cut.w.into()),
+        ("steps", steps.into()),
+        ("x_step", x_step.into()),
+        ("dy_step", dy_step.into()),
+        ("words", words(cut).into()),
+    ]
+}
+
+/// Maps and bits that are searched.
+fn search_operands(pairs: &Pairs, active: Active) -> [(&'static str, View); 4] {
+    [("x", pairs.x.view), ("dy", pairs.dy.view), ("x_active", active.x), ("dy_active", active.dy)]
+}
+
+/// Notes in `met` [cout, cin] under which taps activity and error meet at these timesteps, beside what it says already if it
+/// `goes_on`.
+pub(super) fn met(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    (cin, cout): (usize, usize),
+    (pairs, active): (&Pairs, Active),
+    (met, goes_on): (View, bool),
+    site: Site,
+) -> Result<()> {
+    let count = [("count", (cin * cout).into()), ("cin", cin.into())];
+    let params = [&count[..], &search_params(cut, Some(pairs))].concat();
+    let operands = [&search_operands(pairs, active)[..], &[("met", met)]].concat();
+    let settings = Settings::new().set("L", LANES as u32).set("K", cut.k as u32).images(searched(cut));
+    let (settings, grid) = (settings.flag("GO_ON", goes_on), [(cin * cout).div_ceil(LANES), 1, 1]);
+    let site = Site { label: &format!("{} met", site.label), ..site };
+    p.add(target, ("winograd_met", settings), &operands, &params, grid, site)?;
+    Ok(())
+}
+
+/// dw = G^T u G, where u is the sum of the parts.
+pub(super) fn d_weight(
+    p: &mut Program,
+    target: &Target,
+    cut: &Winograd,
+    (cin, cout): (usize, usize),
+    (sums, search): (Sums, Search),
+    dw: View,
+    site: Site,
+) -> Result<()> {
+    let mut params: Vec<(&str, Param)> = vec![
         ("count", (cin * cout).into()),
         ("parts", sums.parts.into()),
         ("part_step", sums.part_step.into()),
         ("cin", cin.into()),
-        ("n", (cut.n / vec).into()),
-        ("h", cut.h.into()),
-        ("w", cut.w.into()),
-        ("steps", sums.pairs.steps.into()),
-        ("x_step", (sums.pairs.x.step / vec).into()),
-        ("dy_step", (sums.pairs.dy.step / vec).into()),
-        ("words", words.into()),
     ];
-    let operands = [
-        ("partial", sums.partial),
-        ("x", sums.pairs.x.view),
-        ("dy", sums.pairs.dy.view),
-        ("x_active", x_active),
-        ("dy_active", dy_active),
-        ("dw", dw),
-    ];
+    let mut operands = vec![("partial", sums.partial), ("dw", dw)];
+    let mut settings = cut.settings();
+    match search {
+        Search::Now(pairs, active) => {
+            params.extend(search_params(cut, Some(pairs)));
+            operands.extend(search_operands(pairs, active));
+            settings = settings.images(searched(cut));
+        }
+        Search::Done(met) => {
+            params.extend(search_params(cut, None));
+            operands.push(("met", met));
+            settings = settings.flag("MET", true);
+        }
+    }
     let site = Site { label: &format!("{} sum", site.label), ..site };
     let grid = [(cin * cout).div_ceil(LANES), 1, 1];
-    p.add(target, ("winograd_d_weight", cut.settings().images(vec)), &operands, params, grid, site)?;
+    p.add(target, ("winograd_d_weight", settings), &operands, &params, grid, site)?;
     Ok(())
 }

@@ -1,0 +1,398 @@
+//! What is kept and what is computed again so that a training step stays within so many bytes, at the least predicted time.
+//!
+//! The choices that are looked at: along time, the state of every k-th timestep is kept, and what lies between is computed
+//! again from it once, or as often as it is read; packed weights stay, or are packed again; and whatever room is left, more is
+//! kept, first what takes the longest to compute for its size. How much memory a choice takes is estimated from the lives of
+//! values (`Model::estimate`, some 100 µs); the best is then compiled, and where its plan takes more, as its slots do not fill up,
+//! the search goes on with that much less to give. Everything is counted, nothing timed: the same request gives the same plan.
+
+use super::compile::Compiled;
+use super::lower::{Event, Order};
+use super::recompute::{Choice, Passes, Runs, summed_in_turn};
+use super::{Graph, ValueId};
+use crate::Result;
+use crate::kernels::pace::{Cost, Pace};
+use crate::kernels::{Program, Role, Target, View, align};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+/// What recomputation takes and gives, for people.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Bound {
+    /// Bytes that a plan may take.
+    pub bytes: u64,
+    /// Bytes of the plan without a bound.
+    pub without: u64,
+    /// Whether the plan is within the bound; else it is the smallest that was found.
+    pub met: bool,
+    /// Operations that are computed again, by what a step's pass has without a bound.
+    pub extra_operations: f64,
+    /// Predicted time that the bound costs, by that of a pass without it.
+    pub extra_time: f64,
+    /// Values of the forward pass that are kept for the backward pass.
+    pub kept: usize,
+    /// Those that are given up.
+    pub given_up: usize,
+}
+
+/// What a plan is estimated from: the bytes that live while each node runs, and what each takes.
+pub(super) struct Model<'a> {
+    passes: Passes<'a>,
+    /// Bytes of each value; 0 for those that have a place of their own.
+    bytes: Vec<u64>,
+    /// Bytes that are taken whatever is chosen.
+    constant: u64,
+    /// What only the launches of an event take, and what they cost.
+    events: HashMap<Event, (u64, Cost)>,
+    /// What several events share: packed weights, and sums that have come so far.
+    shared: Vec<Shared>,
+    /// Shared things of each event.
+    shares: HashMap<Event, Vec<usize>>,
+    pace: Pace,
+}
+
+struct Shared {
+    bytes: u64,
+    /// The cost of packing it, if it is a packed weight.
+    packed: Option<Cost>,
+}
+
+/// What a choice is expected to take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Estimate {
+    pub(super) bytes: u64,
+    pub(super) seconds: f64,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        let Bound { bytes, without, extra_operations, extra_time, kept, given_up, .. } = self;
+        write!(f, "at most {:.1} MiB, without a bound {:.1}: ", mib(*bytes), mib(*without))?;
+        if without <= bytes {
+            return write!(f, "nothing has to be computed again");
+        }
+        write!(
+            f,
+            "{:.1} % of the step's operations are computed again ({given_up} values of {} are given up), which is predicted to \
+             cost {:.1} % of its time",
+            100.0 * extra_operations,
+            kept + given_up,
+            100.0 * extra_time.max(0.0)
+        )
+    }
+}
+
+impl<'a> Model<'a> {
+    /// From a pass that keeps everything and was lowered to `program`, whose events were those of `runs`.
+    pub(super) fn new(passes: Passes<'a>, lowered: (&Compiled, &Runs), target: &Target) -> Model<'a> {
+        let (Compiled { program, views, events, plan, .. }, runs) = lowered;
+        let graph = passes.graph;
+        let mut of_value: BTreeSet<usize> = BTreeSet::new();
+        let mut bytes = vec![0; graph.values.len()];
+        for (i, view) in views.iter().enumerate().take(graph.values.len()) {
+            // Several values lie in one buffer only where they have a place of their own.
+            let own = |view: &View| {
+                let spec = &program.buffers[view.buffer.0];
+                matches!(spec.role, Role::Temporary | Role::Output) && spec.bytes == align(view.bytes)
+            };
+            if let Some(view) = view.filter(own) {
+                of_value.insert(view.buffer.0);
+                bytes[i] = align(view.bytes);
+            }
+        }
+        let slots: u64 = plan.slots.iter().sum();
+        let others = program.buffers.iter().enumerate().filter(|(i, spec)| {
+            let slot = matches!(spec.role, Role::Input | Role::Output);
+            slot && !of_value.contains(i) && plan.lifetime[*i].0 != usize::MAX
+        });
+        let constant = plan.peak_bytes() - slots + others.map(|(_, spec)| spec.bytes).sum::<u64>();
+        // Temporaries of launches alone: which events touch them, and whether they are packed weights.
+        let scratch = |buffer: usize| program.buffers[buffer].role == Role::Temporary && !of_value.contains(&buffer);
+        let mut touched: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        let mut packs: HashMap<usize, Cost> = HashMap::new();
+        for (at, range) in events.iter().enumerate() {
+            for launch in &program.launches[range.clone()] {
+                for (_, view) in launch.operands.iter().filter(|(_, view)| scratch(view.buffer.0)) {
+                    touched.entry(view.buffer.0).or_default().insert(at);
+                    if launch.packs_weight {
+                        packs.insert(view.buffer.0, Cost::of(std::slice::from_ref(launch), 0.0));
+                    }
+                }
+            }
+        }
+        let (mut shared, mut shares): (Vec<Shared>, HashMap<Event, Vec<usize>>) = Default::default();
+        for (buffer, at) in &touched {
+            let packed = packs.get(buffer).copied();
+            if at.len() < 2 && packed.is_none() {
+                continue;
+            }
+            for &at in at {
+                shares.entry(runs.runs[at].event).or_default().push(shared.len());
+            }
+            shared.push(Shared { bytes: program.buffers[*buffer].bytes, packed });
+        }
+        let own = |buffer: usize| scratch(buffer) && touched[&buffer].len() < 2 && !packs.contains_key(&buffer);
+        let mut costs = HashMap::new();
+        let mut done: HashMap<usize, usize> = HashMap::new();
+        for (run, range) in runs.runs.iter().zip(events) {
+            let launches = &program.launches[range.clone()];
+            let Event { node, until } = run.event;
+            let share = until.zip(passes.timesteps(node)).map_or(1.0, |(until, all)| {
+                let before = done.insert(node, until).unwrap_or_default();
+                (until - before) as f64 / all as f64
+            });
+            let operations = share * operations(graph, node);
+            let without_packing: Vec<_> = launches.iter().filter(|l| !l.packs_weight).cloned().collect();
+            let cost = Cost::of(&without_packing, operations);
+            costs.insert(run.event, (most_alive(program, range.clone(), &own), cost));
+        }
+        let pace = Pace::expected(target);
+        Model { passes, bytes, constant, events: costs, shared, shares, pace }
+    }
+
+    /// Whether a value is large enough that it matters whether it is kept.
+    fn matters(&self, value: ValueId) -> bool {
+        let all: u64 = self.bytes.iter().sum();
+        self.passes.is_forward(value) && self.bytes[value.0] > all / 4000
+    }
+
+    /// The choice that keeps everything.
+    pub(super) fn everything(passes: &Passes) -> Choice {
+        Choice { kept: vec![true; passes.graph.values.len()], patience: usize::MAX, packed: usize::MAX }
+    }
+
+    pub(super) fn estimate(&self, runs: &Runs, choice: &Choice) -> Estimate {
+        let count = runs.runs.len();
+        let mut change = vec![0_i64; count + 1];
+        let mut live = |first: usize, last: usize, bytes: u64| {
+            change[first] += bytes as i64;
+            change[last + 1] -= bytes as i64;
+        };
+        let mut life: Vec<Option<(usize, usize)>> = vec![None; runs.values.len()];
+        let mut shared: Vec<Option<(usize, usize)>> = vec![None; self.shared.len()];
+        let mut seconds = 0.0;
+        for (at, run) in runs.runs.iter().enumerate() {
+            for &value in run.inputs.iter().chain(&run.outputs) {
+                life[value] = Some((life[value].map_or(at, |(first, _)| first), at));
+            }
+            let (bytes, cost) = self.events[&run.event];
+            live(at, at, bytes);
+            seconds += self.pace.predicted(&cost);
+            for &which in self.shares.get(&run.event).into_iter().flatten() {
+                let Shared { bytes, packed } = self.shared[which];
+                let patience = if packed.is_some() { choice.packed } else { usize::MAX };
+                match &mut shared[which] {
+                    Some((_, last)) if at - *last <= patience => *last = at,
+                    one => {
+                        if let Some((first, last)) = one.replace((at, at)) {
+                            live(first, last, bytes);
+                        }
+                        seconds += packed.map_or(0.0, |cost| self.pace.predicted(&cost));
+                    }
+                }
+            }
+        }
+        for (life, shared) in shared.iter().zip(&self.shared) {
+            life.iter().for_each(|&(first, last)| live(first, last, shared.bytes));
+        }
+        let mut is_output = vec![false; self.bytes.len()];
+        self.passes.graph.outputs.iter().for_each(|v| is_output[v.0] = true);
+        for (life, value) in life.iter().zip(&runs.values) {
+            let end = |last: usize| if is_output[value.0] { count - 1 } else { last };
+            life.iter().for_each(|&(first, last)| live(first, end(last), self.bytes[value.0]));
+        }
+        let mut now = 0_i64;
+        let most = change.iter().map(|change| {
+            now += change;
+            now
+        });
+        Estimate { bytes: self.constant + most.max().unwrap_or_default() as u64, seconds }
+    }
+
+    /// Values that later timesteps read, of the timesteps `k` apart from the last but one; with what all timesteps read, and
+    /// what the backward pass reads first.
+    fn states(&self, k: Option<usize>, patience: usize) -> Vec<bool> {
+        let graph = self.passes.graph;
+        let last = graph.nodes.iter().filter_map(|node| node.timestep).max().unwrap_or_default();
+        let mut kept: Vec<bool> = (0..graph.values.len()).map(|v| !self.matters(ValueId(v))).collect();
+        let mut readers: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.values.len()];
+        for &node in &self.passes.forward {
+            let node = &graph.nodes[node];
+            for value in &node.inputs {
+                readers[value.0].extend(node.timestep);
+            }
+        }
+        for (v, value) in graph.values.iter().enumerate() {
+            kept[v] |= match value.timestep {
+                None => readers[v].len() > 1,
+                Some(t) => {
+                    let later = readers[v].last().is_some_and(|&reader| reader > t);
+                    let boundary = k.is_some_and(|k| t < last && (last - t).is_multiple_of(k));
+                    let open = if patience == usize::MAX { k.unwrap_or(1) } else { 1 };
+                    (later && boundary) || t + open > last
+                }
+            };
+        }
+        kept
+    }
+
+    /// The best choice whose estimate is at most `bytes`, and that which is estimated to be the smallest.
+    pub(super) fn best(&self, bytes: u64) -> (Option<(Choice, Estimate)>, (Choice, Estimate)) {
+        let graph = self.passes.graph;
+        let last = graph.nodes.iter().filter_map(|node| node.timestep).max().unwrap_or_default();
+        let window = (5 * self.passes.events.len()).div_ceil(4 * (last + 1));
+        let mut apart: Vec<Option<usize>> = vec![None];
+        let mut k = 1;
+        while k <= last + 1 {
+            apart.push(Some(k));
+            k = if k < 6 { k + 1 } else { k * 3 / 2 };
+        }
+        let mut best: Option<(Choice, Estimate)> = None;
+        let mut smallest: Option<(Choice, Estimate)> = None;
+        for patience in [usize::MAX, window, 0] {
+            for &k in &apart {
+                let kept = self.states(k, patience);
+                for packed in [usize::MAX, window, 0] {
+                    let choice = Choice { kept: kept.clone(), patience, packed };
+                    self.fill_up(choice, bytes, &mut best, &mut smallest);
+                }
+            }
+        }
+        (best, smallest.expect("choices were looked at"))
+    }
+
+    /// Keeps more than `choice` does as long as the estimate stays within `bytes`.
+    fn fill_up(
+        &self,
+        choice: Choice,
+        bytes: u64,
+        best: &mut Option<(Choice, Estimate)>,
+        smallest: &mut Option<(Choice, Estimate)>,
+    ) {
+        let runs = self.passes.runs(&choice);
+        // What is computed again, by the time that it takes for its size.
+        let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+        runs.runs.iter().filter(|run| run.again).for_each(|run| *times.entry(run.event.node).or_default() += 1);
+        let mut order: Vec<(f64, usize)> = Vec::new();
+        for (&node, &times) in &times {
+            let cost = self.pace.predicted(&self.events[&Event { node, until: None }].1) * times as f64;
+            for value in self.passes.graph.nodes[node].outputs.iter().filter(|v| !choice.kept[v.0]) {
+                order.push((cost / self.bytes[value.0].max(1) as f64, value.0));
+            }
+        }
+        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+        let mut tried = |more: usize| {
+            let mut choice = choice.clone();
+            order[..more].iter().for_each(|&(_, value)| choice.kept[value] = true);
+            let estimate = self.estimate(&self.passes.runs(&choice), &choice);
+            if smallest.as_ref().is_none_or(|(_, least)| estimate.bytes < least.bytes) {
+                *smallest = Some((choice.clone(), estimate));
+            }
+            let fits = estimate.bytes <= bytes;
+            if fits && best.as_ref().is_none_or(|(_, best)| estimate.seconds < best.seconds) {
+                *best = Some((choice, estimate));
+            }
+            fits
+        };
+        let (mut low, mut high) = (0, order.len() + 1);
+        if !tried(0) {
+            return;
+        }
+        while low + 1 < high {
+            let middle = (low + high) / 2;
+            if tried(middle) { low = middle } else { high = middle }
+        }
+    }
+
+    /// How many values that matter are kept, and how many are given up.
+    pub(super) fn counts(&self, choice: &Choice) -> (usize, usize) {
+        let matter = (0..self.bytes.len()).filter(|&v| self.matters(ValueId(v)));
+        let (kept, gone): (Vec<usize>, Vec<usize>) = matter.partition(|&v| choice.kept[v]);
+        (kept.len(), gone.len())
+    }
+}
+
+/// Most bytes that temporaries of some launches alone take at a time.
+fn most_alive(program: &Program, launches: Range<usize>, own: &dyn Fn(usize) -> bool) -> u64 {
+    let mut life: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for at in launches.clone() {
+        for (_, view) in program.launches[at].operands.iter().filter(|(_, view)| own(view.buffer.0)) {
+            life.entry(view.buffer.0).or_insert((at, at)).1 = at;
+        }
+    }
+    let at = |at: usize| {
+        let alive = life.iter().filter(|(_, life)| life.0 <= at && at <= life.1);
+        alive.map(|(buffer, _)| program.buffers[*buffer].bytes).sum::<u64>()
+    };
+    launches.map(at).max().unwrap_or_default()
+}
+
+/// Operations of a node.
+fn operations(graph: &Graph, node: usize) -> f64 {
+    let node = &graph.nodes[node];
+    let extents = |values: &[ValueId]| values.iter().map(|v| &graph.values[v.0].shape[..]).collect::<Vec<_>>();
+    node.op.flops(&extents(&node.inputs), &extents(&node.outputs))
+}
+
+/// Operations and predicted seconds of a pass.
+pub(super) fn cost(compiled: &Compiled, pace: &Pace) -> (f64, f64) {
+    let graph = &compiled.unrolled.graph;
+    let operations = (0..graph.nodes.len()).map(|node| operations(graph, node)).sum();
+    let cost = Cost::of(&compiled.program.launches[compiled.phases.pass.clone()], operations);
+    (operations, pace.predicted(&cost))
+}
+
+/// The choice for which a pass is within `bytes`, compiled: the fastest by prediction, or where none is, the smallest. `compiled`
+/// compiles a graph in an order; `free` is the pass without a bound, whose backward pass begins with `seed`.
+///
+/// # Errors
+/// Those of `compiled`.
+pub(super) fn within(
+    graph: &Graph,
+    seed: ValueId,
+    (free, bytes): (&Compiled, u64),
+    target: &Target,
+    compiled: impl Fn(Graph, &Order) -> Result<Compiled>,
+) -> Result<Compiled> {
+    /// How often what an estimate was short of is taken off what there is to give.
+    const TRIES: usize = 8;
+    let graph = &summed_in_turn(graph, seed);
+    let passes = Passes::new(graph, seed);
+    let everything = Model::everything(&passes);
+    let runs = passes.runs(&everything);
+    let (all, order) = passes.graph_of(&runs, &free.stretches, &everything);
+    let all = compiled(all, &order)?;
+    let model = Model::new(passes, (&all, &runs), target);
+    let (operations, seconds) = cost(free, &model.pace);
+    let mut give = bytes;
+    let mut least: Option<Compiled> = None;
+    for _ in 0..TRIES {
+        let (best, smallest) = model.best(give);
+        let none = best.is_none();
+        let (choice, _) = best.unwrap_or(smallest);
+        let runs = model.passes.runs(&choice);
+        let (graph, order) = model.passes.graph_of(&runs, &free.stretches, &choice);
+        let mut found = compiled(graph, &order)?;
+        let (more, longer) = cost(&found, &model.pace);
+        let (kept, given_up) = model.counts(&choice);
+        let peak = found.peak_bytes();
+        found.bound = Some(Bound {
+            bytes,
+            without: free.peak_bytes(),
+            met: peak <= bytes,
+            extra_operations: more / operations - 1.0,
+            extra_time: longer / seconds - 1.0,
+            kept,
+            given_up,
+        });
+        if least.as_ref().is_none_or(|least| peak < least.peak_bytes()) {
+            least = Some(found);
+        }
+        if peak <= bytes || none {
+            break;
+        }
+        give = give.saturating_sub((peak - bytes).max(bytes / 200));
+    }
+    Ok(least.expect("a choice was compiled"))
+}
