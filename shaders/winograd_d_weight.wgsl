@@ -18,8 +18,8 @@ struct Params {
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<Images>;
-@group(0) @binding(3) var<storage, read> dy: array<Images>;
+@group(0) @binding(2) var<storage, read> x: array<StoredImages>;
+@group(0) @binding(3) var<storage, read> dy: array<StoredImages>;
 @group(0) @binding(4) var<storage, read> x_active: array<u32>;    // as winograd_active leaves them
 @group(0) @binding(5) var<storage, read> dy_active: array<u32>;
 @group(0) @binding(6) var<storage, read_write> dw: array<f32>;
@@ -63,7 +63,7 @@ fn meet_at(co: u32, ci: u32, yo: u32, xo: u32, yi: u32, xi: u32) -> bool {
     let at_dy = t * p.dy_step + ((co * p.h + yo) * p.w + xo) * p.n;
     for (var first = 0u; first < p.n; first += BLOCK) {
       for (var image = first; image < min(first + BLOCK, p.n); image++) {
-        let both = (x[at_x + image] != Images(0.0)) & (dy[at_dy + image] != Images(0.0));
+        let both = (images(x[at_x + image]) != Images(0.0)) & (images(dy[at_dy + image]) != Images(0.0));
         if (total(select(Images(0.0), Images(1.0), both)) > 0.0) { return true; }
       }
     }

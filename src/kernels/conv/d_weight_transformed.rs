@@ -1,6 +1,6 @@
 //! Launches of weight gradients by Winograd's method.
 
-use super::product::{Matrices, product};
+use super::product::{Matrices, panel_width, product};
 use super::shape::{ConvShape, Pairs, Series, Start};
 use super::tile::Tile;
 use super::winograd::{self, Winograd};
@@ -57,8 +57,9 @@ pub fn conv2d_d_weight_transformed(
     for (part, first) in (0..pairs.steps).step_by(parts.each).enumerate() {
         let count = parts.each.min(pairs.steps - first);
         let from = |of: Series| Series { view: of.view.part(first * of.step, None), ..of };
+        let width = panel_width(tile, cin);
         let v =
-            winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), cin, site)?;
+            winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), width, site)?;
         let d = winograd::panels(
             p,
             target,
@@ -69,8 +70,8 @@ pub fn conv2d_d_weight_transformed(
             site,
         )?;
         let sums = partial.part(part * parts.words, Some(parts.words));
-        let matrices =
-            Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout, symmetric: false };
+        let (columns, batch, terms) = (cin, cut.positions(), count * cut.tiles());
+        let matrices = Matrices { columns, batch, cin: terms, cout, symmetric: false, panels: true };
         product(p, target, tile, &matrices, (v, d, Start::default(), sums), site)?;
     }
     let sums = winograd::Sums { pairs, partial, parts: parts.count, part_step: parts.words };
