@@ -4,8 +4,8 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> sum: array<Images>;
-@group(0) @binding(2) var<storage, read> part: array<Images>;
+@group(0) @binding(1) var<storage, read_write> sum: array<StoredImages>;
+@group(0) @binding(2) var<storage, read> part: array<StoredImages>;
 @group(0) @binding(3) var<storage, read> first: array<f32>;
 //#include each
 
@@ -13,6 +13,9 @@ struct Params { count: u32 }
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
-    if (i < p.count) { sum[i] = select(sum[i] + part[i], part[i], first[0] != 0.0); }
+    if (i < p.count) {
+      let term = images(part[i]);
+      sum[i] = stored(select(images(sum[i]) + term, term, first[0] != 0.0));
+    }
   }
 }

@@ -9,9 +9,9 @@ struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 //#for k in 0..TERMS
-@group(0) @binding(1$k) var<storage, read> x$k: array<Images>;
+@group(0) @binding(1$k) var<storage, read> x$k: array<StoredImages>;
 //#end
-@group(0) @binding(1) var<storage, read_write> y: array<Images>;
+@group(0) @binding(1) var<storage, read_write> y: array<StoredImages>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -21,9 +21,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (i < p.count) {
       var s = Images(0.0);
 //#for k in 0..TERMS
-      s += x$k[i];
+      s += images(x$k[i]);
 //#end
-      y[i] = s;
+      y[i] = stored(s);
     }
   }
 }

@@ -90,7 +90,7 @@ fn main(
       let column = ci * p.in_h * pitch + xi * p.n;
 //#for j in 0..ROWS
       let ok$j = exists && has[$j];
-      let v$j = select(Images(0.0), x[select(0u, column + row[$j], ok$j)], ok$j);
+      let v$j = select(Images(0.0), images(x[select(0u, column + row[$j], ok$j)]), ok$j);
 //#end
 //#if SHARED
       let first = half + (ci % CT * K + kx) * TAPS;
@@ -99,7 +99,7 @@ fn main(
 //#endif
 //#if SUBGROUP
       var a: array<Weights, LOADS>;
-      for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
+      for (var i = 0u; i < LOADS; i++) { a[i] = weights_from(w[first / WV + sub + i * S]); }
 //#endif
 //#for r in 0..R
 //#for k in 0..K

@@ -66,13 +66,13 @@ fn main(
         {
           let yi = y0 + $ju + shift;
           let ok = inside && xi < p.in_w && yi < p.in_h;
-          v[$j] = select(Images(0.0), x[select(0u, in_plane + yi * pitch + column, ok)], ok);
+          v[$j] = select(Images(0.0), images(x[select(0u, in_plane + yi * pitch + column, ok)]), ok);
         }
 //#end
         let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;
 //#if SUBGROUP
         var a: array<Weights, LOADS>;
-        for (var i = 0u; i < LOADS; i++) { a[i] = w[first / WV + sub + i * S]; }
+        for (var i = 0u; i < LOADS; i++) { a[i] = weights_from(w[first / WV + sub + i * S]); }
 //#endif
 //#for r in 0..R
         {

@@ -4,8 +4,8 @@
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
-@group(0) @binding(2) var<storage, read_write> y: array<Images>;
+@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
+@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
 //#include fold
 //#include exceeds
 
@@ -22,7 +22,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let left = group.y * p.in_h * pitch + q + xo * p.n;    // column 2 xo of the same image
   for (var yo = 0u; yo < p.out_h; yo++) {
     let i = left + 2u * yo * pitch;
-    let top = larger(x[i], x[i + p.n]);
-    y[(group.y * p.out_h + yo) * columns + q] = larger(top, larger(x[i + pitch], x[i + pitch + p.n]));
+    let top = larger(images(x[i]), images(x[i + p.n]));
+    let bottom = larger(images(x[i + pitch]), images(x[i + pitch + p.n]));
+    y[(group.y * p.out_h + yo) * columns + q] = stored(larger(top, bottom));
   }
 }

@@ -4,11 +4,11 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> b: array<Images>;
-@group(0) @binding(2) var<storage, read> s: array<Images>;
-@group(0) @binding(3) var<storage, read> dy: array<Images>;
-@group(0) @binding(4) var<storage, read_write> db: array<Images>;
-@group(0) @binding(5) var<storage, read_write> ds: array<Images>;
+@group(0) @binding(1) var<storage, read> b: array<StoredImages>;
+@group(0) @binding(2) var<storage, read> s: array<StoredImages>;
+@group(0) @binding(3) var<storage, read> dy: array<StoredImages>;
+@group(0) @binding(4) var<storage, read_write> db: array<StoredImages>;
+@group(0) @binding(5) var<storage, read_write> ds: array<StoredImages>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -16,8 +16,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      db[i] = dy[i] * (1.0 + s[i]);
-      ds[i] = dy[i] * b[i];
+      let d = images(dy[i]);
+      db[i] = stored(d * (1.0 + images(s[i])));
+      ds[i] = stored(d * images(b[i]));
     }
   }
 }

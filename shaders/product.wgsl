@@ -2,7 +2,8 @@
 // convolution with a 1x1 kernel, q being all pixels and images; Winograd's method has one b per transformed position, and
 // in its weight gradient the sum goes over tiles, and q over input channels.
 //
-// Each lane keeps R output channels x NV columns q, L apart. w is packed: [b][co / R][ci][co % R].
+// Each lane keeps R output channels x NV columns q, L apart. w is packed: [b][co / R][ci][co % R]. So is x with PANELS:
+// [b][q / (NV L)][ci][q % (NV L)], what lies beyond the last column being of no account.
 // Operand source of w: SUBGROUP (one load, broadcast from lanes), SHARED (workgroup memory), else uniform loads.
 // start: the sum of a map like y (if p.has_base) and one value per channel (if p.has_bias).
 //
@@ -17,6 +18,7 @@
 //   LOADS  loads of a lane that bring the weights of one term
 //   LONG   flag: more terms than one loop may take
 //   VEC    images of a vector (UPPER)
+//   PANELS flag: x lies in panels as wide as the tile
 //   UPPER  flag: of symmetric results, only tiles that reach the diagonal or lie above it are computed
 // Loops: long(cin / CU), R, CT * R / L.
 struct Params { columns: u32, cin: u32, cout: u32, has_base: u32, has_bias: u32 }
@@ -43,10 +45,19 @@ fn main(
 //#if UPPER
   if ((group.x + 1u) * NV * L * VEC <= co0) { return; }
 //#endif
+//#if PANELS
+  let pitch = NV * L;
+  let panel = (group.z * ((p.columns + pitch - 1u) / pitch) + group.x) * p.cin * pitch + lane;
+//#for j in 0..NV
+  let column$j = panel + $ju * L;
+//#end
+//#else
+  let pitch = p.columns;
   // A lane beyond the last column computes that one again.
 //#for j in 0..NV
   let column$j = group.z * p.cin * p.columns + min(q + $ju * L, p.columns - 1u);
 //#end
+//#endif
 
   // Where the tile lies in y.
   let y0 = 0u;
@@ -77,7 +88,7 @@ fn main(
     let real$u = first_ci + $u < p.cin;
     let ci$u = min(first_ci + $u, p.cin - 1u);
 //#for j in 0..NV
-    let v$u_$j = select(Images(0.0), x[ci$u * p.columns + column$j], real$u);
+    let v$u_$j = select(Images(0.0), images(x[ci$u * pitch + column$j]), real$u);
 //#end
 //#if SHARED
     let first$u = half + ci$u % CT * R;
@@ -86,7 +97,7 @@ fn main(
 //#endif
 //#if SUBGROUP
 //#for i in 0..LOADS
-    let a$u_$i = w[first$u / WV + sub + $($i * S)];
+    let a$u_$i = weights_from(w[first$u / WV + sub + $($i * S)]);
 //#end
 //#endif
 //#end

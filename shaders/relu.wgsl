@@ -4,8 +4,8 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
-@group(0) @binding(2) var<storage, read_write> y: array<Images>;
+@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
+@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
 //#include positive
 //#include each
 
@@ -14,7 +14,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      y[i] = select(Images(0.0), x[i], positive(x[i]));
+      let v = images(x[i]);
+      y[i] = stored(select(Images(0.0), v, positive(v)));
     }
   }
 }

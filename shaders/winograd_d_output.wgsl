@@ -14,7 +14,7 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<Images>;
+@group(0) @binding(1) var<storage, read> dy: array<StoredImages>;
 @group(0) @binding(2) var<storage, read_write> d: array<f32>;
 //#include each
 
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       {
 //#for c in 0..M
         let ok$c = y0 + $r < p.h && x0 + $c < p.w;
-        let g$c = select(Images(0.0), dy[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)], ok$c);
+        let g$c = select(Images(0.0), images(dy[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)]), ok$c);
 //#end
 //#for c in 0..N
         t[$($r * N + $c)] = $sum{l: A[$c] g$l};

@@ -17,13 +17,13 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> m: array<Images>;
-@group(0) @binding(2) var<storage, read_write> y: array<Images>;
-@group(0) @binding(3) var<storage, read> base: array<Images>;
+@group(0) @binding(1) var<storage, read> m: array<StoredImages>;
+@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
+@group(0) @binding(3) var<storage, read> base: array<StoredImages>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 //#include each
 //#if EXACT
-@group(0) @binding(5) var<storage, read> x: array<Images>;
+@group(0) @binding(5) var<storage, read> x: array<StoredImages>;
 //#include doubt
 
 // 1 where some x under the kernel around (yo, xo) is not 0, else 0; image by image.
@@ -34,7 +34,7 @@ fn touched(yo: u32, xo: u32, image: u32) -> Images {
       let yi = yo + tap / K - K / 2u;          // wraps below 0, then exceeds h
       let xi = xo + tap % K - K / 2u;
       if (yi >= p.h || xi >= p.w) { continue; }
-      seen = select(seen, Images(1.0), x[((ci * p.h + yi) * p.w + xi) * p.n + image] != Images(0.0));
+      seen = select(seen, Images(1.0), images(x[((ci * p.h + yi) * p.w + xi) * p.n + image]) != Images(0.0));
       if (total(seen) == total(Images(1.0))) { return seen; }
     }
   }
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#for c in 0..N
       {
 //#for r in 0..N
-        let m$r = m[e + $($r * N + $c) * stride];
+        let m$r = images(m[e + $($r * N + $c) * stride]);
 //#end
 //#for r in 0..M
         t[$($r * N + $c)] = $sum{l: AT[$r] m$l};
@@ -74,8 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (y0 + $r < p.h && x0 + $c < p.w) {
         let spot = plane + ((y0 + $r) * p.w + x0 + $c) * p.n;
         var sum = Images(start);
-        if (p.has_base != 0u) { sum += base[spot]; }
-        y[spot] = sum + v$r_$c;
+        if (p.has_base != 0u) { sum += images(base[spot]); }
+        y[spot] = stored(sum + v$r_$c);
       }
 //#end
 //#end
@@ -96,13 +96,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           let seen = touched(yo, xo, image);
           let spot = plane + (yo * p.w + xo) * p.n;
           var sum = Images(start);
-          if (p.has_base != 0u) { sum += base[spot]; }
-//#if VEC2
-          if (seen.x == 0.0) { y[spot].x = sum.x; }
-          if (seen.y == 0.0) { y[spot].y = sum.y; }
-//#else
-          if (seen == 0.0) { y[spot] = sum; }
-//#endif
+          if (p.has_base != 0u) { sum += images(base[spot]); }
+          var value = v0_0;
+//#for r in 0..M
+//#for c in 0..M
+          value = select(value, v$r_$c, i == $($r * M + $c));
+//#end
+//#end
+          y[spot] = stored(select(sum + value, sum, seen == Images(0.0)));
         }
       }
 //#endif

@@ -2,7 +2,7 @@
 //! longer here than the launches know, and what lies behind their ends is looked at after the run.
 
 use pollster::FutureExt;
-use recurve::check::rows::ROWS;
+use recurve::check::rows::cases;
 use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::lower::lower;
 use recurve::graph::plan::Plan;
@@ -60,7 +60,7 @@ fn no_kernel_writes_behind_the_end_of_a_buffer() {
     let gpu =
         Gpu::open(&Options { checked: true, ..Options::default() }).block_on().expect("this test needs an adapter");
     let mut seen = 0;
-    for case in ROWS.iter().flat_map(|row| row.cases(&gpu.target)) {
+    for case in cases(&gpu.target) {
         let lowered = lower(&case.graph, &gpu.target, &case.choices, Program::default(), &HashMap::new()).unwrap();
         let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
         let inputs: Vec<(View, Vec<u32>)> =

@@ -97,7 +97,7 @@ fn sums_of_timesteps_that_come_apart_are_right_with_every_kind_of_lanes() {
     for splits in [1, 3] {
         let lanes = if gpu.target.subgroup > 0 { gpu.target.subgroup as usize } else { 8 };
         let along = Lanes::Pixels;
-        let tile = WeightTile { along, subgroup: false, lanes, r: 1, c: 1, unroll: 1, vec: 1, splits };
+        let tile = WeightTile { along, subgroup: false, lanes, r: 1, c: 1, unroll: 1, vec: 1, wide: false, splits };
         let choices = Choices::force(Variant::Weight(tile));
         let request = Request { choices: &choices, ..Request::training(&network, &schedule, IMAGES, &gpu.target) };
         let (expected, free) = trained(&gpu, &request);

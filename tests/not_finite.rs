@@ -113,8 +113,12 @@ fn all(gpu: &Gpu) -> Vec<Alone> {
     let mut seen = Vec::new();
     let mut forced = |variant: Variant, op: Op, inputs: &[&[usize]]| {
         let kind = match variant {
-            Variant::Conv(tile) => format!("{} {:?} {:?}", op.name(), tile.source == Source::Shared, tile.winograd),
-            Variant::Weight(tile) => format!("{} {} {}", op.name(), tile.along == Lanes::Pixels, tile.subgroup),
+            Variant::Conv(tile) => {
+                format!("{} {:?} {:?} {}", op.name(), tile.source == Source::Shared, tile.winograd, tile.wide)
+            }
+            Variant::Weight(tile) => {
+                format!("{} {} {} {}", op.name(), tile.along == Lanes::Pixels, tile.subgroup, tile.wide)
+            }
         };
         if !seen.contains(&kind) {
             seen.push(kind);

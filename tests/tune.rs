@@ -53,7 +53,7 @@ fn others(uses: &Uses) -> Choices {
     let other = |key: &Key, present: &Variant| {
         model::candidates(&gpu().target, key, present).last().copied().unwrap_or(*present)
     };
-    Choices { forced: None, tuned: uses.iter().map(|(k, u)| (*k, other(k, &u.variant))).collect() }
+    Choices { tuned: uses.iter().map(|(k, u)| (*k, other(k, &u.variant))).collect(), ..Choices::default() }
 }
 
 /// The shapes with the most work, one of each kernel: few enough to try all their variants.

@@ -15,11 +15,11 @@ fn total(v: Images) -> f32 { return v; }
 //#endif
 //#endif
 // Neighbouring packed weights as one element, and their parts.
-//#if WIDE4
+//#if WEIGHTS4
 alias Weights = vec4<f32>;
 fn weight_of(v: Weights, e: u32) -> f32 { return v[e]; }
 //#else
-//#if WIDE2
+//#if WEIGHTS2
 alias Weights = vec2<f32>;
 fn weight_of(v: Weights, e: u32) -> f32 { return v[e]; }
 //#else
@@ -27,3 +27,4 @@ alias Weights = f32;
 fn weight_of(v: Weights, e: u32) -> f32 { return v; }
 //#endif
 //#endif
+//#include stored

@@ -167,7 +167,7 @@ pub async fn images_per_s(gpu: &Gpu, network: &Network, batch: usize, choices: &
     bench.run().await?;
     let (mut times, start) = (Vec::new(), Instant::now());
     while times.len() < 3 || start.elapsed().as_secs_f64() < seconds {
-        times.push(bench.run().await?.0);
+        times.push(bench.run().await?.wall);
     }
     bench.check().await?;
     Ok(batch as f64 / median(&times))

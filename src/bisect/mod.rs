@@ -209,5 +209,5 @@ pub fn direct(uses: &Uses, target: &Target) -> Choices {
         ConvOp::Conv2dDWeight => Variant::Weight(weight_tile(target, &key.shape, key.steps)),
         op => Variant::Conv(tile(target, op, &key.shape)),
     };
-    Choices { forced: None, tuned: uses.keys().map(|key| (*key, variant(key))).collect() }
+    Choices { tuned: uses.keys().map(|key| (*key, variant(key))).collect(), ..Choices::default() }
 }

@@ -5,12 +5,15 @@ use super::run::run_graph;
 use crate::Result;
 use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
+use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
 use crate::graph::{Graph, Origin, ValueId};
-use crate::kernels::choose::{Choices, Variant};
+use crate::kernels::choose::{Choices, Variant, wide_streams};
+use crate::kernels::{Program, Target};
 use crate::ops::Op;
 use crate::reference::golden::{Comparison, Results};
 use crate::reference::random::normal;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 /// A graph with its inputs and what is read from it.
@@ -87,6 +90,20 @@ impl Case {
     /// The same case by a forced variant; both share what is expected.
     pub fn forced(&self, name: &str, variant: Variant) -> Case {
         Case { kind: format!("{name} {variant}"), choices: Choices::force(variant), ..self.clone() }
+    }
+
+    /// The same case with words of 64 bits loaded where its operations would not, or the other way round; none where that
+    /// makes no difference.
+    pub fn other_loads(&self, target: &Target) -> Option<Case> {
+        let wide = !self.choices.wide(target);
+        let choices = Choices { wide: Some(wide), ..self.choices.clone() };
+        let kernels = |choices: &Choices| -> Vec<String> {
+            let lowered = lower(&self.graph, target, choices, Program::default(), &HashMap::new());
+            lowered.map_or(Vec::new(), |l| l.program.launches.iter().map(|launch| launch.kernel.label()).collect())
+        };
+        let differs = wide_streams(target) && kernels(&choices) != kernels(&self.choices);
+        let kind = format!("{} {}", self.kind, if wide { "wide" } else { "not wide" });
+        differs.then(|| Case { kind, choices, ..self.clone() })
     }
 
     /// Adds an input.

@@ -6,7 +6,7 @@ use super::case::Case;
 use super::goldens::{Bits, judge, report};
 use super::ladder;
 use super::probes::probes;
-use super::rows::ROWS;
+use super::rows::cases;
 use super::{CaseReport, repeated};
 use crate::Result;
 use crate::gpu::Gpu;
@@ -57,7 +57,7 @@ pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport
 
 /// All cases for an adapter.
 pub fn table(target: &Target) -> Vec<Case> {
-    ROWS.iter().flat_map(|row| row.cases(target)).chain(fused()).collect()
+    cases(target).into_iter().chain(fused()).collect()
 }
 
 /// Forms that only networks and graph passes make.

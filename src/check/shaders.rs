@@ -60,7 +60,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
 fn symmetric(target: &Target) -> Result<Program> {
     let (mut program, features) = (Program::default(), 512);
     let [x, w, y] = ["x", "w", "y"].map(|name| program.scratch(name, "", features * features));
-    let matrices = Matrices { columns: features, batch: 1, cin: features, cout: features, symmetric: true };
+    let matrices =
+        Matrices { columns: features, batch: 1, cin: features, cout: features, symmetric: true, panels: false };
     let tile = product_tile(target, features, features, features);
     product(&mut program, target, &tile, &matrices, (x, w, Start::default(), y), Site::of("product", ""))?;
     Ok(program)

@@ -65,6 +65,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         );
         println!("   timestamps       {}  times on the device itself", has("TIMESTAMP_QUERY"));
         println!("   f16 in shaders   {}  not used yet", has("SHADER_F16"));
+        println!("   64-bit integers  {}  CPU drivers load vectors as such words", has("SHADER_INT64"));
         println!(
             "   one binding      {} MiB: the largest tensor; one buffer {} MiB",
             mib(limits.max_storage_buffer_binding_size),

@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Hold the adapter to WebGPU's default limits, which every device offers: would it run there?
     #[arg(long, global = true, value_name = "webgpu", value_parser = ["webgpu"], hide_possible_values = true)]
     limits: Option<String>,
-    /// Do without features of the adapter: subgroups, f16, timestamps (separated by commas).
+    /// Do without features of the adapter: subgroups, f16, int64, timestamps (separated by commas).
     #[arg(long, global = true, value_name = "FEATURES", value_delimiter = ',', hide_possible_values = true,
         value_parser = FEATURES.map(|(name, _)| name))]
     without: Vec<String>,

@@ -431,7 +431,8 @@ impl<'g> SpaceStream<'g> {
         let said = b.buffer("said", 3 * cells * width, Role::Temporary);
         for at in 0..timesteps {
             let x = all[0].centred.part(at * centred_step, Some(features * width));
-            let matrices = Matrices { columns: width, batch: 1, cin: features, cout: score_rows, symmetric: false };
+            let matrices =
+                Matrices { columns: width, batch: 1, cin: features, cout: score_rows, symmetric: false, panels: false };
             let start = Start { bias: Some(bias.part(at * bias_step, Some(score_rows))), ..Start::default() };
             b.product(&matrices, &of_scores, [x, weights, scores], start)?;
             let operands = [
@@ -479,7 +480,7 @@ impl<'g> SpaceStream<'g> {
                 // Of the untrained network nobody asks for the sums over classes.
                 let cout = if network == 0 { cout_of_extras } else { squares + 1 };
                 let x = of.columns.part(t * rows * stride, Some(rows * stride));
-                let matrices = Matrices { columns: stride, batch: 1, cin: rows, cout, symmetric: false };
+                let matrices = Matrices { columns: stride, batch: 1, cin: rows, cout, symmetric: false, panels: false };
                 b.product(&matrices, &of_blocks, [x, extra_panels, partial], Start::default())?;
                 let totals = of.extras.map(|part| part.part(t * extras * stride, Some(cout * stride)));
                 add(&mut b, partial.part(0, Some(cout * stride)), totals, None)?;
@@ -500,7 +501,8 @@ impl<'g> SpaceStream<'g> {
             let w = of_rows.panels.part(chunk.first[0] * panel_words, None);
             let x = of_columns.columns.part(chunk.first[1] * rows * stride, Some(chunk.blocks * rows * stride));
             let symmetric = chunk.symmetric();
-            let matrices = Matrices { columns: stride, batch: chunk.blocks, cin: rows, cout: features, symmetric };
+            let matrices =
+                Matrices { columns: stride, batch: chunk.blocks, cin: rows, cout: features, symmetric, panels: false };
             let tile = b.tile;
             let y = partial.part(0, Some(chunk.blocks * features * stride));
             b.product(&matrices, &tile, [x, w, y], Start::default())?;

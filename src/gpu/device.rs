@@ -57,9 +57,10 @@ impl Smaller {
 }
 
 /// The features of an adapter that decide on kernels and measurements, as users name them.
-pub const FEATURES: [(&str, wgpu::Features); 3] = [
+pub const FEATURES: [(&str, wgpu::Features); 4] = [
     ("subgroups", wgpu::Features::SUBGROUP),
     ("f16", wgpu::Features::SHADER_F16),
+    ("int64", wgpu::Features::SHADER_INT64),
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
 ];
 
@@ -200,6 +201,14 @@ fn choose(selector: Option<&str>, mut found: Vec<wgpu::Adapter>) -> Result<wgpu:
     }
 }
 
+/// Whether this processor has AVX-512.
+fn avx512() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    false
+}
+
 /// Facts about an adapter, without opening it.
 pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
     let (info, limits, features) = (adapter.get_info(), smaller.limits(adapter), smaller.features(adapter));
@@ -209,6 +218,9 @@ pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
         driver: driver(&info),
         cpu: info.device_type == wgpu::DeviceType::Cpu,
         subgroup: if fixed && (4..=64).contains(&info.subgroup_max_size) { info.subgroup_max_size } else { 0 },
+        // No browser knows naga's `u64`, whatever its adapter offers.
+        int64: features.contains(wgpu::Features::SHADER_INT64) && info.backend != wgpu::Backend::BrowserWebGpu,
+        avx512: avx512(),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_grid: limits.max_compute_workgroups_per_dimension,
@@ -269,7 +281,8 @@ impl Gpu {
 
     async fn on(adapter: wgpu::Adapter, &Options { checked, smaller, .. }: &Options) -> Result<Gpu> {
         let (info, limits) = (adapter.get_info(), smaller.limits(&adapter));
-        let features = smaller.features(&adapter) & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let used = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64 | wgpu::Features::TIMESTAMP_QUERY;
+        let features = smaller.features(&adapter) & used;
         // Kernels stay within WebGPU's defaults; only sizes of buffers and grids may use all that the adapter offers.
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,

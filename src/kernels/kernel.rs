@@ -68,6 +68,8 @@ pub struct Kernel {
     pub workgroup_memory: u32,
     /// Whether the text uses subgroup operations.
     pub subgroups: bool,
+    /// Whether the text uses whole numbers of 64 bits, which are naga's own and not standard WGSL.
+    pub int64: bool,
     /// How long its loops are.
     pub loops: Vec<Loop>,
 }
@@ -97,9 +99,10 @@ impl From<f32> for Param {
     }
 }
 
-/// What naga is asked to accept: the core language and subgroup operations.
+/// What naga is asked to accept: the core language, subgroup operations and whole numbers of 64 bits.
 pub fn capabilities() -> naga::valid::Capabilities {
-    naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16
+    use naga::valid::Capabilities;
+    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64
 }
 
 /// Parses and validates a text; the error holds the place in it.
@@ -109,9 +112,17 @@ fn validated(source: &str) -> std::result::Result<(naga::Module, naga::valid::Mo
     Ok((module, info))
 }
 
-/// The kind of numbers that an array holds, alone or as vectors.
+/// Whether a type is, or has among its parts, a number of 64 bits.
+fn wide(inner: &naga::TypeInner) -> bool {
+    use naga::TypeInner::{Scalar, Vector};
+    matches!(inner, Scalar(scalar) | Vector { scalar, .. } if scalar.width == 8)
+}
+
+/// The kind of numbers that an array holds, alone or as vectors. Words of 64 bits are pairs of floating-point numbers, see
+/// `shaders/shared/stored.wgsl`.
 fn scalar_of(module: &naga::Module, of: naga::Handle<naga::Type>) -> Option<naga::ScalarKind> {
     match &module.types[of].inner {
+        inner if wide(inner) => Some(naga::ScalarKind::Float),
         naga::TypeInner::Scalar(scalar) | naga::TypeInner::Vector { scalar, .. } | naga::TypeInner::Atomic(scalar) => {
             Some(scalar.kind)
         }
@@ -186,12 +197,14 @@ impl Kernel {
                 }
             }
         }
+        let int64 = module.types.iter().any(|(_, of)| wide(&of.inner));
         let entry = module.entry_points.first().ok_or_else(|| fail("no entry point".into()))?;
         Ok(Arc::new(Kernel {
             name,
             settings: settings.clone(),
             variant: settings.label(),
             subgroups: source.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains("subgroup"))),
+            int64,
             workgroup: entry.workgroup_size,
             source,
             module,

@@ -106,7 +106,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "lengths", "meet", "positive", "rows", "short", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "lengths", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

@@ -14,6 +14,10 @@ pub struct Target {
     pub cpu: bool,
     /// The subgroup size if subgroup operations are available and the size cannot vary; else 0.
     pub subgroup: u32,
+    /// Whether kernels may use whole numbers of 64 bits, as those with wide loads do (`shaders/shared/stored.wgsl`).
+    pub int64: bool,
+    /// Whether the processor has AVX-512: what a load costs on a CPU driver depends on it.
+    pub avx512: bool,
     /// Largest range of a buffer that one binding may cover, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -33,6 +37,8 @@ impl Target {
             driver: String::new(),
             cpu: false,
             subgroup: 0,
+            int64: false,
+            avx512: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_grid: 65_535,
@@ -47,11 +53,19 @@ impl Target {
             driver: String::new(),
             cpu: false,
             subgroup: 32,
+            int64: false,
+            avx512: false,
             max_binding: (4 << 30) - 4,
             max_buffer: 1 << 40,
             max_grid: 65_535,
             pace: Some(Pace::DISCRETE),
         }
+    }
+
+    /// The version of LLVM that a CPU driver compiles with, as Mesa's says it.
+    pub fn llvm(&self) -> Option<u32> {
+        let version = self.driver.split_once("LLVM ")?.1;
+        version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     }
 
     /// SwiftShader: the time it takes to compile grows fast with the length of the text.

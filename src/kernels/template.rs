@@ -53,6 +53,13 @@ impl Settings {
         self.flag("VEC2", vec == 2).flag("VEC4", vec == 4)
     }
 
+    /// Lets vectors of images be loaded and stored as words of 64 bits, if there are vectors. See
+    /// `shaders/shared/stored.wgsl`.
+    pub fn wide_images(self, wide: bool) -> Self {
+        let vectors = self.is_set("VEC2") || self.is_set("VEC4");
+        self.flag("WIDE_IMAGES", wide && vectors)
+    }
+
     /// The value of a constant.
     pub fn constant(&self, name: &str) -> Option<u32> {
         self.constants.get(name).copied()

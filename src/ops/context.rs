@@ -80,6 +80,11 @@ impl<'a> Context<'a> {
         variant
     }
 
+    /// Whether vectors are loaded and stored as words of 64 bits.
+    pub(super) fn wide(&self) -> bool {
+        self.choices.wide(self.target)
+    }
+
     /// One launch of the kernel `name`.
     pub(super) fn launch(
         &mut self,
@@ -118,7 +123,8 @@ impl<'a> Context<'a> {
     ) -> Result<()> {
         let count = count / vec;
         let Cover { groups, unroll } = cover(count, LANES, if vec > 1 { 1 } else { 4 }, self.target);
-        let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32).images(vec);
+        let settings = settings.set("L", LANES as u32).set("UNROLL", unroll as u32);
+        let settings = settings.images(vec).wide_images(self.wide());
         let params = [&[("count", count.into())], more].concat();
         self.launch(name, &settings, operands, &params, [groups, 1, 1], site)
     }

@@ -44,7 +44,7 @@ impl Operation for MaxPool {
         let operands = [("x", c.view(call.inputs[0])), ("y", c.view(call.outputs[0]))];
         let vec = vector(x[3]);
         let grid = [(y[2] * y[3] / vec).div_ceil(LANES), x[0], 1];
-        let settings = Settings::new().set("L", LANES as u32).images(vec);
+        let settings = Settings::new().set("L", LANES as u32).images(vec).wide_images(c.wide());
         c.launch("max_pool", &settings, &operands, &params(x, vec), grid, site)
     }
 
@@ -75,7 +75,7 @@ impl Operation for MaxPoolDInput {
         }
         let vec = vector(x[3]);
         let grid = [(x[2].div_ceil(2) * x[3] / vec).div_ceil(LANES), x[0], 1];
-        let settings = Settings::new().set("L", LANES as u32).images(vec).flag("BASE", self.base);
+        let settings = Settings::new().set("L", LANES as u32).images(vec).wide_images(c.wide()).flag("BASE", self.base);
         c.launch("max_pool_d_input", &settings, &operands, &params(x, vec), grid, site)
     }
 

@@ -165,8 +165,10 @@ fn typed<V: Serialize + DeserializeOwned>(table: Table) -> Result<Entry<V>, Stri
         let members = |of: &Table| of.keys().cloned().collect::<BTreeSet<String>>();
         let of = |all: Option<&Value>| all.and_then(Value::as_table).map(members).unwrap_or_default();
         let (found, known) = (of(table.get(part)), of(known.get(part)));
-        // Absent is the same as 0, and is what is written.
-        if let Some(more) = found.difference(&known).find(|member| *member != "winograd" || !known.contains("source")) {
+        // These are not written where they are 0, 1 and false, and need not be there.
+        let optional: &[&str] = if known.contains("source") { &["winograd", "terms", "wide"] } else { &["wide"] };
+        let optional = |member: &&String| part == "variant" && optional.contains(&member.as_str());
+        if let Some(more) = found.difference(&known).find(|member| !optional(member)) {
             let known = Vec::from_iter(known.iter().map(String::as_str)).join(", ");
             return Err(format!("`{part}.{more}` is unknown; there are {known}"));
         }
@@ -288,8 +290,13 @@ fn check_variant(key: &Key, variant: &Variant, target: &Target) -> Result<(), St
 /// A variant's members, all of them.
 fn members(variant: &Variant) -> Table {
     let Ok(Value::Table(mut members)) = Value::try_from(variant) else { unreachable!("a variant has members") };
-    if let Variant::Conv(tile) = variant {
-        members.insert("winograd".into(), Value::Integer(tile.winograd.map_or(0, |outputs| outputs.side() as i64)));
+    match variant {
+        Variant::Conv(tile) => {
+            members.insert("winograd".into(), Value::Integer(tile.winograd.map_or(0, |outputs| outputs.side() as i64)));
+            members.insert("terms".into(), Value::Integer(tile.terms as i64));
+            members.insert("wide".into(), Value::Boolean(tile.wide));
+        }
+        Variant::Weight(tile) => _ = members.insert("wide".into(), Value::Boolean(tile.wide)),
     }
     members
 }
@@ -402,7 +409,7 @@ driver = "b"
 kernels = "c"
 choices = [
   { op = "conv2d", steps = 1, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 16, nv = 4, vec = 2 } },
-  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 64, cout = 64, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 32, nv = 1, vec = 4, winograd = 4 } },
+  { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 64, cout = 64, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { source = "subgroup", lanes = 8, r = 32, nv = 1, vec = 4, terms = 4, winograd = 4 } },
   { op = "conv2d_d_weight", steps = 5, shape = { n = 32, cin = 3, cout = 16, in_h = 8, in_w = 8, out_h = 8, out_w = 8, k = 3, stride = 1 }, variant = { along = "channels", subgroup = true, lanes = 8, r = 2, c = 8, unroll = 1, vec = 4, splits = 3 } },
 ]
 "#;
@@ -410,9 +417,11 @@ choices = [
         let read: Vec<(Key, Variant)> =
             file.choices.iter().map(|table| entry(table.clone(), &target()).unwrap()).collect();
         let shown: Vec<String> = read.iter().map(|(_, variant)| variant.to_string()).collect();
-        let expected = ["subgroup l8 r16 nv4 v2", "subgroup l8 r32 nv1 v4 f4", "channels subgroup l8 r2 c8 u1 v4 s3"];
+        let expected =
+            ["subgroup l8 r16 nv4 v2", "subgroup l8 r32 nv1 v4 t4 f4", "channels subgroup l8 r2 c8 u1 v4 s3"];
         assert_eq!(shown, expected);
-        let written = to_toml(&Identity::of(&target()), &Choices { forced: None, tuned: read.into_iter().collect() });
+        let written =
+            to_toml(&Identity::of(&target()), &Choices { tuned: read.into_iter().collect(), ..Choices::default() });
         for line in old.lines().filter(|line| line.contains("variant = {")) {
             assert!(written.contains(line), "written in another form: {written}");
         }
@@ -454,7 +463,10 @@ choices = [
         let last = |key: &Key, present: &Variant| {
             crate::tune::model::candidates(target, key, present).last().copied().unwrap_or(*present)
         };
-        Ok(Choices { forced: None, tuned: uses.iter().map(|(key, used)| (*key, last(key, &used.variant))).collect() })
+        Ok(Choices {
+            tuned: uses.iter().map(|(key, used)| (*key, last(key, &used.variant))).collect(),
+            ..Choices::default()
+        })
     }
 
     fn network() -> NetworkConfig {
@@ -490,6 +502,8 @@ choices = [
             (with(conv, "vec", "vec = 1, more = 1"), ["entry 1", "`variant.more`", "unknown"]),
             (with(conv, "stride", "stride = 1, more = 1"), ["entry 1", "`shape.more`", "unknown"]),
             (with("\"conv_transpose2d\"", "stride", "stride = 1"), ["entry 3", "`shape.stride` is 1", "[2, 4]"]),
+            (with(conv, "vec", "vec = 1, terms = 3"), ["entry 1", "`variant.terms` is 3", "1"]),
+            (with(conv, "vec", "vec = 1, wide = true"), ["entry 1", "`variant.wide` is true", "false"]),
             (with("d_weight", "splits", "splits = 0"), ["entry 5", "`variant.splits` is 0", "1 to"]),
             (with("d_weight", "splits", "splits = 99999999"), ["entry 5", "`variant.splits`", "1 to"]),
             (with("d_weight", "unroll", "unroll = 3"), ["entry 5", "`variant.unroll` is 3", "1 or"]),
@@ -560,7 +574,7 @@ choices = [
                 }
                 match turns.iter_mut().find(|turn| !turn.tuned.contains_key(key)) {
                     Some(turn) => _ = turn.tuned.insert(*key, *variant),
-                    None => turns.push(Choices { forced: None, tuned: [(*key, *variant)].into() }),
+                    None => turns.push(Choices { tuned: [(*key, *variant)].into(), ..Choices::default() }),
                 }
             }
             assert!(turns.len() > 1, "some edits are other variants");

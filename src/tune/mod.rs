@@ -351,7 +351,7 @@ pub async fn choose(gpu: &Gpu, uses: &Uses, tuning: &Tuning, work: f64, folder: 
     let target = &gpu.target;
     let complete = |known: &Choices| {
         let all = uses.iter().map(|(key, used)| (*key, known.tuned.get(key).copied().unwrap_or(used.variant)));
-        Choices { forced: None, tuned: all.collect() }
+        Choices { tuned: all.collect(), ..Choices::default() }
     };
     let wanted = worth(uses);
     let (known, seconds) = match tuning {

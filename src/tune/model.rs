@@ -60,9 +60,10 @@ fn images(s: &ConvShape) -> usize {
     if s.k == 1 && s.stride == 1 { s.n * s.in_w } else { s.n }
 }
 
-/// Loading a vector costs less than loading its elements.
-fn vector_load(vec: usize) -> f64 {
-    (1.0 + vec as f64) / 2.0
+/// Loading a vector costs less than loading its elements; as words of 64 bits, again.
+fn vector_load(vec: usize, wide: bool) -> f64 {
+    let words = if wide && vec > 1 { 0.6 } else { 1.0 };
+    words * (1.0 + vec as f64) / 2.0
 }
 
 /// What a weight costs that a lane takes from its source.
@@ -108,8 +109,10 @@ fn product_cost(target: &Target, tile: &Tile, of: &Products, moved: f64) -> f64 
     let vec = if of.columns.is_multiple_of(tile.vec) { tile.vec } else { 1 };
     let (r, nv) = (tile.r as f64, tile.nv as f64);
     let groups = of.batch * (of.columns / vec).div_ceil(tile.lanes * tile.nv) * of.rows.div_ceil(tile.r);
-    let loads = nv * vector_load(vec) * c.load;
-    let turn = r * nv * vec as f64 + loads + r * weight_source(target, &c, tile.source);
+    let loads = nv * vector_load(vec, tile.wide) * c.load;
+    // An accumulator that takes part in few products per turn is mostly read and written.
+    let products = r * nv * vec as f64 * (1.0 + 1.0 / tile.terms as f64);
+    let turn = products + loads + r * weight_source(target, &c, tile.source);
     let accumulators = tile.r * tile.nv * vec;
     spread(&c, (groups * tile.lanes) as f64, of.terms as f64 * turn, accumulators) + moved * c.load
 }
@@ -130,7 +133,7 @@ fn conv_cost(target: &Target, key: &Key, tile: &Tile) -> f64 {
         _ => (1, k * k, s.out_w * s.n, s.out_h, s.stride),
     };
     let groups = (columns / vec).div_ceil(tile.lanes) * phases * rows.div_ceil(tile.nv) * s.cout.div_ceil(tile.r);
-    let loads = taps / k * ((nv - 1.0) * stride as f64 + k) * vector_load(vec);
+    let loads = taps / k * ((nv - 1.0) * stride as f64 + k) * vector_load(vec, tile.wide);
     let weights = taps * r;
     let turn = weights * nv * v + loads * c.load + weights * weight_source(target, &c, tile.source);
     spread(&c, (groups * tile.lanes) as f64, s.cin as f64 * turn, tile.r * tile.nv * vec)
@@ -153,7 +156,7 @@ fn weight_cost(target: &Target, key: &Key, tile: &WeightTile) -> f64 {
             (turns, outputs + (c * k * rows + r) * costs.load)
         }
         Lanes::Channels => {
-            let load = vector_load(vec);
+            let load = vector_load(vec, tile.wide);
             let x = if tile.subgroup {
                 vec as f64 * costs.broadcast + load * costs.load / lanes
             } else {
@@ -303,7 +306,9 @@ mod tests {
     #[test]
     fn a_cpu_wants_broadcasts_and_large_tiles_where_loads_are_dear() {
         let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1 };
-        let tile = |source, r, nv| Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, winograd: None });
+        let tile = |source, r, nv| {
+            Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, terms: 1, wide: false, winograd: None })
+        };
         let cost = |source, r, nv| cost(&target(true, 8), &key, &tile(source, r, nv));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Subgroup, 8, 1));
         assert!(cost(Source::Subgroup, 16, 4) < cost(Source::Shared, 16, 4));

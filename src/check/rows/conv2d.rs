@@ -84,8 +84,8 @@ fn forced(target: &Target, list: &mut Vec<Case>) {
         let (case, mut methods) = (few(&forward(x, 19, k, 1, false, false)), Vec::new());
         for variant in variants(target, ConvOp::Conv2d, k, 1) {
             let Variant::Conv(tile) = variant else { continue };
-            if !methods.contains(&tile.winograd) {
-                methods.push(tile.winograd);
+            if !methods.contains(&(tile.winograd, tile.wide)) {
+                methods.push((tile.winograd, tile.wide));
                 list.push(case.forced("conv2d", variant));
             }
         }

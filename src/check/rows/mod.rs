@@ -109,6 +109,16 @@ pub static ROWS: [&dyn Row; 15] = [
     &adam::Row,
 ];
 
+/// All cases of the table. Operations without variants of their own run as the table of variants says, and, where the adapter
+/// has words of 64 bits, the other way too.
+pub fn cases(target: &Target) -> Vec<Case> {
+    let both = |case: Case| {
+        let other = case.other_loads(target);
+        [Some(case), other].into_iter().flatten()
+    };
+    ROWS.iter().flat_map(|row| row.cases(target)).flat_map(both).collect()
+}
+
 /// The row of an operation. Panics where there is none: `every_operation_has_a_case` of this module's tests finds it first.
 pub fn row(op: &Op) -> &'static dyn Row {
     let found = ROWS.into_iter().find(|row| row.names().contains(&op.name()));

@@ -1,7 +1,7 @@
 //! Choices: what is forced, else what was tuned, else the table.
 
 use super::key::{ConvOp, Key, Variant};
-use super::table::{tile, weight_tile, winograd};
+use super::table::{tile, weight_tile, wide_streams, winograd};
 use crate::kernels::Target;
 use crate::kernels::conv::{Parts, Tile};
 use std::collections::BTreeMap;
@@ -13,15 +13,23 @@ pub struct Choices {
     pub forced: Option<Variant>,
     /// Tuned, by shape.
     pub tuned: BTreeMap<Key, Variant>,
+    /// Whether operations that have no variants of their own (elementwise ones, pools) load words of 64 bits: forced by a
+    /// check; else as the table says.
+    pub wide: Option<bool>,
 }
 
 impl Choices {
     /// The table alone.
-    pub const TABLE: &'static Choices = &Choices { forced: None, tuned: BTreeMap::new() };
+    pub const TABLE: &'static Choices = &Choices { forced: None, tuned: BTreeMap::new(), wide: None };
 
     /// One variant for all shapes of its kernels, the table for the others.
     pub fn force(variant: Variant) -> Choices {
-        Choices { forced: Some(variant), tuned: BTreeMap::new() }
+        Choices { forced: Some(variant), ..Choices::default() }
+    }
+
+    /// Whether operations without variants of their own load words of 64 bits.
+    pub fn wide(&self, target: &Target) -> bool {
+        self.wide.unwrap_or_else(|| wide_streams(target))
     }
 
     /// The variant for a shape.

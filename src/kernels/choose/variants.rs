@@ -1,7 +1,7 @@
 //! The list of all variants that an adapter can run: for `check` and the tuner.
 
 use super::key::{ConvOp, Variant};
-use super::table::{LARGE, STAGED, TURNS, weight_sizes};
+use super::table::{LARGE, STAGED, TURNS, terms, vectors, weight_sizes, wide_streams};
 use crate::kernels::Target;
 use crate::kernels::conv::{Lanes, Outputs, Source, Tile, WeightTile};
 
@@ -20,7 +20,8 @@ fn tiles(target: &Target, op: ConvOp, k: usize, stride: usize) -> Vec<Tile> {
     let slow = target.slow_compiler();
     let mut list = Vec::new();
     let mut add = |source, lanes, shapes: &[(usize, usize, usize)]| {
-        list.extend(shapes.iter().map(|&(r, nv, vec)| Tile { source, lanes, r, nv, vec, winograd: None }));
+        let of = |&(r, nv, vec)| Tile { source, lanes, r, nv, vec, terms: 1, wide: false, winograd: None };
+        list.extend(shapes.iter().map(of));
     };
     if k > LARGE {
         let (lanes, subgroup) = (if target.cpu { 8 } else { 64 }, target.subgroup as usize);
@@ -64,6 +65,16 @@ fn tiles(target: &Target, op: ConvOp, k: usize, stride: usize) -> Vec<Tile> {
     }
     // Rows of x lie in registers: as many more as the stride says.
     list.retain(|tile| transposed || tile.nv * stride <= 16);
+    if !transposed && k == 1 && stride == 1 {
+        list.iter_mut().for_each(|tile| tile.terms = terms(target, tile.r * tile.nv * tile.vec, false));
+    }
+    if wide_streams(target) {
+        let some = list.iter().filter(|tile| tile.source == Source::Subgroup && vectors(tile, k, target));
+        let mut wide: Vec<Tile> = some.map(|tile| Tile { wide: true, ..*tile }).collect();
+        // With few accumulators 4 terms a turn are best, with many 2 or 4, by the driver.
+        wide.extend(wide.clone().into_iter().filter(|tile| tile.terms == 2).map(|tile| Tile { terms: 4, ..tile }));
+        list.extend(wide);
+    }
     if transposed || k == 1 || stride > 1 {
         return list;
     }
@@ -80,7 +91,11 @@ fn weight_tiles(target: &Target, k: usize) -> Vec<WeightTile> {
     let slow = target.slow_compiler();
     let mut list = Vec::new();
     let mut add = |along, subgroup, lanes, (r, c), (unroll, vec)| {
-        list.push(WeightTile { along, subgroup, lanes, r, c, unroll, vec, splits: 1 });
+        let tile = WeightTile { along, subgroup, lanes, r, c, unroll, vec, wide: false, splits: 1 };
+        list.push(tile);
+        if subgroup && vec > 1 && wide_streams(target) {
+            list.push(WeightTile { wide: true, ..tile });
+        }
     };
     let (pixels, channels) = weight_sizes(k);
     let pixels = if slow && k <= LARGE { (2, 1) } else { pixels };

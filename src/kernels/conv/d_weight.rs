@@ -77,6 +77,7 @@ pub fn conv2d_d_weight(
                 .set("NV", tile.r as u32)
                 .set("VEC", vec as u32)
                 .images(vec)
+                .wide_images(tile.wide)
                 .set("ABOVE", reach as u32)
                 .set("U", tile.unroll as u32)
                 .set("XROWS", (tile.unroll * shape.stride) as u32)

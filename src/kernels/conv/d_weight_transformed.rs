@@ -1,7 +1,7 @@
 //! Launches of weight gradients by Winograd's method.
 
 use super::d_weight::add;
-use super::product::{Matrices, product};
+use super::product::{Matrices, panel_width, product};
 use super::shape::{ConvShape, Pairs, Series, Start};
 use super::stage::Stage;
 use super::tile::Tile;
@@ -61,8 +61,9 @@ pub fn conv2d_d_weight_transformed(
         let (part, done) = ((stage.before + first) / parts.each, (stage.before + first) % parts.each);
         let count = (parts.each - done).min(pairs.steps - first);
         let from = |of: Series| Series { view: of.view.part(first * of.step, None), ..of };
+        let width = panel_width(tile, cin);
         let v =
-            winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), cin, site)?;
+            winograd::panels(p, target, cut, ("winograd_input", ["x", "v"]), (from(pairs.x), cin, count), width, site)?;
         let d = winograd::panels(
             p,
             target,
@@ -77,8 +78,8 @@ pub fn conv2d_d_weight_transformed(
             None => p.scratch("d_transformed", site.area, parts.words),
         };
         let base = (done > 0).then(|| stage.state["part"]);
-        let matrices =
-            Matrices { columns: cin, batch: cut.positions(), cin: count * cut.tiles(), cout, symmetric: false };
+        let (columns, batch, terms) = (cin, cut.positions(), count * cut.tiles());
+        let matrices = Matrices { columns, batch, cin: terms, cout, symmetric: false, panels: true };
         product(p, target, tile, &matrices, (v, d, Start { base, ..Start::default() }, sums), site)?;
         first += count;
         if whole.is_some() {

@@ -1,7 +1,7 @@
 //! Launches of conv2d and the transposed convolution.
 
 use super::pack::pack;
-use super::product::{Matrices, operands, product, tile_settings, vector};
+use super::product::{Matrices, operands, panel_width, product, tile_settings, vector};
 use super::shape::{ConvShape, Start};
 use super::tile::{Source, Tile};
 use super::winograd::{self, Winograd};
@@ -24,17 +24,18 @@ pub fn conv2d(
 ) -> Result<()> {
     if let Some(cut) = Winograd::of(tile, shape, target) {
         let transformed = pack(p, target, shape, (tile.r, Some(&cut)), w, order, site)?;
-        let v = winograd::input(p, target, &cut, (x, shape.cin), site)?;
+        let v = winograd::input(p, target, &cut, (x, shape.cin), panel_width(tile, cut.tiles()), site)?;
         let m = p.scratch("products", site.area, cut.words(shape.cout));
         let (columns, batch) = (cut.tiles(), cut.positions());
-        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric: false };
+        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric: false, panels: true };
         product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
         return winograd::output(p, target, &cut, shape.cout, (m, (x, shape.cin), start, y), site);
     }
     let packed = pack(p, target, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
         let columns = shape.out_h * shape.out_w * shape.n;
-        let matrices = Matrices { columns, batch: 1, cin: shape.cin, cout: shape.cout, symmetric: false };
+        let (batch, symmetric, panels) = (1, false, false);
+        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric, panels };
         return product(p, target, tile, &matrices, (x, packed, start, y), site);
     }
     let vec = vector(tile.vec, shape.n);

@@ -18,6 +18,7 @@ pub(super) fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &T
         .set("NV", tile.nv as u32)
         .set("R", tile.r as u32)
         .images(vec)
+        .wide_images(tile.wide)
         .flag("SUBGROUP", tile.source == Source::Subgroup)
         .flag("SHARED", tile.source == Source::Shared);
     if tile.source != Source::Subgroup {
@@ -25,14 +26,15 @@ pub(super) fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &T
     }
     // Weights come as vectors where whole subgroups of them are needed at a time.
     let lanes = target.subgroup as usize;
-    let wide = [4, 2].into_iter().find(|wide| together.is_multiple_of(wide * lanes)).unwrap_or(1);
-    let loads = together.div_ceil(wide * lanes) as u32;
+    let vector = [4, 2].into_iter().find(|vector| together.is_multiple_of(vector * lanes)).unwrap_or(1);
+    let loads = together.div_ceil(vector * lanes) as u32;
     settings
         .set("S", target.subgroup)
-        .set("WV", wide as u32)
+        .set("WV", vector as u32)
         .set("LOADS", loads)
-        .flag("WIDE2", wide == 2)
-        .flag("WIDE4", wide == 4)
+        .flag("WEIGHTS2", vector == 2)
+        .flag("WEIGHTS4", vector == 4)
+        .flag("WIDE_WEIGHTS", tile.wide && vector > 1)
 }
 
 /// Bindings of the kernels with a register tile.
@@ -53,10 +55,17 @@ pub struct Matrices {
     pub cout: usize,
     /// Whether y is symmetric, so that what lies left of the diagonal is not asked for: little of it is computed then.
     pub symmetric: bool,
+    /// Whether x lies in panels of [`panel_width`] columns, which are read from one end to the other.
+    pub panels: bool,
 }
 
-/// y = start + the products of the packed weights w \[batch\]\[cout / r\]\[cin\]\[r\] (r: the tile's) with x \[batch\]\[cin\]\[columns\];
-/// y is \[batch\]\[cout\]\[columns\].
+/// Columns that a workgroup computes of a matrix of so many.
+pub(super) fn panel_width(tile: &Tile, columns: usize) -> usize {
+    tile.nv * tile.lanes * vector(tile.vec, columns)
+}
+
+/// y = start + the products of the packed weights w \[batch\]\[cout / r\]\[cin\]\[r\] (r: the tile's) with x \[batch\]\[cin\]\[columns\],
+/// or \[batch\]\[columns / width\]\[cin\]\[width\] in panels; y is \[batch\]\[cout\]\[columns\].
 ///
 /// # Errors
 /// When naga refuses the variant.
@@ -69,13 +78,11 @@ pub fn product(
     site: Site,
 ) -> Result<()> {
     let vec = vector(tile.vec, of.columns);
-    // Beyond 128 accumulators, less of everything else is in flight.
-    let together = if tile.r * tile.nv * vec > 128 { 2 } else { 4 };
-    let mut settings = tile_settings(tile, vec, tile.r, target).set("CU", together);
+    let mut settings = tile_settings(tile, vec, tile.r, target).set("CU", tile.terms as u32);
     if tile.source == Source::Shared {
         settings = settings.set("CT", 16);
     }
-    let mut settings = settings.flag("LONG", of.cin > BLOCK * together as usize);
+    let mut settings = settings.flag("LONG", of.cin > BLOCK * tile.terms).flag("PANELS", of.panels);
     if of.symmetric {
         settings = settings.set("VEC", vec as u32).flag("UPPER", true);
     }

@@ -26,10 +26,25 @@ pub struct Tile {
     /// Neighbouring images per invocation, read and written as one vector: 1, 2 or 4. A batch that this does not divide is
     /// computed one image per invocation.
     pub vec: usize,
+    /// Terms of the sum per turn of the loop of a matrix product: each accumulator takes part in so many products before it is
+    /// written back. 1 where there is no matrix product.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub terms: usize,
+    /// Whether vectors are loaded and stored as words of 64 bits (see `shaders/shared/stored.wgsl`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wide: bool,
     /// Winograd's method with tiles of so many outputs, if it is that: the other members are then those of its matrix
     /// products. A shape that it does not fit (see [`super::Winograd::of`]) is computed directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winograd: Option<Outputs>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(terms: &usize) -> bool {
+    *terms == one()
 }
 
 /// Rows and columns of outputs of a tile of Winograd's method. In files the number.
@@ -78,6 +93,12 @@ impl std::fmt::Display for Tile {
             Source::Uniform => "uniform",
         };
         write!(f, "{source} l{} r{} nv{} v{}", self.lanes, self.r, self.nv, self.vec)?;
+        if self.terms > 1 {
+            write!(f, " t{}", self.terms)?;
+        }
+        if self.wide {
+            write!(f, " wide")?;
+        }
         self.winograd.map_or(Ok(()), |outputs| write!(f, " f{}", outputs.side()))
     }
 }
@@ -110,18 +131,22 @@ pub struct WeightTile {
     /// Neighbouring images per turn of the loop, read as one vector: 1, 2 or 4 (only with lanes along channels). A batch
     /// that this does not divide is taken image by image.
     pub vec: usize,
+    /// Whether those vectors are loaded as words of 64 bits (see `shaders/shared/stored.wgsl`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wide: bool,
     /// Groups that share the columns; their partial sums are added in a second launch.
     pub splits: usize,
 }
 
 impl std::fmt::Display for WeightTile {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let WeightTile { lanes, r, c, unroll, vec, splits, .. } = self;
+        let WeightTile { lanes, r, c, unroll, vec, wide, splits, .. } = self;
         let along = match self.along {
             Lanes::Pixels => "pixels",
             Lanes::Channels => "channels",
         };
         let subgroup = if self.subgroup { " subgroup" } else { "" };
-        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec} s{splits}")
+        let wide = if *wide { " wide" } else { "" };
+        write!(f, "{along}{subgroup} l{lanes} r{r} c{c} u{unroll} v{vec}{wide} s{splits}")
     }
 }

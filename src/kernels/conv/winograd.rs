@@ -1,6 +1,7 @@
 //! Winograd's method as launches: a map cut into tiles, and the transforms of its tiles and weights. The matrices are those
 //! of `interpolation.rs`.
 
+use super::product::panel_width;
 use super::shape::{ConvShape, Pairs, Series, Start};
 use super::tile::{Outputs, Tile};
 use crate::Result;
@@ -25,6 +26,8 @@ pub struct Winograd {
     h: usize,
     /// Columns of the map.
     w: usize,
+    /// Whether the transforms load and store vectors as words of 64 bits.
+    wide: bool,
 }
 
 impl Winograd {
@@ -33,7 +36,8 @@ impl Winograd {
         let m = outputs.side();
         let fits = shape.k > 1 && shape.stride == 1 && m + shape.k <= POINTS.len() + 2;
         let (tiles_y, tiles_x) = (shape.out_h.div_ceil(m), shape.out_w.div_ceil(m));
-        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n: shape.n, h: shape.out_h, w: shape.out_w })
+        let (n, h, w) = (shape.n, shape.out_h, shape.out_w);
+        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n, h, w, wide: false })
     }
 
     /// Outputs in a row of a tile.
@@ -68,9 +72,11 @@ impl Winograd {
 
     /// The cut that a variant asks for, if there is one and bindings can cover the transformed maps and weights.
     pub fn of(tile: &Tile, shape: &ConvShape, target: &Target) -> Option<Winograd> {
-        let cut = Winograd::new(tile.winograd?, shape)?;
-        let (cin, cout) = (shape.cin.next_multiple_of(64), shape.cout.next_multiple_of(64)); // panels are filled up
-        let most = cut.words(cin).max(cut.words(cout)).max(cut.positions() * cin * cout) + MARGIN;
+        let cut = Winograd { wide: tile.wide, ..Winograd::new(tile.winograd?, shape)? };
+        // Panels are filled up: of channels, and of tiles.
+        let (cin, cout) = (shape.cin.next_multiple_of(64), shape.cout.next_multiple_of(64));
+        let filled = cut.positions() * cin * cut.tiles().next_multiple_of(panel_width(tile, cut.tiles()));
+        let most = cut.words(cin).max(cut.words(cout)).max(filled).max(cut.positions() * cin * cout) + MARGIN;
         (4 * most as u64 <= target.max_binding).then_some(cut)
     }
 }
@@ -97,7 +103,7 @@ fn each_tile(
     let vec = cut.vector();
     let count = channels * cut.tiles() / vec;
     let Cover { groups, unroll } = cover(count, LANES, 1, target);
-    let settings = cut.settings().set("UNROLL", unroll as u32).images(vec);
+    let settings = cut.settings().set("UNROLL", unroll as u32).images(vec).wide_images(cut.wide);
     let settings = match flag {
         Some(PANELS) => settings.set("VEC", vec as u32).flag(PANELS, true),
         Some(flag) => settings.flag(flag, true),
@@ -117,16 +123,19 @@ fn each_tile(
     Ok(())
 }
 
-/// B^T x B of all tiles: [positions, channels, tiles].
+/// B^T x B of all tiles: [positions, tiles / width, channels, width].
 pub(super) fn input(
     p: &mut Program,
     target: &Target,
     cut: &Winograd,
     (x, channels): (View, usize),
+    width: usize,
     site: Site,
 ) -> Result<View> {
-    let v = p.scratch("transformed", site.area, cut.words(channels));
-    each_tile(p, target, ("winograd_input", None), cut, (channels, 1), &[("x", x), ("v", v)], &[], site)?;
+    let words = cut.positions() * channels * cut.tiles().next_multiple_of(width);
+    let v = p.scratch("transformed", site.area, words);
+    let more = [("width", (width / cut.vector()).into())];
+    each_tile(p, target, ("winograd_input", None), cut, (channels, 1), &[("x", x), ("v", v)], &more, site)?;
     Ok(v)
 }
 
@@ -234,7 +243,8 @@ pub(super) fn active(
             ("step", (map.step / vec).into()),
             ("count", count.into()),
         ];
-        let (settings, grid) = (Settings::new().set("L", LANES as u32).images(vec), [count.div_ceil(LANES), 1, 1]);
+        let settings = Settings::new().set("L", LANES as u32).images(vec).wide_images(cut.wide);
+        let grid = [count.div_ceil(LANES), 1, 1];
         p.add(target, ("winograd_active", settings), &[("map", map.view), ("active_at", result)], params, grid, site)?;
         Ok(result)
     };
@@ -275,7 +285,8 @@ pub(super) fn met(
     let count = [("count", (cin * cout).into()), ("cin", cin.into())];
     let params = [&count[..], &search_params(cut, Some(pairs))].concat();
     let operands = [&search_operands(pairs, active)[..], &[("met", met)]].concat();
-    let settings = Settings::new().set("L", LANES as u32).set("K", cut.k as u32).images(searched(cut));
+    let settings = Settings::new().set("L", LANES as u32).set("K", cut.k as u32);
+    let settings = settings.images(searched(cut)).wide_images(cut.wide);
     let (settings, grid) = (settings.flag("GO_ON", goes_on), [(cin * cout).div_ceil(LANES), 1, 1]);
     let site = Site { label: &format!("{} met", site.label), ..site };
     p.add(target, ("winograd_met", settings), &operands, &params, grid, site)?;
@@ -304,7 +315,7 @@ pub(super) fn d_weight(
         Search::Now(pairs, active) => {
             params.extend(search_params(cut, Some(pairs)));
             operands.extend(search_operands(pairs, active));
-            settings = settings.images(searched(cut));
+            settings = settings.images(searched(cut)).wide_images(cut.wide);
         }
         Search::Done(met) => {
             params.extend(search_params(cut, None));
