@@ -26,7 +26,7 @@ pub struct Selection<'a> {
     pub run: &'a Path,
     /// Another data set than the run's.
     pub data: Option<&'a str>,
-    /// The split; else [`LARGER_TEST`] where the data have one, and test where they have not.
+    /// The split; else testplus where the data have one, and test where they have not.
     pub split: Option<&'a str>,
     /// The checkpoint after so many steps; else the newest.
     pub checkpoint: Option<u64>,

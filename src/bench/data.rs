@@ -144,10 +144,12 @@ fn pictures_per_s(threads: usize, seconds: f64, first: u64, work: &(dyn Fn(u64) 
     let (done, begun) = (AtomicU64::new(first), Instant::now());
     let until = begun + Duration::from_secs_f64(seconds);
     let one = || -> Result<()> {
-        while Instant::now() < until {
+        loop {
             work(done.fetch_add(BATCH as u64, Ordering::Relaxed))?;
+            if Instant::now() >= until {
+                return Ok(());
+            }
         }
-        Ok(())
     };
     std::thread::scope(|scope| -> Result<()> {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
@@ -165,7 +167,7 @@ fn loaded_per_s(data: &Arc<dyn Dataset>, split: &str, how: &TrainingBatches, sec
     let mut next = || loader.next().expect("training batches never end");
     next()?;
     let (begun, mut done) = (Instant::now(), 0);
-    while begun.elapsed().as_secs_f64() < seconds {
+    while done == 0 || begun.elapsed().as_secs_f64() < seconds {
         done += next()?.1.n;
     }
     Ok(done as f64 / begun.elapsed().as_secs_f64())
