@@ -49,6 +49,14 @@ fn trained(gpu: &Gpu, request: &Request) -> (Vec<Vec<u32>>, Compiled) {
     (bits, engine.compiled)
 }
 
+/// So much per cent of the way from the smallest plan to that without a bound.
+fn between(request: &Request, free: &Compiled, share: u64) -> u64 {
+    let least = compile(&Request { memory: Some(1), ..request.clone() }).expect("compiles");
+    assert!(least.bound.as_ref().is_some_and(|bound| !bound.met));
+    let least = least.peak_bytes();
+    least + (free.peak_bytes() - least) * share / 100
+}
+
 /// Rule `same-bytes`.
 #[test]
 fn what_is_computed_again_has_the_same_bits() {
@@ -56,6 +64,7 @@ fn what_is_computed_again_has_the_same_bits() {
     for unroll in ["engineering", "biological"] {
         let network = network(unroll, 6);
         let schedule = Schedule::plain(network.timesteps);
+        let mut again = 0.0;
         for (parts, passes) in [
             (1, Passes::default()),
             (2, Passes::default()),
@@ -65,16 +74,12 @@ fn what_is_computed_again_has_the_same_bits() {
             let plain = Request::training(&network, &schedule, IMAGES, &gpu.target);
             let request = Request { parts, passes, ..plain };
             let (expected, free) = trained(&gpu, &request);
-            let (peak, persistent) = (free.peak_bytes(), free.plan.persistent_bytes);
-            let mut again = 0.0;
-            for share in [75, 50, 35] {
-                let memory = Some(persistent + (peak - persistent) * share / 100);
+            for share in [60, 30, 5] {
+                let memory = Some(between(&request, &free, share));
                 let request = Request { memory, ..request.clone() };
                 let compiled = compile(&request).expect("compiles");
                 let bound = compiled.bound.clone().expect("it was asked for");
-                if !bound.met {
-                    continue;
-                }
+                assert!(bound.met, "{unroll}, {parts} parts, {passes:?}, {share} %: {bound:?}");
                 again = bound.extra_operations.max(again);
                 let phases = &compiled.phases;
                 let submissions = [phases.pass.clone(), phases.accumulate.clone(), phases.update.clone()];
@@ -83,8 +88,8 @@ fn what_is_computed_again_has_the_same_bits() {
                 assert!(compiled.peak_bytes() <= memory.expect("it was given"));
                 assert!(found == expected, "{unroll}, {parts} parts, {passes:?}, {share} %: {bound:?}");
             }
-            assert!(again > 0.05, "{unroll}, {parts} parts, {passes:?}: nothing was computed again");
         }
+        assert!(again > 0.0, "{unroll}: nothing was computed again");
     }
 }
 
@@ -101,8 +106,7 @@ fn sums_of_timesteps_that_come_apart_are_right_with_every_kind_of_lanes() {
         let choices = Choices::force(Variant::Weight(tile));
         let request = Request { choices: &choices, ..Request::training(&network, &schedule, IMAGES, &gpu.target) };
         let (expected, free) = trained(&gpu, &request);
-        let (peak, persistent) = (free.peak_bytes(), free.plan.persistent_bytes);
-        let memory = Some(persistent + (peak - persistent) * 60 / 100);
+        let memory = Some(between(&request, &free, 40));
         let (found, compiled) = trained(&gpu, &Request { memory, ..request.clone() });
         assert!(compiled.program.launches.len() > free.program.launches.len());
         // The gradients of the first step, before rounding has gone through an update.
@@ -197,12 +201,13 @@ fn a_bound_is_planned_kept_resumed_and_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let plan = |more: &[&str]| {
-        let (code, stdout, stderr) = recurve(&[&["plan", "--preset", "tiny", "--batch", "8", "--json"], more].concat());
+        let (code, stdout, stderr) =
+            recurve(&[&["plan", "--preset", "tiny", "--batch", "32", "--json"], more].concat());
         let plan: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}{stderr}"));
         (code, plan)
     };
     let (_, free) = plan(&[]);
-    let bytes = free["peak_bytes"].as_u64().unwrap() * 6 / 10;
+    let bytes = free["peak_bytes"].as_u64().unwrap() / 2;
     let memory = bytes.to_string();
     let (code, bounded) = plan(&["--memory", &memory]);
     assert!(code == 0 && bounded["peak_bytes"].as_u64().unwrap() <= bytes, "{bounded}");
@@ -216,7 +221,7 @@ fn a_bound_is_planned_kept_resumed_and_refused() {
     assert!(code == 2 && stderr.contains("6GiB"), "{stderr}");
 
     let train = |name: &str, more: &[&str]| {
-        let flags = ["--data", "glyphs", "--preset", "tiny", "--batch", "8", "--no-tune", "--out"];
+        let flags = ["--data", "glyphs", "--preset", "tiny", "--batch", "32", "--no-tune", "--out"];
         recurve(&[&["train"], &flags[..], &[&run(name)], more].concat())
     };
     let (code, _, stderr) = train("free", &["--steps", "4"]);

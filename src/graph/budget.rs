@@ -3,8 +3,8 @@
 //! The choices that are looked at: along time, the state of every k-th timestep is kept, and what lies between is computed
 //! again from it once, or as often as it is read; packed weights stay, or are packed again; and whatever room is left, more is
 //! kept, first what takes the longest to compute for its size. How much memory a choice takes is estimated from the lives of
-//! values (`Model::estimate`, some 100 µs); the best is then compiled, and where its plan takes more, as its slots do not fill up,
-//! the search goes on with that much less to give. Everything is counted, nothing timed: the same request gives the same plan.
+//! values (`Model::estimate`, some 100 µs). Of the choices that are the fastest for what they take, the first is then sought whose
+//! compiled plan is within the bound: plans take more than estimates, as slots do not fill up. Everything is counted, nothing timed: the same request gives the same plan.
 
 use super::compile::Compiled;
 use super::lower::{Event, Order};
@@ -237,8 +237,11 @@ impl<'a> Model<'a> {
         kept
     }
 
-    /// The best choice whose estimate is at most `bytes`, and that which is estimated to be the smallest.
-    pub(super) fn best(&self, bytes: u64) -> (Option<(Choice, Estimate)>, (Choice, Estimate)) {
+    /// Choices that are expected to be the fastest for what they take: each takes less than the one before, and longer; the first
+    /// about `bytes`, the last the least.
+    pub(super) fn front(&self, bytes: u64) -> Vec<Choice> {
+        /// Shares of the bound up to which there may be values, as slots do not fill up.
+        const SHARES: [f64; 5] = [1.0, 0.94, 0.88, 0.82, 0.76];
         let graph = self.passes.graph;
         let last = graph.nodes.iter().filter_map(|node| node.timestep).max().unwrap_or_default();
         let window = (5 * self.passes.events.len()).div_ceil(4 * (last + 1));
@@ -248,29 +251,35 @@ impl<'a> Model<'a> {
             apart.push(Some(k));
             k = if k < 6 { k + 1 } else { k * 3 / 2 };
         }
-        let mut best: Option<(Choice, Estimate)> = None;
-        let mut smallest: Option<(Choice, Estimate)> = None;
+        let mut tried: Vec<(Choice, Estimate)> = Vec::new();
         for patience in [usize::MAX, window, 0] {
             for &k in &apart {
                 let kept = self.states(k, patience);
                 for packed in [usize::MAX, window, 0] {
                     let choice = Choice { kept: kept.clone(), patience, packed };
-                    self.fill_up(choice, bytes, &mut best, &mut smallest);
+                    self.fill_up(&choice, &SHARES.map(|share| (share * bytes as f64) as u64), &mut tried);
                 }
             }
         }
-        (best, smallest.expect("choices were looked at"))
+        tried.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds).then(a.bytes.cmp(&b.bytes)));
+        let mut front: Vec<Choice> = Vec::new();
+        let mut least = u64::MAX;
+        for (choice, estimate) in tried {
+            // What is expected to take more than the bound is of no use, unless nothing takes less.
+            if estimate.bytes < least {
+                if least > bytes {
+                    front.clear();
+                }
+                least = estimate.bytes;
+                front.push(choice);
+            }
+        }
+        front
     }
 
-    /// Keeps more than `choice` does as long as the estimate stays within `bytes`.
-    fn fill_up(
-        &self,
-        choice: Choice,
-        bytes: u64,
-        best: &mut Option<(Choice, Estimate)>,
-        smallest: &mut Option<(Choice, Estimate)>,
-    ) {
-        let runs = self.passes.runs(&choice);
+    /// Tries `choice`, and keeps more than it does as long as the estimate stays within each of `rooms`, the largest first.
+    fn fill_up(&self, choice: &Choice, rooms: &[u64], tried: &mut Vec<(Choice, Estimate)>) {
+        let runs = self.passes.runs(choice);
         // What is computed again, by the time that it takes for its size.
         let mut times: BTreeMap<usize, usize> = BTreeMap::new();
         runs.runs.iter().filter(|run| run.again).for_each(|run| *times.entry(run.event.node).or_default() += 1);
@@ -281,27 +290,23 @@ impl<'a> Model<'a> {
                 order.push((cost / self.bytes[value.0].max(1) as f64, value.0));
             }
         }
-        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-        let mut tried = |more: usize| {
+        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut attempt = |more: usize| {
             let mut choice = choice.clone();
             order[..more].iter().for_each(|&(_, value)| choice.kept[value] = true);
             let estimate = self.estimate(&self.passes.runs(&choice), &choice);
-            if smallest.as_ref().is_none_or(|(_, least)| estimate.bytes < least.bytes) {
-                *smallest = Some((choice.clone(), estimate));
-            }
-            let fits = estimate.bytes <= bytes;
-            if fits && best.as_ref().is_none_or(|(_, best)| estimate.seconds < best.seconds) {
-                *best = Some((choice, estimate));
-            }
-            fits
+            tried.push((choice, estimate));
+            estimate.bytes
         };
-        let (mut low, mut high) = (0, order.len() + 1);
-        if !tried(0) {
-            return;
-        }
-        while low + 1 < high {
-            let middle = (low + high) / 2;
-            if tried(middle) { low = middle } else { high = middle }
+        let base = attempt(0);
+        let mut above = order.len() + 1; // of the room before, which was larger
+        for &room in rooms.iter().take_while(|&&room| base <= room) {
+            let (mut low, mut high) = (0, above);
+            while low + 1 < high {
+                let middle = (low + high) / 2;
+                if attempt(middle) <= room { low = middle } else { high = middle }
+            }
+            above = high;
         }
     }
 
@@ -355,8 +360,6 @@ pub(super) fn within(
     target: &Target,
     compiled: impl Fn(Graph, &Order) -> Result<Compiled>,
 ) -> Result<Compiled> {
-    /// How often what an estimate was short of is taken off what there is to give.
-    const TRIES: usize = 8;
     let graph = &summed_in_turn(graph, seed);
     let passes = Passes::new(graph, seed);
     let everything = Model::everything(&passes);
@@ -365,34 +368,51 @@ pub(super) fn within(
     let all = compiled(all, &order)?;
     let model = Model::new(passes, (&all, &runs), target);
     let (operations, seconds) = cost(free, &model.pace);
-    let mut give = bytes;
-    let mut least: Option<Compiled> = None;
-    for _ in 0..TRIES {
-        let (best, smallest) = model.best(give);
-        let none = best.is_none();
-        let (choice, _) = best.unwrap_or(smallest);
-        let runs = model.passes.runs(&choice);
-        let (graph, order) = model.passes.graph_of(&runs, &free.stretches, &choice);
+    let attempt = |choice: &Choice| -> Result<Compiled> {
+        let runs = model.passes.runs(choice);
+        let (graph, order) = model.passes.graph_of(&runs, &free.stretches, choice);
         let mut found = compiled(graph, &order)?;
         let (more, longer) = cost(&found, &model.pace);
-        let (kept, given_up) = model.counts(&choice);
-        let peak = found.peak_bytes();
+        let (kept, given_up) = model.counts(choice);
         found.bound = Some(Bound {
             bytes,
             without: free.peak_bytes(),
-            met: peak <= bytes,
+            met: found.peak_bytes() <= bytes,
             extra_operations: more / operations - 1.0,
             extra_time: longer / seconds - 1.0,
             kept,
             given_up,
         });
-        if least.as_ref().is_none_or(|least| peak < least.peak_bytes()) {
-            least = Some(found);
+        Ok(found)
+    };
+    // The fastest whose plan is within the bound. Plans mostly get smaller along the front; a few before the first that is small
+    // enough are looked at, as that is not always so.
+    const BEFORE: usize = 3;
+    let front = model.front(bytes);
+    let mut smallest = attempt(front.last().expect("choices were looked at"))?;
+    let mut best: Option<Compiled> = None;
+    let (mut low, mut high) = (0, front.len()); // below `low` none was small enough; `high` or a later one was, if any
+    while low < high {
+        let middle = (low + high) / 2;
+        let found = attempt(&front[middle])?;
+        if found.peak_bytes() <= bytes {
+            (best, high) = (Some(found), middle);
+        } else {
+            low = middle + 1;
+            if found.peak_bytes() < smallest.peak_bytes() {
+                smallest = found;
+            }
         }
-        if peak <= bytes || none {
+    }
+    for choice in &front[low.saturating_sub(BEFORE + 1)..low.saturating_sub(1)] {
+        let found = attempt(choice)?;
+        if found.peak_bytes() <= bytes {
+            best = Some(found);
             break;
         }
-        give = give.saturating_sub((peak - bytes).max(bytes / 200));
     }
-    Ok(least.expect("a choice was compiled"))
+    if best.is_none() && smallest.peak_bytes() <= bytes {
+        best = Some(smallest.clone());
+    }
+    Ok(best.unwrap_or(smallest))
 }

@@ -14,7 +14,7 @@ pub mod fit;
 pub mod lower;
 pub mod passes;
 pub mod plan;
-mod recompute;
+pub mod recompute;
 pub mod taps;
 
 use crate::ops::Op;
