@@ -8,7 +8,7 @@ use crate::gpu::{Gpu, Store};
 use crate::graph::taps::{Quantity, Tap};
 use crate::report::{Meta, Training};
 use crate::stream::{Networks, Order, Source};
-use crate::trajectory::gpu::{GpuStream, Layout};
+use crate::trajectory::measured::Layout;
 use crate::trajectory::readout::Readout;
 use crate::{Error, Result};
 
@@ -62,7 +62,7 @@ impl<'g> Origin<'g> {
             made => made?,
         };
         let mut store = Store::default();
-        let layout = GpuStream::share(&mut store, &engines);
+        let layout = Layout::share(&mut store, &engines);
         let network = &run.network;
         let of =
             |name: &String| -> Result<Vec<f64>> { Ok(trained.values(name)?.iter().map(|&w| f64::from(w)).collect()) };

@@ -6,7 +6,7 @@ use crate::gpu::{Gpu, Store};
 use crate::report::Meta;
 use crate::stream::{Order, Pending, Source};
 use crate::trajectory::feed::Feed;
-use crate::trajectory::gpu::Layout;
+use crate::trajectory::measured::Layout;
 use crate::trajectory::npz::{Extent, StoredBatch, StoredExtraction};
 use crate::trajectory::readout::Readout;
 use crate::trajectory::streaming::{Activity, ActivityBatch};

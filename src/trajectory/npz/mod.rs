@@ -10,6 +10,7 @@ use std::path::Path;
 
 use npyz::WriterBuilder;
 
+use super::readout::Readout;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
@@ -40,6 +41,14 @@ pub struct Extraction {
 pub const NAMES: [&str; 5] = ["outputs_all", "labels_all", "representations_all", "readout_weight", "readout_bias"];
 
 impl Extraction {
+    /// The readout.
+    ///
+    /// # Errors
+    /// A vector without direction.
+    pub fn readout(&self) -> Result<Readout> {
+        Readout::new(self.readout_weight.clone(), self.classes, self.features)
+    }
+
     /// Whether the file is an npz that holds the arrays of an extraction, by its contents. A file that cannot be read,
     /// or is no npz, is none.
     pub fn is_one(path: &Path) -> bool {
