@@ -110,8 +110,7 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let mut measured = Measured::new(gpu, readout, layout, &mut origin.store).await?;
     let mut statistics = GpuStream::new(gpu, &measured, images, &mut origin.store).await?;
     let (bias, wants) = (origin.bias.clone(), Wants::all());
-    let mut values =
-        ValuesStream::new(gpu, &measured, bias.as_deref(), images, &wants, &mut origin.store).await?;
+    let mut values = ValuesStream::new(gpu, &measured, bias.as_deref(), images, &wants, &mut origin.store).await?;
     let space = space(gpu, &mut origin, &told).await;
     let what = "Dissimilarities, CKA, decoders and components";
     let mut space = where_there_is_room(space, what, &mut origin.meta.notes)?;
@@ -136,8 +135,7 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         Some(mut areas) => areas.areas(&tested).await?,
         None => Default::default(),
     };
-    left_out.iter().for_each(|note| eprintln!("note: {note}"));
-    origin.meta.notes.extend(left_out);
+    left_out.into_iter().for_each(|of| note(&mut origin.meta.notes, of));
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
     let dynamics =
@@ -171,6 +169,13 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     Ok(Analysis { meta: report.meta, accuracy, statistics, dynamics, disturbance, values: trained, page })
 }
 
+/// Says at once what the reader of a result must know, and keeps it for the report.
+fn note(notes: &mut Vec<String>, note: impl Into<String>) {
+    let note = note.into();
+    eprintln!("note: {note}");
+    notes.push(note);
+}
+
 /// Share of representations whose outputs say another class than the readout does, beyond which rounding is not why.
 const ROUNDED: f64 = 0.01;
 
@@ -190,9 +195,7 @@ fn other_readout(margin: &Margin, all: usize) -> Option<String> {
 fn where_there_is_room<S>(stream: Result<S>, what: &str, notes: &mut Vec<String>) -> Result<Option<S>> {
     match stream {
         Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => {
-            let note = format!("{what} were left out, as this adapter has no room for their moments: {why}.");
-            eprintln!("note: {note}");
-            notes.push(note);
+            note(notes, format!("{what} were left out, as this adapter has no room for their moments: {why}."));
             Ok(None)
         }
         other => other.map(Some),
@@ -246,8 +249,7 @@ async fn areas<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> 
         ),
         Err(other) => return Err(other),
     };
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
-    origin.meta.notes.extend(notes);
+    notes.into_iter().for_each(|of| note(&mut origin.meta.notes, of));
     Ok(stream)
 }
 

@@ -1,7 +1,7 @@
 //! Where activity comes from.
 
-use super::facts;
 use super::run::{Opened, Selection};
+use super::{facts, note};
 use crate::dataset::Loader;
 use crate::dynamics::areas;
 use crate::gpu::{Gpu, Store};
@@ -53,10 +53,9 @@ impl<'g> Origin<'g> {
         let made = run.engines(gpu, &[(trained, schedule, &tapped), (&untrained, schedule, &taps)], usize::MAX).await;
         let engines = match made {
             Err(why @ Error::OutOfMemory { .. }) if areas => {
-                let note =
+                let what =
                     format!("The areas below the readout were left out, as there is no room to keep them: {why}.");
-                eprintln!("note: {note}");
-                run.notes.push(note);
+                note(&mut run.notes, what);
                 run.engines(gpu, &[(trained, schedule, &taps), (&untrained, schedule, &taps)], usize::MAX).await?
             }
             made => made?,
