@@ -1,7 +1,6 @@
 // For each image and timestep: the margins of r in the zones of its class and of its label, and its cosine with the readout
-// vector of its class. They come from products of r with all readout vectors, which `product` has computed; nearly identical
-// vectors, whose products agree in most of their digits, and representations so short that products may vanish, are multiplied
-// again, difference by difference.
+// vector of its class. They come from the products of r with all readout vectors; nearly identical vectors, whose products agree
+// in most of their digits, are multiplied again, difference by difference.
 // Loops: classes / 32, features / 32.
 
 //#include trajectory
@@ -12,23 +11,23 @@
 @group(0) @binding(3) var<storage, read> representations: array<f32>;  // [T][D][width]
 @group(0) @binding(4) var<storage, read> class_at: array<u32>;         // [T + 1][width]: classes, then labels
 @group(0) @binding(5) var<storage, read> readout: array<f32>;          // see below
-@group(0) @binding(6) var<storage, read> path: array<f32>;             // [4][T][samples]: norm first
+@group(0) @binding(6) var<storage, read> values: array<f32>;           // [6][T][width]: norm first
 @group(0) @binding(7) var<storage, read_write> margins: array<f32>;    // [3][T][samples]: class, label, cosine
 
-// `readout`: vectors [K][D], bias [K], 1 / length [K], and [K][K] 1 / length of the difference of two vectors: 0 where they are
-// identical, negative where they nearly are.
+// `readout`: vectors [K][D] and bias [K], divided by one unit; [K] the unit of each vector in `products` over that one; [K] 1 /
+// length of each vector in `products`; and [K][K] 1 / length of the difference of two vectors: 0 where they are identical,
+// negative where they nearly are.
 
 //#include short
 
-// r multiplied with readout vector c, or with vectors c - k where `minus`.
-fn scaled_product(t: u32, n: u32, scale: vec2<f32>, c: u32, k: u32, minus: bool) -> f32 {
+// r multiplied with the difference of readout vectors c and k.
+fn difference_product(t: u32, n: u32, scale: vec2<f32>, c: u32, k: u32) -> f32 {
     var sum = 0.0;
     for (var block = 0u; block < p.features; block += BLOCK) {
         var part = 0.0;
         for (var d = block; d < min(block + BLOCK, p.features); d++) {
             let r = normal(representations[t * p.features_step + d * p.width + n]) * scale.x;
-            let w = readout[c * p.features + d] - select(0.0, readout[k * p.features + d], minus);
-            part += r * w;
+            part += r * (readout[c * p.features + d] - readout[k * p.features + d]);
         }
         sum += part;
     }
@@ -43,8 +42,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let bias = p.classes * p.features;
-    let inverse_norm = bias + p.classes;
-    let inverse_gap = inverse_norm + p.classes;
+    let unit = bias + p.classes;
+    let inverse_length = unit + p.classes;
+    let inverse_gap = inverse_length + p.classes;
     let step = (p.classes * p.width + 63u) / 64u * 64u;
     let table = p.timesteps * p.samples;
     let at = t * p.samples + batch.first + n;
@@ -52,24 +52,24 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var zones = vec2<u32>(class_at[t * p.width + n], class_at[p.timesteps * p.width + n]);
     let known = zones.x < p.classes && zones.y < p.classes;
     zones = min(zones, vec2<u32>(p.classes - 1u));
-    let norm = path[at];
-    let short = norm < SHORT;
-    let scale = scale_of(norm);
+    let norm = values[t * p.width + n];
+    let scale = scale_of_products(norm);
     let own = vec2<f32>(
         products[t * step + zones.x * p.width + n],
         products[t * step + zones.y * p.width + n],
     );
+    let own_in_unit = own * vec2<f32>(readout[unit + zones.x], readout[unit + zones.y]);
 
     var nearest = vec2<f32>(UNDEFINED);
     for (var block = 0u; block < p.classes; block += BLOCK) {
         for (var k = block; k < min(block + BLOCK, p.classes); k++) {
-            let product = products[t * step + k * p.width + n];
+            let product = products[t * step + k * p.width + n] * readout[unit + k];
             for (var zone = 0u; zone < 2u; zone++) {
                 let c = zones[zone];
                 let inverse = readout[inverse_gap + c * p.classes + k];
-                var difference = own[zone] - product;
-                if inverse < 0.0 || (short && k != c) {
-                    difference = scaled_product(t, n, scale, c, k, true);
+                var difference = (own_in_unit[zone] - product) * scale.y;
+                if inverse < 0.0 {
+                    difference = difference_product(t, n, scale_of(norm), c, k);
                 }
                 difference += readout[bias + c] - readout[bias + k];
                 if inverse != 0.0 {
@@ -81,12 +81,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     var cosine = UNDEFINED;
     if norm > 0.0 && norm < UNDEFINED {
-        // The length of r as scaled: that of very short ones divided by itself would lose digits.
-        var product = own.x / norm;
-        if short {
-            product = scaled_product(t, n, vec2<f32>(scale.x, 1.0), zones.x, 0u, false) / (norm * scale.x);
-        }
-        cosine = product * readout[inverse_norm + zones.x];
+        cosine = own.x / (norm * scale.x) * readout[inverse_length + zones.x];
     }
     // A norm that is not finite, or too long, shows in the margin of the class.
     margins[at] = select(-UNDEFINED, select(UNDEFINED, nearest.x, known), norm < UNDEFINED);

@@ -8,7 +8,9 @@
 @group(0) @binding(1) var<storage, read> batch: Batch;
 @group(0) @binding(2) var<storage, read> class_at: array<u32>;       // [T][width]
 @group(0) @binding(3) var<storage, read> labels: array<u32>;         // [width]
-@group(0) @binding(4) var<storage, read_write> records: array<u32>;  // [4][samples]
+@group(0) @binding(4) var<storage, read> values: array<f32>;         // [norm, ...][T][width]
+@group(0) @binding(5) var<storage, read_write> records: array<u32>;  // [4][samples]
+@group(0) @binding(6) var<storage, read_write> since: array<u32>;    // [2][width]: 1 + t_stable where stable-correct, else 0; label
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -33,7 +35,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if class_now == label && first_label == NO_STEP {
             first_label = t;
         }
-        all_finite = all_finite && class_now != NOT_FINITE;
+        all_finite = all_finite && class_now != NOT_FINITE && values[t * p.width + n] < UNDEFINED;
     }
 
     // A change at the last transition, or a return to a class left before, is unstable.
@@ -54,4 +56,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     records[T_STABLE * p.samples + sample] = select(NO_STEP, run_start, group <= STABLE_INCORRECT);
     records[T_UNSTABLE_CORRECT * p.samples + sample] = select(NO_STEP, first_label, group == UNSTABLE_CORRECT);
     records[FINAL_CLASS * p.samples + sample] = final_class;
+    since[n] = select(0u, run_start + 1u, group == STABLE_CORRECT);
+    since[p.width + n] = label;
 }

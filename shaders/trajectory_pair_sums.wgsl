@@ -1,13 +1,13 @@
 // What the mean cosine over pairs takes of the tables of trajectory_pairs, by timestep and class c at it: the sum over k of
-// later[c][k] (all[c][k] - own[c][k]), and the number of pairs, voiced[c][k] (in c - later[c][k]) summed, in two words. A thread
+// later[c][k] (all[c][k] - own[c][k]) / |w_k|, and the number of pairs, voiced[c][k] (in c - later[c][k]) summed, in two words. A thread
 // owns one timestep and class.
 // Loops: nested(classes).
 
 //#include trajectory
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> later: array<u32>;               // [T][K: class][K]
-@group(0) @binding(2) var<storage, read> voiced: array<u32>;              // [T][K: class][K]
+@group(0) @binding(1) var<storage, read> lengths: array<f32>;             // [K] 1 / length of the vectors in the products
+@group(0) @binding(2) var<storage, read> counts: array<vec2<u32>>;        // [T][K: class][K] later, voiced
 @group(0) @binding(3) var<storage, read> all: array<vec2<f32>>;           // [T][K: class][K], compensated
 @group(0) @binding(4) var<storage, read> own: array<vec2<f32>>;           // [T][K: class][K], compensated
 @group(0) @binding(5) var<storage, read_write> sums: array<vec2<f32>>;    // [T][K: class], compensated
@@ -34,19 +34,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var in_class = 0u;
     for (var first = 0u; first < p.classes; first += 16384u) { // drivers stop long loops
         for (var k = first; k < min(first + 16384u, p.classes); k++) {
-            in_class += later[row + k];
+            in_class += counts[row + k].x;
         }
     }
     var sum = vec2<f32>(0.0, 0.0);
     var count = vec2<u32>(0u, 0u);
     for (var first = 0u; first < p.classes; first += 16384u) {
         for (var k = first; k < min(first + 16384u, p.classes); k++) {
-            let with_label = later[row + k];
+            let with_label = counts[row + k].x;
+            let weight = f32(with_label) * lengths[k];
             let mine = own[row + k];
             let others = add(add(all[row + k], -mine.x, p.all_ones), -mine.y, p.all_ones);
-            sum = add(sum, f32(with_label) * others.x, p.all_ones);
-            sum = add(sum, f32(with_label) * others.y, p.all_ones);
-            let more = product(voiced[row + k], in_class - with_label);
+            sum = add(sum, weight * others.x, p.all_ones);
+            sum = add(sum, weight * others.y, p.all_ones);
+            let more = product(counts[row + k].y, in_class - with_label);
             let low = count.x + more.x;
             count = vec2<u32>(low, count.y + more.y + select(0u, 1u, low < more.x));
         }

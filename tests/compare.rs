@@ -252,6 +252,9 @@ fn what_cannot_be_compared_is_refused_before_anything_is_measured() {
     };
     refuse(&[&a, &b, &folder.join("a/../a/net")], &[], &["same run", "name each run once"]);
     refuse(&[&a, folder], &[], &["is not a run folder"]);
+    let stored = place.path().join("r1.npz");
+    std::fs::write(&stored, "activity").unwrap();
+    refuse(&[&a, &stored], &[], &["r1.npz is a file, not a run folder", "config.toml", "recurve analyse"]);
     refuse(&[&a, &b], &["--split", "testmore"], &["testmore", "net"]);
 
     // A run that names other pictures; --data gives one data set for all.

@@ -14,7 +14,7 @@ use recurve::network::{Protocol, Schedule, initialise};
 use recurve::reference;
 use recurve::reference::random::normal;
 use recurve::stream::{Portion, Sink};
-use recurve::trajectory::gpu::GpuStream;
+use recurve::trajectory::measured::Layout;
 use recurve::trajectory::npz::Extraction;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ fn networks_are_as_far_apart_as_their_twins() {
             next.rotate_left(16 * 16 * 3);
             pictures.next = Some(next);
             let mut store = Store::default();
-            let layout = GpuStream::share(&mut store, &engines);
+            let layout = Layout::share(&mut store, &engines);
             let stream = BetweenStream::new(&gpu, network.features(), images, layout, &mut store);
             let mut stream = stream.block_on().unwrap();
             engines[0].feed(&pictures).block_on().unwrap();

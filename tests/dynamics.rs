@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use golden_folder::golden_folder;
 use pollster::FutureExt;
 use recurve::dynamics::goldens::{Golden, TOLERANCE_F64};
-use recurve::dynamics::gpu::{ValuesStream, Weights, aligned};
+use recurve::dynamics::gpu::ValuesStream;
 use recurve::dynamics::parameters::{Parameters, bootstrap_counts};
 use recurve::dynamics::values::{Datum, Values, Wants};
 use recurve::dynamics::{Dynamics, Subject, gpu};
 use recurve::gpu::{Gpu, Options, Store};
 use recurve::reference::random::normal;
+use recurve::trajectory::measured::{Layout, Measured};
 use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::streaming::{Activity, ActivityBatch, image_innermost};
 
@@ -163,6 +164,19 @@ fn representations_of_any_size_have_values() {
     }
 }
 
+/// The kernels get each readout vector divided by a power of two of its own.
+#[test]
+fn readout_vectors_of_very_different_lengths_have_margins_and_cosines() {
+    let gpu = open();
+    let mut of = network([3, 40, 6, 50], 1.0, 4);
+    of.readout_bias = None;
+    for (vector, length) in of.readout_weight.chunks_exact_mut(50).zip([1.0, 1e-3, 1e3, 1e-12, 3e5, 1e-30]) {
+        vector.iter_mut().for_each(|w| *w = f64::from((*w * length) as f32));
+    }
+    let (found, _) = gpu::stream(&gpu, [&of, &of], &Wants::all(), 64).block_on().unwrap();
+    assert_close(&found, &Values::exact(&of, &Wants::all()).unwrap(), "lengths");
+}
+
 #[test]
 fn nearly_identical_readout_vectors_have_margins() {
     let gpu = open();
@@ -182,14 +196,14 @@ fn only_what_is_wanted_is_there() {
     let of = network([3, 40, 6, 5], 1.0, 4);
     let exact = |wants: &Wants| Values::exact(&of, wants).unwrap();
     for data in [vec![Datum::Entropy], vec![Datum::Step], vec![Datum::Margin], vec![]] {
-        let wants = Wants { data, later: false };
+        let wants = Wants { data, later: false, untrained: true };
         let (found, _) = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
         for datum in &wants.data {
             assert!(apart(found.row(*datum, 1), exact(&wants).row(*datum, 1), 1.0) < 1e-5);
         }
         assert_eq!(found.class, exact(&wants).class);
     }
-    let wants = Wants { data: vec![], later: true };
+    let wants = Wants { data: vec![], later: true, untrained: true };
     let (found, _) = gpu::stream(&gpu, [&of, &of], &wants, 64).block_on().unwrap();
     assert!(!found.later(0).images.is_empty() && found.later(0).images == exact(&wants).later(0).images);
     assert!(apart(&found.later(0).cosines, &exact(&wants).later(0).cosines, 1.0) < 2e-6);
@@ -281,13 +295,19 @@ fn batches_make_no_buffer() {
     let (logits, representations) = image_innermost(&of, 0..8, 8);
     let activity = Activity { logits: &logits, representations: &representations };
     let labels: Vec<u32> = of.labels.iter().map(|&label| label as u32).collect();
-    let (weights, layout) = (Weights::of(&of), aligned(6, 5, 3, 8));
-    let mut stream =
-        ValuesStream::new(&gpu, weights, 80, layout, &Wants::all(), &mut Store::default()).block_on().unwrap();
+    let (readout, layout, mut store) = (of.readout().unwrap(), Layout::aligned(6, 5, 3, 8), Store::default());
+    let mut measured = Measured::new(&gpu, readout, layout, &mut store).block_on().unwrap();
+    let bias = of.readout_bias.as_deref();
+    let mut stream = ValuesStream::new(&gpu, &measured, bias, 80, &Wants::all(), &mut store).block_on().unwrap();
     let batch = ActivityBatch { width: 8, images: 8, labels: &labels, trained: activity, untrained: Some(activity) };
-    stream.add(&batch).block_on().unwrap();
+    measured.write(&batch);
+    let mut take = |first: usize| {
+        measured.run(8).block_on().unwrap();
+        stream.run(first, 8).block_on().unwrap();
+    };
+    take(0);
     let (before, allocated) = (gpu.passing(), gpu.allocated());
-    (8..80).step_by(8).for_each(|first| stream.run(first, 8).block_on().unwrap());
+    (8..80).step_by(8).for_each(&mut take);
     assert_eq!((gpu.passing() - before, gpu.allocated() - allocated), (0, 0));
     let (found, _) = stream.finish().block_on().unwrap();
     assert_eq!(found.row(Datum::Margin, 1)[..8], found.row(Datum::Margin, 1)[72..], "the same images ten times");

@@ -6,7 +6,7 @@ use own::{batch, network, open};
 use pollster::FutureExt;
 use recurve::Result;
 use recurve::dataset::{Batch, Dataset, Loader, Normaliser, Pictures};
-use recurve::dynamics::gpu::{ValuesStream, Weights};
+use recurve::dynamics::gpu::ValuesStream;
 use recurve::dynamics::values::{self, Datum, Wants};
 use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
@@ -19,6 +19,7 @@ use recurve::tensors::Tensors;
 use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
 use recurve::trajectory::gpu::GpuStream;
+use recurve::trajectory::measured::{Layout, Measured};
 use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::readout::Readout;
 use std::sync::Arc;
@@ -248,18 +249,12 @@ fn sinks_see_every_picture_once_and_agree() {
             let weight = parameters[0].values("readout.weight").expect("there").iter().map(|&w| f64::from(w)).collect();
             let readout = Readout::new(weight, network.classes, network.features()).expect("valid");
             let mut store = Store::default();
-            let layout = GpuStream::share(&mut store, &engines);
-            let mut statistics =
-                GpuStream::new(&gpu, readout.clone(), images, layout, &mut store).block_on().expect("fits");
-            let weights = Weights {
-                classes: network.classes,
-                features: network.features(),
-                weight: parameters[0].values("readout.weight").expect("there").iter().map(|&w| f64::from(w)).collect(),
-                bias: None,
-            };
+            let layout = Layout::share(&mut store, &engines);
+            let mut measured = Measured::new(&gpu, readout.clone(), layout, &mut store).block_on().expect("fits");
+            let mut statistics = GpuStream::new(&gpu, &measured, images, &mut store).block_on().expect("fits");
             let wants = Wants::all();
             let mut dynamics =
-                ValuesStream::new(&gpu, weights, images, layout, &wants, &mut store).block_on().expect("fits");
+                ValuesStream::new(&gpu, &measured, None, images, &wants, &mut store).block_on().expect("fits");
             let data: Arc<dyn Dataset> = Arc::new(MadeUp { classes: vec!["k".into(); 5], images });
             let mut found: [Vec<Values>; 4] = Default::default();
             let mut passers = Passers(Vec::new());
@@ -284,6 +279,7 @@ fn sinks_see_every_picture_once_and_agree() {
                 });
                 let sinks: &mut [&mut dyn Sink] = &mut [
                     &mut logits,
+                    &mut measured,
                     &mut statistics,
                     &mut dynamics,
                     &mut representations,
@@ -379,12 +375,13 @@ fn an_order_changes_nothing_but_the_order() {
     let labels = data.labels("test").expect("there");
     let statistics = |order: &Order, turns: &mut Turns| {
         let mut store = Store::default();
-        let layout = GpuStream::share(&mut store, &engines);
+        let layout = Layout::share(&mut store, &engines);
         assert!(!layout.untrained);
-        let mut sink = GpuStream::new(&gpu, readout.clone(), 29, layout, &mut store).block_on().expect("fits");
+        let mut measured = Measured::new(&gpu, readout.clone(), layout, &mut store).block_on().expect("fits");
+        let mut sink = GpuStream::new(&gpu, &measured, 29, &mut store).block_on().expect("fits");
         let loader = Loader::listed(&data, "test", order.ids(), order.training(), 8, false).expect("opens");
         let mut source = Networks { engines: &engines[..], loader };
-        let sinks: &mut [&mut dyn Sink] = &mut [&mut sink, turns];
+        let sinks: &mut [&mut dyn Sink] = &mut [&mut measured, &mut sink, turns];
         stream_from(&mut source, Some(order.training()), sinks, |_| ()).block_on().expect("the device answers");
         sink.finish_in(order).block_on().expect("complete")
     };

@@ -56,6 +56,35 @@ fn checkpoint(step: u64) -> Checkpoint {
     checkpoint
 }
 
+/// What a run's configuration lacks is not taken from a preset, and a log that is gone is called so.
+#[test]
+fn a_run_folder_without_description_or_log_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    std::fs::create_dir(&root).unwrap();
+    let refused = |error: String, words: &[&str]| {
+        words.iter().for_each(|word| assert!(error.contains(word), "`{word}` is missing in: {error}"));
+        assert!(!error.contains("os error"), "{error}");
+    };
+    for (text, found) in [("", "an empty file"), ("\n", "an empty file"), ("preset = \"blt64\"\n", "neither")] {
+        std::fs::write(root.join("config.toml"), text).unwrap();
+        let error = read_config(&root).unwrap_err().to_string();
+        refused(
+            error,
+            &["config.toml", "describes no network", "[network] or [architecture]", found, "put the file back"],
+        );
+    }
+    std::fs::write(root.join("config.toml"), config().to_toml()).unwrap();
+    assert_eq!(read_config(&root).unwrap(), config());
+    refused(read_metrics(&root).unwrap_err().to_string(), &["metrics.jsonl is missing", "touch", "put it back"]);
+    std::fs::write(root.join("metrics.jsonl"), "").unwrap();
+    assert!(read_metrics(&root).unwrap().is_empty());
+    let file = root.join("metrics.jsonl");
+    let error = read_config(&file).unwrap_err().to_string();
+    refused(error.clone(), &["is a file, not a run folder", "recurve train --out"]);
+    assert!(!error.contains("start a run there") && !error.contains("recurve analyse"), "{error}");
+}
+
 fn step_event(step: u64) -> Event {
     Event::Step {
         step,

@@ -8,7 +8,8 @@ use recurve::trajectory::accumulator::Accumulator;
 use recurve::trajectory::exact::{self, Silent};
 use recurve::trajectory::feed::Feed;
 use recurve::trajectory::goldens::{TOLERANCE_F32, compare};
-use recurve::trajectory::gpu::{GpuStream, Layout};
+use recurve::trajectory::gpu::GpuStream;
+use recurve::trajectory::measured::{Layout, Measured};
 use recurve::trajectory::npz::Extraction;
 use recurve::trajectory::readout::Readout;
 use recurve::trajectory::streaming::{Activity, ActivityBatch, Stream, image_innermost};
@@ -43,6 +44,7 @@ fn activity(seed: u64, images: usize, weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
 /// Statistics of batches that the test feeds.
 struct Fed<'g> {
     feed: Feed<'g>,
+    measured: Measured<'g>,
     statistics: GpuStream<'g>,
     seen: usize,
 }
@@ -51,13 +53,15 @@ fn stream(gpu: &Gpu, readout: Readout, samples: usize, timesteps: usize, untrain
     let layout = Layout { untrained, ..Layout::dense(&readout, timesteps, 64) };
     let mut store = Store::default();
     let feed = Feed::new(gpu, layout, &mut store).block_on().expect("fits every adapter");
-    let statistics = GpuStream::new(gpu, readout, samples, layout, &mut store).block_on().expect("fits every adapter");
-    Fed { feed, statistics, seen: 0 }
+    let measured = Measured::new(gpu, readout, layout, &mut store).block_on().expect("fits every adapter");
+    let statistics = GpuStream::new(gpu, &measured, samples, &mut store).block_on().expect("fits every adapter");
+    Fed { feed, measured, statistics, seen: 0 }
 }
 
 impl Fed<'_> {
     fn add(&mut self, batch: &ActivityBatch) {
         self.feed.push(batch).block_on().expect("the device answers");
+        self.measured.run(batch.images).block_on().expect("the device answers");
         self.statistics.run(self.seen, batch.images).block_on().expect("the device answers");
         self.seen += batch.images;
     }

@@ -380,6 +380,11 @@ fn half_matching_names_are_refused() {
         let sized = Flags { image_size: (left_out == "v1_ln.weight").then_some(8), ..flags() };
         assert_refused("half.safetensors", &bytes, sized, &[left_out.split('.').next().unwrap()]);
     }
+    for left_out in ["retina.weight", "v4.bottom_up.weight", "readout.weight"] {
+        let bytes = renamed(&tensors, |name| (name != left_out).then(|| name.to_string()));
+        let missing = format!("missing: {left_out}; found {} tensors", tensors.iter().count() - 1);
+        assert_refused("half.safetensors", &bytes, flags(), &[&missing, "torch.save(network.state_dict(), FILE)"]);
+    }
     let mut more = tensors.clone();
     more.insert("it.top_down.weight", Tensor::new(&[3, 3, 1, 1], vec![0.0; 9]));
     assert_refused("half.safetensors", &as_is(&more), flags(), &["left over: it.top_down.weight [3, 3, 1, 1]"]);

@@ -10,14 +10,15 @@ use crate::Result;
 use crate::dataset::Loader;
 use crate::dynamics::between::BetweenStream;
 use crate::dynamics::disturbance::{Comparison, Geometry};
-use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::gpu::ValuesStream;
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
 use crate::dynamics::{Disturbance, Parameters, Values, Wants};
 use crate::gpu::{Gpu, Store};
 use crate::graph::taps::{Quantity, Tap};
 use crate::report::Changed;
 use crate::stream::{Networks, Sink, stream_from};
-use crate::trajectory::gpu::GpuStream;
+use crate::trajectory::measured::{Layout, Measured};
+use crate::trajectory::readout::Readout;
 
 /// What a run's protocol changes, and the classes of the images that it changes; none without a protocol, and where nothing was
 /// disturbed and no step added. `values` are those of the disturbed network, in data order. What the reader must know is added
@@ -29,7 +30,7 @@ pub(super) async fn disturbance(
     gpu: &Gpu,
     run: &Opened,
     values: &Values,
-    weights: Weights,
+    readout: Readout,
     told: &Parameters,
     notes: &mut Vec<String>,
 ) -> Result<Option<(Disturbance, Option<Changed>)>> {
@@ -48,7 +49,7 @@ pub(super) async fn disturbance(
         ));
         return Ok(Some((Disturbance::new(values, trained, None), None)));
     }
-    let (comparison, [disturbed, undisturbed]) = compare(gpu, run, weights, told, notes).await?;
+    let (comparison, [disturbed, undisturbed]) = compare(gpu, run, readout, told, notes).await?;
     let rows = |of: &Values| (0..of.timesteps).map(|t| (0..of.samples).map(|i| of.class(t, i)).collect()).collect();
     let changed = Changed {
         images: comparison.changed_images.clone(),
@@ -63,7 +64,7 @@ pub(super) async fn disturbance(
 async fn compare(
     gpu: &Gpu,
     run: &Opened,
-    weights: Weights,
+    readout: Readout,
     told: &Parameters,
     notes: &mut Vec<String>,
 ) -> Result<(Comparison, [Values; 2])> {
@@ -73,9 +74,10 @@ async fn compare(
         run.engines(gpu, &[(trained, &run.schedule, &taps), (trained, &undisturbed, &taps)], usize::MAX).await?;
     // The buffers called `trained` are the disturbed network's, those called `untrained` the undisturbed one's.
     let mut store = Store::default();
-    let layout = GpuStream::share(&mut store, &engines);
-    let (features, classes) = (weights.features, weights.classes);
-    let mut values = ValuesStream::new(gpu, weights, run.images, layout, &Wants::classes(), &mut store).await?;
+    let layout = Layout::share(&mut store, &engines);
+    let (features, classes) = (readout.features(), readout.classes());
+    let mut measured = Measured::classes(gpu, readout, layout, &mut store).await?;
+    let mut values = ValuesStream::new(gpu, &measured, None, run.images, &Wants::classes(), &mut store).await?;
     let mut between = BetweenStream::new(gpu, features, run.images, layout, &mut store).await?;
     let space = Space {
         name: "disturbed".into(),
@@ -100,7 +102,7 @@ async fn compare(
     let mut space =
         where_there_is_room(space, "Similarities of geometry between the disturbed and the undisturbed run", notes)?;
     let loader = Loader::in_order(&run.data, &run.split, layout.width, run.schedule.shows_next())?;
-    let mut sinks: Vec<&mut dyn Sink> = vec![&mut values, &mut between];
+    let mut sinks: Vec<&mut dyn Sink> = vec![&mut measured, &mut values, &mut between];
     sinks.extend(space.iter_mut().map(|space| space as &mut dyn Sink));
     stream_from(&mut Networks { engines, loader }, None, &mut sinks, progress(run.images)).await?;
 

@@ -23,7 +23,7 @@ pub use origin::Origin;
 pub use run::Selection;
 
 use crate::dynamics::areas::{self, AreaStream};
-use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::gpu::ValuesStream;
 use crate::dynamics::margin::Margin;
 use crate::dynamics::parameters::{REPLICATES, bootstrap_counts};
 use crate::dynamics::space::{Space, SpaceStream, Wanted};
@@ -33,7 +33,8 @@ use crate::report::folder::{Filling, PAGE};
 use crate::report::{self, Meta, Report};
 use crate::stream::{Sink, stream_from};
 use crate::trajectory::Statistics;
-use crate::trajectory::gpu::{GpuStream, Layout};
+use crate::trajectory::gpu::GpuStream;
+use crate::trajectory::measured::{Layout, Measured};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -106,19 +107,15 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let labels: Vec<usize> = origin.labels.iter().map(|&label| label as usize).collect();
     let told = Parameters::standard(&labels, readout.classes());
 
-    let weights = Weights {
-        classes: readout.classes(),
-        features: readout.features(),
-        weight: readout.weight().to_vec(),
-        bias: origin.bias.clone(),
-    };
-    let mut statistics = GpuStream::new(gpu, readout, images, layout, &mut origin.store).await?;
-    let mut values = ValuesStream::new(gpu, weights.clone(), images, layout, &Wants::all(), &mut origin.store).await?;
+    let mut measured = Measured::new(gpu, readout, layout, &mut origin.store).await?;
+    let mut statistics = GpuStream::new(gpu, &measured, images, &mut origin.store).await?;
+    let (bias, wants) = (origin.bias.clone(), Wants::all());
+    let mut values = ValuesStream::new(gpu, &measured, bias.as_deref(), images, &wants, &mut origin.store).await?;
     let space = space(gpu, &mut origin, &told).await;
     let what = "Dissimilarities, CKA, decoders and components";
     let mut space = where_there_is_room(space, what, &mut origin.meta.notes)?;
     let mut areas = areas(gpu, &mut origin, &told).await?;
-    let mut sinks: Vec<&mut dyn Sink> = vec![&mut statistics, &mut values];
+    let mut sinks: Vec<&mut dyn Sink> = vec![&mut measured, &mut statistics, &mut values];
     sinks.extend(space.iter_mut().map(|space| space as &mut dyn Sink));
     sinks.extend(areas.iter_mut().map(|areas| areas as &mut dyn Sink));
     let turn = Some(origin.order.training());
@@ -138,8 +135,7 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
         Some(mut areas) => areas.areas(&tested).await?,
         None => Default::default(),
     };
-    left_out.iter().for_each(|note| eprintln!("note: {note}"));
-    origin.meta.notes.extend(left_out);
+    left_out.into_iter().for_each(|of| note(&mut origin.meta.notes, of));
     let replicates = bootstrap_counts(BOOTSTRAP_SEED, REPLICATES, images);
     let features = origin.readout.features();
     let dynamics =
@@ -150,11 +146,11 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     }
 
     // What the next stream needs room for.
-    drop((space, origin.source, origin.store));
+    drop((space, measured, origin.source, origin.store));
     let mut disturbance = None;
     if let Some(run) = &origin.run {
         let notes = &mut origin.meta.notes;
-        disturbance = disturbed::disturbance(gpu, run, &trained, weights, &told, notes).await?;
+        disturbance = disturbed::disturbance(gpu, run, &trained, origin.readout, &told, notes).await?;
     }
 
     facts::add_device(&mut origin.meta, gpu);
@@ -171,6 +167,13 @@ async fn measure(gpu: &Gpu, mut origin: Origin<'_>, output: Output<'_>) -> Resul
     let disturbance = disturbance.map(|(disturbance, _)| disturbance);
     let accuracy = statistics.accuracy.clone();
     Ok(Analysis { meta: report.meta, accuracy, statistics, dynamics, disturbance, values: trained, page })
+}
+
+/// Says at once what the reader of a result must know, and keeps it for the report.
+fn note(notes: &mut Vec<String>, note: impl Into<String>) {
+    let note = note.into();
+    eprintln!("note: {note}");
+    notes.push(note);
 }
 
 /// Share of representations whose outputs say another class than the readout does, beyond which rounding is not why.
@@ -192,9 +195,7 @@ fn other_readout(margin: &Margin, all: usize) -> Option<String> {
 fn where_there_is_room<S>(stream: Result<S>, what: &str, notes: &mut Vec<String>) -> Result<Option<S>> {
     match stream {
         Err(why @ (Error::Gpu(_) | Error::OutOfMemory { .. })) => {
-            let note = format!("{what} were left out, as this adapter has no room for their moments: {why}.");
-            eprintln!("note: {note}");
-            notes.push(note);
+            note(notes, format!("{what} were left out, as this adapter has no room for their moments: {why}."));
             Ok(None)
         }
         other => other.map(Some),
@@ -248,8 +249,7 @@ async fn areas<'g>(gpu: &'g Gpu, origin: &mut Origin<'_>, told: &Parameters) -> 
         ),
         Err(other) => return Err(other),
     };
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
-    origin.meta.notes.extend(notes);
+    notes.into_iter().for_each(|of| note(&mut origin.meta.notes, of));
     Ok(stream)
 }
 

@@ -1,14 +1,14 @@
 //! Where activity comes from.
 
-use super::facts;
 use super::run::{Opened, Selection};
+use super::{facts, note};
 use crate::dataset::Loader;
 use crate::dynamics::areas;
 use crate::gpu::{Gpu, Store};
 use crate::graph::taps::{Quantity, Tap};
 use crate::report::{Meta, Training};
 use crate::stream::{Networks, Order, Source};
-use crate::trajectory::gpu::{GpuStream, Layout};
+use crate::trajectory::measured::Layout;
 use crate::trajectory::readout::Readout;
 use crate::{Error, Result};
 
@@ -53,16 +53,15 @@ impl<'g> Origin<'g> {
         let made = run.engines(gpu, &[(trained, schedule, &tapped), (&untrained, schedule, &taps)], usize::MAX).await;
         let engines = match made {
             Err(why @ Error::OutOfMemory { .. }) if areas => {
-                let note =
+                let what =
                     format!("The areas below the readout were left out, as there is no room to keep them: {why}.");
-                eprintln!("note: {note}");
-                run.notes.push(note);
+                note(&mut run.notes, what);
                 run.engines(gpu, &[(trained, schedule, &taps), (&untrained, schedule, &taps)], usize::MAX).await?
             }
             made => made?,
         };
         let mut store = Store::default();
-        let layout = GpuStream::share(&mut store, &engines);
+        let layout = Layout::share(&mut store, &engines);
         let network = &run.network;
         let of =
             |name: &String| -> Result<Vec<f64>> { Ok(trained.values(name)?.iter().map(|&w| f64::from(w)).collect()) };

@@ -1,5 +1,6 @@
 //! A run folder, opened: which checkpoint, what its network is shown, under which protocol.
 
+use super::note;
 use crate::dataset::names::{Match, match_classes};
 use crate::dataset::{self, Dataset, Normaliser, statistics};
 use crate::engine::Engine;
@@ -84,9 +85,7 @@ impl Opened {
         let protocol = selection.protocol.map(Protocol::read).transpose()?;
         let mut notes = Vec::new();
         if trained.state.step == 0 {
-            let note = "The checkpoint is that of step 0: the network has not been trained.";
-            eprintln!("note: {note}");
-            notes.push(note.into());
+            note(&mut notes, "The checkpoint is that of step 0: the network has not been trained.");
         }
         if let (Some(protocol), Some(file)) = (&protocol, selection.protocol) {
             protocol.validate(&network).map_err(|e| Error::Config(format!("{}: {e}", file.display())))?;
@@ -110,9 +109,8 @@ impl Opened {
         } else {
             match match_classes(&data, &trained.state.data.class_names) {
                 Match::Same => {}
-                Match::ByName(mapped, note) => {
-                    eprintln!("note: {note}");
-                    notes.push(note);
+                Match::ByName(mapped, how) => {
+                    note(&mut notes, how);
                     data = mapped;
                 }
                 Match::Differ(why) => {
@@ -202,15 +200,14 @@ impl Opened {
             Ok(checkpoint) => (checkpoint.parameters, Some(NAME.into())),
             Err(error) => {
                 let seed = self.trained.state.training.seed;
-                let note = match &self.trained.state.origin {
+                let what = match &self.trained.state.origin {
                     Some(_) if !file.exists() => format!(
                         "The untrained network is not known, as the imported one came without it: in its place stands \
                          another initialisation, this program's own from seed {seed}."
                     ),
                     _ => format!("The untrained network was drawn again from the seed ({error})."),
                 };
-                eprintln!("note: {note}");
-                self.notes.push(note);
+                note(&mut self.notes, what);
                 (initialise(&self.network.parameters, seed), None)
             }
         }

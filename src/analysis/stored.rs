@@ -1,12 +1,13 @@
 //! Activity that others stored: npz files in the layout of the published extraction script, of a network and, if there, of
 //! the same network before training.
 
+use super::note;
 use super::origin::Origin;
 use crate::gpu::{Gpu, Store};
 use crate::report::Meta;
 use crate::stream::{Order, Pending, Source};
 use crate::trajectory::feed::Feed;
-use crate::trajectory::gpu::Layout;
+use crate::trajectory::measured::Layout;
 use crate::trajectory::npz::{Extent, StoredBatch, StoredExtraction};
 use crate::trajectory::readout::Readout;
 use crate::trajectory::streaming::{Activity, ActivityBatch};
@@ -93,13 +94,12 @@ impl<'g> Origin<'g> {
         }
         for stored in [Some(&trained), untrained.as_ref()].into_iter().flatten() {
             if !stored.names_bias {
-                let note = format!(
+                let what = format!(
                     "{} has no array 'readout_bias': taken as the activity of a readout without bias. Where it has one, save it \
                      too: margins depend on it.",
                     stored.path.display()
                 );
-                eprintln!("note: {note}");
-                notes.push(note);
+                note(&mut notes, what);
             }
         }
         let meta = Meta {

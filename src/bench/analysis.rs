@@ -3,7 +3,7 @@
 
 use super::ceilings::Roof;
 use crate::dynamics::decoder::Generalisation;
-use crate::dynamics::gpu::{ValuesStream, Weights};
+use crate::dynamics::gpu::ValuesStream;
 use crate::dynamics::sets::Sets;
 use crate::dynamics::space::{self, Space, SpaceStream, Wanted};
 use crate::dynamics::values::Datum;
@@ -12,7 +12,8 @@ use crate::gpu::{Gpu, Store, driver};
 use crate::host::{Processor, processor_seconds};
 use crate::reference::random::{normal, uniform};
 use crate::trajectory::feed::Feed;
-use crate::trajectory::gpu::{GpuStream, Layout};
+use crate::trajectory::gpu::GpuStream;
+use crate::trajectory::measured::{Layout, Measured};
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::Readout;
 use crate::trajectory::streaming::{Activity, ActivityBatch};
@@ -126,7 +127,8 @@ async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
     let layout = Layout::dense(&readout, timesteps, width);
     let mut store = Store::default();
     let feed = Feed::new(gpu, layout, &mut store).await?;
-    let mut published = GpuStream::new(gpu, readout, images, layout, &mut store).await?;
+    let mut measured = Measured::new(gpu, readout, layout, &mut store).await?.with_clock();
+    let mut published = GpuStream::new(gpu, &measured, images, &mut store).await?;
     let space = Space {
         name: "made up".into(),
         timesteps,
@@ -138,10 +140,8 @@ async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
         labels: "trajectory.labels".into(),
     };
     let wanted = Wanted { images, training, classes, rdm_images: Vec::new(), shown_classes: Vec::new(), ridge: 1.0 };
-    let weights = Weights { classes, features, weight: published.readout().weight().to_vec(), bias: None };
-    let wants = Wants { data: vec![Datum::Margin, Datum::Entropy], later: false };
-    let trained_only = Layout { untrained: false, ..layout };
-    let mut values = ValuesStream::new(gpu, weights, images, trained_only, &wants, &mut store).await?;
+    let wants = Wants { data: vec![Datum::Margin, Datum::Entropy], later: false, untrained: false };
+    let mut values = ValuesStream::new(gpu, &measured, None, images, &wants, &mut store).await?;
     let mut stream = SpaceStream::new(gpu, space, wanted, &mut store).await?.with_clock();
     let numbers = |seed: u64, count: usize| uniform(seed, count, 0.0, 1.0);
     let (r, r0) = (numbers(2, timesteps * features * width), numbers(3, timesteps * features * width));
@@ -160,6 +160,7 @@ async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
         let end = first + count;
         while first < end {
             let now = width.min(end - first);
+            measured.run(now).await?;
             let begun = Instant::now();
             published.run(first, now).await?;
             gpu.wait().await?;
@@ -196,8 +197,10 @@ async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
 
     let [n, t, d, k] = [images, timesteps, features, classes].map(|count| count as f64);
     let pass = 4.0 * n * t * d; // one read of one network's representations
-    let of = stream.seconds();
+    let (of, of_batches) = (stream.seconds(), measured.seconds());
     let clock = |name: &str| of.get(name).copied().unwrap_or(0.0);
+    let once = |name: &str| of_batches.get(name).copied().unwrap_or(0.0);
+    let outputs = 4.0 * n * t * k; // one read of one network's outputs
     let part = |name, seconds: f64, flops: f64, bytes: f64| Part {
         name,
         ms: 1e3 * seconds,
@@ -208,8 +211,12 @@ async fn run(gpu: &Gpu, size: Size, roof: Option<&Roof>) -> Result<Figures> {
     };
     let tests = halves[1] as f64;
     let rows = vec![
-        part("published statistics", published_seconds, 2.0 * n * t * d * (k + 8.0), 2.0 * (pass + 4.0 * n * t * k)),
-        part("margins and entropy", values_seconds, 2.0 * n * t * d * (k + 2.0), pass + 4.0 * n * t * k),
+        part("classes and entropy", once("outputs"), 8.0 * n * t * k, 2.0 * outputs),
+        part("norms and steps", once("lengths"), 2.0 * n * t * d * 8.0, 2.0 * pass),
+        part("turns", once("turns"), 10.0 * n * t * d, pass),
+        part("products with the readout", once("products"), 2.0 * n * t * d * k, pass + outputs),
+        part("published statistics", published_seconds, 2.0 * n * t * k, outputs),
+        part("margins", values_seconds, 6.0 * n * t * k, outputs),
         part("shift and pack", clock("pack"), 4.0 * n * t * d, 8.0 * pass),
         part("moments within the network", clock("within"), n * d * d * t * (t + 1.0) + 2.0 * n * t * d * k, pass),
         part("moments with the untrained network", clock("across"), 2.0 * n * d * d * (t * t + t), 2.0 * pass),

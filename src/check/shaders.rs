@@ -10,6 +10,7 @@ use crate::kernels::choose::product_tile;
 use crate::kernels::conv::{Matrices, Start, product};
 use crate::kernels::{Kernel, Program, Settings, Site, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
+use crate::trajectory::measured;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         }
     }
     take(&symmetric(target)?);
+    all.extend(measured::variants()?.into_iter().map(|kernel| (kernel.label(), kernel)));
     let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;

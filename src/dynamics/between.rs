@@ -4,13 +4,12 @@
 //! [`Between::exact`] computes the numbers in f64 from stored arrays, as they are defined; [`BetweenStream`] with
 //! `shaders/dynamics_between.wgsl` in f32 from a stream of batches.
 
-use super::gpu::aligned;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::definitions::mean;
-use crate::trajectory::gpu::Layout;
+use crate::trajectory::measured::Layout;
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::norm;
 use crate::trajectory::streaming::{UNDEFINED, image_innermost};
@@ -104,7 +103,7 @@ pub struct BetweenStream<'g> {
 
 impl<'g> BetweenStream<'g> {
     /// For so many samples with representations of so many features. `store` holds the buffers in which the two networks leave
-    /// them, under the names that [`crate::trajectory::gpu::GpuStream::share`] gives a trained and an untrained one.
+    /// them, under the names that [`Layout::share`] gives a trained and an untrained one.
     ///
     /// # Errors
     /// A table that does not fit the adapter; out of memory.
@@ -199,7 +198,7 @@ impl<'g> BetweenStream<'g> {
 /// As [`BetweenStream::new`] and [`BetweenStream::finish`].
 pub async fn stored(gpu: &Gpu, networks: [&Extraction; 2], width: usize) -> Result<Between> {
     let Extraction { timesteps, samples, classes, features, .. } = *networks[0];
-    let layout = aligned(classes, features, timesteps, width);
+    let layout = Layout::aligned(classes, features, timesteps, width);
     let mut stream = BetweenStream::new(gpu, features, samples, layout, &mut Store::default()).await?;
     for first in (0..samples).step_by(width) {
         let images = width.min(samples - first);

@@ -1,11 +1,11 @@
-//! The values of every image on a device: the kernels `shaders/dynamics_*.wgsl` as a program that runs once per batch.
+//! The values of every image on a device, from what [`crate::trajectory::measured`] has left of each batch: the kernels
+//! `dynamics_keep` and `dynamics_margin` as a program that runs once per batch.
 //!
-//! What they compute of each image and timestep stays on the device, \[value\]\[T\]\[N\], and is copied back once, at the end. The
+//! What is known of each image and timestep stays on the device, \[value\]\[T\]\[N\], and is copied back once, at the end. The
 //! products of the representations with all readout vectors are needed of few images only, those that are stable later, and which
 //! these are is known when the classes of all timesteps are: they come back batch by batch, one batch late, so that nothing waits.
 //!
 //! Sizes: as in [`crate::trajectory::streaming`], numbers nearer to 0 than 2^-126 count as 0, and norms above 4e28 are refused.
-//! [`Later`]'s cosines of representations shorter than about 1e-30 lose digits.
 
 use super::values::{Datum, Later, Values, Wants};
 use crate::gpu::{Gpu, Reading, Recording, Store};
@@ -13,9 +13,9 @@ use crate::graph::plan::{Plan, UNDER_WAY};
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::definitions::{Group, classify};
-use crate::trajectory::gpu::{Layout, WORDS, readout_products};
+use crate::trajectory::measured::{Layout, Measured, NETWORKS, Numbers, ROWS, SHORT, SHORT_SCALE, WORDS, shared};
 use crate::trajectory::npz::Extraction;
-use crate::trajectory::readout::norm;
+use crate::trajectory::readout::{Readout, norm};
 use crate::trajectory::streaming::{Activity, ActivityBatch, UNDEFINED, image_innermost};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -28,88 +28,45 @@ const MOST_IN_A_BYTE: usize = 255;
 /// with them are subtracted only after their difference was taken.
 const NEARLY: f64 = 1.0 / 32.0;
 
-/// A linear readout.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Weights {
-    /// K.
-    pub classes: usize,
-    /// D.
-    pub features: usize,
-    /// \[K\]\[D\]
-    pub weight: Vec<f64>,
-    /// \[K\]; none for a readout without bias.
-    pub bias: Option<Vec<f64>>,
-}
-
-impl Weights {
-    /// Those of a stored network.
-    pub fn of(extraction: &Extraction) -> Weights {
-        let Extraction { classes, features, .. } = *extraction;
-        Weights { classes, features, weight: extraction.readout_weight.clone(), bias: extraction.readout_bias.clone() }
-    }
-
-    fn vectors(&self) -> impl Iterator<Item = &[f64]> {
-        self.weight.chunks_exact(self.features)
-    }
-
-    /// \[K\] Lengths of the readout vectors.
-    fn norms(&self) -> Vec<f64> {
-        self.vectors().map(norm).collect()
-    }
-
-    /// A power of two near the longest vector. The kernels get the readout divided by it, which changes no margin and no cosine,
-    /// so that no product is longer than the representation.
-    fn unit(&self) -> f64 {
-        self.norms().into_iter().fold(0.0, f64::max).log2().ceil().exp2()
-    }
-
-    /// The binding `readout` of `dynamics_margin`: \[K\]\[D\] vectors, \[K\] bias, \[K\] inverse lengths, \[K\]\[K\] inverse gaps.
-    fn table(&self) -> Vec<f32> {
-        let (unit, norms) = (self.unit(), self.norms());
-        let mut table: Vec<f32> = self.weight.iter().map(|w| (w / unit) as f32).collect();
-        let bias = |k: usize| self.bias.as_ref().map_or(0.0, |bias| bias[k]);
-        table.extend((0..self.classes).map(|k| (bias(k) / unit) as f32));
-        table.extend(norms.iter().map(|norm| (unit / norm) as f32));
-        for (c, of_c) in self.vectors().enumerate() {
-            for (k, of_k) in self.vectors().enumerate() {
-                let gap = norm(&of_c.iter().zip(of_k).map(|(a, b)| a - b).collect::<Vec<f64>>());
-                let near = gap < NEARLY * (norms[c] + norms[k]);
-                table.push(match gap {
-                    0.0 => 0.0,
-                    _ if near => -(unit / gap) as f32,
-                    _ => (unit / gap) as f32,
-                });
-            }
+/// The binding `readout` of `dynamics_margin`: \[K\]\[D\] vectors, \[K\] bias, \[K\] units, \[K\] inverse lengths, \[K\]\[K\] inverse
+/// gaps. Vectors and bias are divided by a power of two near the longest vector, which changes no margin, so that no product is
+/// longer than the representation; the products have a unit for each vector.
+fn table(readout: &Readout, bias: Option<&[f64]>) -> Vec<f32> {
+    let (norms, units) = (readout.norms(), readout.units());
+    let unit = units.iter().copied().fold(0.0, f64::max);
+    let mut table: Vec<f32> = readout.weight().iter().map(|w| (w / unit) as f32).collect();
+    table.extend((0..readout.classes()).map(|k| bias.map_or(0.0, |bias| bias[k] / unit) as f32));
+    table.extend(units.iter().map(|of_vector| (of_vector / unit) as f32));
+    table.extend(readout.inverse_lengths());
+    let vectors = || readout.weight().chunks_exact(readout.features());
+    for (c, of_c) in vectors().enumerate() {
+        for (k, of_k) in vectors().enumerate() {
+            let gap = norm(&of_c.iter().zip(of_k).map(|(a, b)| a - b).collect::<Vec<f64>>());
+            let near = gap < NEARLY * (norms[c] + norms[k]);
+            table.push(match gap {
+                0.0 => 0.0,
+                _ if near => -(unit / gap) as f32,
+                _ => (unit / gap) as f32,
+            });
         }
-        table
     }
-
-    /// Words of the table.
-    fn words(&self) -> usize {
-        self.classes * (self.features + 2 + self.classes)
-    }
+    table
 }
 
 /// Where the values of one network are.
 #[derive(Clone, Debug)]
 struct Network {
     wants: Wants,
-    logits: View,
-    representations: View,
+    /// What is measured of each batch.
+    batch: Numbers,
     /// \[T + 1\]\[N\] Classes, then labels.
     classes: View,
     /// The same in a byte each, made at the end, where a byte has room for all classes.
     compact: Option<View>,
-    /// \[2\]\[T\]\[N\] Entropy, confidence.
-    certain: View,
-    /// \[4\]\[T\]\[N\] Norm, step, to_final, turning; if wanted.
-    path: Option<View>,
+    /// \[6\]\[T\]\[N\] [`Numbers::values`] of all images; if any number is wanted.
+    kept: Option<View>,
     /// \[3\]\[T\]\[N\] Margin, label margin, cosine with the class's vector; if wanted.
     margins: Option<View>,
-    /// \[T + 1\]\[width\] Classes of the batch, then labels.
-    class_at: View,
-    /// \[T\]\[K\]\[width\] Products of the batch with the readout vectors, timesteps at multiples of [`WORDS`]; if wanted.
-    products: Option<View>,
 }
 
 /// What a batch's images that are stable later need, on its way.
@@ -124,13 +81,12 @@ struct Arriving {
 pub struct ValuesStream<'g> {
     gpu: &'g Gpu,
     recording: Recording,
-    weights: Weights,
+    readout: Readout,
     samples: usize,
     layout: Layout,
     /// Number of the next batch's first image.
     first: usize,
     batch: View,
-    labels: View,
     /// The network and, if it is streamed, the same before training.
     networks: Vec<Network>,
     /// Launches that each batch takes: the first.
@@ -140,12 +96,6 @@ pub struct ValuesStream<'g> {
     later: Vec<Later>,
 }
 
-/// Timesteps of arrays that views can begin at: without gaps, but for those that this asks for.
-pub fn aligned(classes: usize, features: usize, timesteps: usize, width: usize) -> Layout {
-    let step = |rows: usize| (rows * width).next_multiple_of(WORDS);
-    Layout { timesteps, width, logits_step: step(classes), features_step: step(features), untrained: true }
-}
-
 fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
     let (area, bytes) = ("dynamics".to_string(), align(4 * words as u64));
     let buffer = program.buffer(BufferSpec { name: name.to_string(), bytes, role, area, timestep: None });
@@ -153,106 +103,83 @@ fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
 }
 
 impl<'g> ValuesStream<'g> {
-    /// For so many samples of a network with this readout, and of the same before training, of which only the classes are wanted.
-    /// `store` may hold buffers that networks leave their logits and representations in, under the names that
-    /// [`crate::trajectory::gpu::GpuStream::share`] gives them. Timesteps lie at multiples of 64 words, as in [`aligned`].
+    /// For so many samples, of which each batch has been measured before this stream runs, of a network whose readout has this
+    /// bias, if any; of the same network before training only the classes are wanted. `store` is the one that `measured` was
+    /// made with.
     ///
     /// # Errors
-    /// A readout vector without direction; tables that do not fit the adapter; out of memory.
+    /// Tables that do not fit the adapter; out of memory.
     pub async fn new(
         gpu: &'g Gpu,
-        weights: Weights,
+        measured: &Measured<'_>,
+        bias: Option<&[f64]>,
         samples: usize,
-        layout: Layout,
         wants: &Wants,
         store: &mut Store,
     ) -> Result<ValuesStream<'g>> {
-        let Layout { timesteps, width, logits_step, features_step, untrained } = layout;
-        let (classes, features) = (weights.classes, weights.features);
-        if let Some(class) = weights.norms().iter().position(|norm| !(norm.is_normal() && *norm > 0.0)) {
-            return Err(Error::Data(format!(
-                "readout weight: the vector of class {class} has no length, or numbers that are not finite: expected a direction"
-            )));
-        }
+        let (readout, layout) = (measured.readout().clone(), *measured.layout());
+        let Layout { timesteps, width, untrained, .. } = layout;
+        let (classes, features) = (readout.classes(), readout.features());
+        assert!(measured.all() || (wants.data.is_empty() && !wants.later), "only classes were measured");
         let mut program = Program::default();
         let p = &mut program;
         let batch = buffer(p, "dynamics.batch", 2, Role::Input);
-        let labels = buffer(p, "trajectory.labels", width, Role::Persistent);
-        let readout = buffer(p, "dynamics.readout", weights.words(), Role::Input);
+        let representations = shared(p, &format!("representations {}", NETWORKS[0]), timesteps * layout.features_step);
+        let table = table(&readout, bias);
         let values = samples * timesteps;
         let mut network = |name: &str, wants: Wants| {
+            let of_batch = Numbers::new(p, &layout, classes, name, measured.all());
             let needs = |data: &[Datum]| wants.data.iter().any(|of| data.contains(of));
             let margins = needs(&[Datum::Margin, Datum::LabelMargin, Datum::CosCurrent]);
-            let path = margins || wants.later || needs(&[Datum::Norm, Datum::Step, Datum::ToFinal, Datum::Turning]);
-            let mut make = |of: &str, words: usize, role: Role| buffer(p, &format!("{of} {name}"), words, role);
-            let kept = Role::Persistent;
-            let product_words = timesteps * (classes * width).next_multiple_of(WORDS);
+            let mut make = |of: &str, words: usize| buffer(p, &format!("{of} {name}"), words, Role::Persistent);
             Network {
-                logits: make("trajectory.logits", timesteps * logits_step, kept),
-                representations: make("trajectory.representations", timesteps * features_step, kept),
-                classes: make("dynamics.classes", values + samples, kept),
-                compact: (classes <= MOST_IN_A_BYTE)
-                    .then(|| make("dynamics.compact", (values + samples).div_ceil(4), kept)),
-                certain: make("dynamics.certain", 2 * values, kept),
-                path: path.then(|| make("dynamics.path", 4 * values, kept)),
-                margins: margins.then(|| make("dynamics.margins", 3 * values, kept)),
-                class_at: make("dynamics.class_at", (timesteps + 1) * width, Role::Output),
-                products: (margins || wants.later).then(|| make("dynamics.products", product_words, Role::Output)),
+                batch: of_batch,
+                classes: make("dynamics.classes", values + samples),
+                compact: (classes <= MOST_IN_A_BYTE).then(|| make("dynamics.compact", (values + samples).div_ceil(4))),
+                kept: (!wants.data.is_empty() || wants.later).then(|| make("dynamics.kept", ROWS * values)),
+                margins: margins.then(|| make("dynamics.margins", 3 * values)),
                 wants,
             }
         };
-        let mut networks = vec![network("trained", wants.clone())];
-        if untrained {
-            networks.push(network("untrained", Wants::classes()));
+        let mut networks = vec![network(NETWORKS[0], wants.clone())];
+        if untrained && wants.untrained {
+            networks.push(network(NETWORKS[1], Wants::classes()));
         }
+        let of_margins = networks[0].margins.map(|_| buffer(p, "dynamics.readout", table.len(), Role::Input));
 
-        let params: [(&str, Param); 9] = [
-            ("timesteps", timesteps.into()),
-            ("classes", classes.into()),
-            ("features", features.into()),
-            ("width", width.into()),
-            ("logits_step", logits_step.into()),
-            ("features_step", features_step.into()),
-            ("samples", samples.into()),
-            ("measures", 0u32.into()),
-            ("all_ones", u32::MAX.into()),
-        ];
-        let grid = [width.div_ceil(LANES), timesteps, 1];
-        let launch = |p: &mut Program, kernel: &'static str, operands: &[(&'static str, View)], network: &str| {
-            let operands = [&[("batch", batch)], operands].concat();
-            let site = Site { label: &format!("{kernel} {network}"), ..Site::of(kernel, "dynamics") };
-            p.launch(&Kernel::new(kernel, &Settings::new())?, &operands, &params, grid, site);
-            Ok::<(), Error>(())
-        };
-        for (of, name) in networks.iter().zip(["trained", "untrained"]) {
-            let operands = [
-                ("logits", of.logits),
-                ("labels", labels),
-                ("class_at", of.class_at),
-                ("classes", of.classes),
-                ("certain", of.certain),
-            ];
-            launch(p, "dynamics_outputs", &operands, name)?;
-            let Some(path) = of.path else { continue };
-            launch(p, "dynamics_path", &[("representations", of.representations), ("path", path)], name)?;
-            let Some(products) = of.products else { continue };
-            let label = format!("products {name}");
-            let site = Site { label: &label, ..Site::of("product", "dynamics") };
-            let operands = [of.representations, readout, products];
-            readout_products(p, &gpu.target, &layout, [classes, features], operands, site)?;
-            let Some(margins) = of.margins else { continue };
-            let operands = [
-                ("products", products),
-                ("representations", of.representations),
-                ("class_at", of.class_at),
-                ("readout", readout),
-                ("path", path),
-                ("margins", margins),
-            ];
-            launch(p, "dynamics_margin", &operands, name)?;
+        let own: [(&str, Param); 2] = [("samples", samples.into()), ("measures", 0u32.into())];
+        let params = [&layout.params(classes, features)[..], &own].concat();
+        let launch =
+            |p: &mut Program, kernel: &'static str, operands: &[(&'static str, View)], rows: usize, of: &str| {
+                let operands = [&[("batch", batch)], operands].concat();
+                let site = Site { label: &format!("{kernel} {of}"), ..Site::of(kernel, "dynamics") };
+                let grid = [width.div_ceil(LANES), rows, 1];
+                p.launch(&Kernel::new(kernel, &Settings::new())?, &operands, &params, grid, site);
+                Ok::<(), Error>(())
+            };
+        for (of, name) in networks.iter().zip(NETWORKS) {
+            let operands = [("x", of.batch.class_at), ("y", of.classes)];
+            launch(p, "dynamics_keep", &operands, timesteps + 1, name)?;
+            if let (Some(values), Some(kept)) = (of.batch.values, of.kept) {
+                launch(p, "dynamics_keep", &[("x", values), ("y", kept)], ROWS * timesteps, name)?;
+            }
+            let Network { batch: Numbers { class_at, values, products }, margins, .. } = *of;
+            if let (Some(values), Some(products), Some(readout), Some(margins)) =
+                (values, products, of_margins, margins)
+            {
+                let operands = [
+                    ("products", products),
+                    ("representations", representations),
+                    ("class_at", class_at),
+                    ("readout", readout),
+                    ("values", values),
+                    ("margins", margins),
+                ];
+                launch(p, "dynamics_margin", &operands, timesteps, name)?;
+            }
         }
         let each_batch = p.launches.len();
-        for (of, name) in networks.iter().zip(["trained", "untrained"]) {
+        for (of, name) in networks.iter().zip(NETWORKS) {
             let Some(compact) = of.compact else { continue };
             let words = (values + samples).div_ceil(4);
             let rows = words.div_ceil(LANES * gpu.target.max_grid as usize);
@@ -262,8 +189,9 @@ impl<'g> ValuesStream<'g> {
             p.launch(&Kernel::new("dynamics_compact", &Settings::new())?, &operands, &params, grid, site);
         }
 
-        let read = networks[0].products.filter(|_| wants.later).map(|view| view.bytes);
-        let readings = read.into_iter().flat_map(|bytes| [bytes, networks[0].class_at.bytes]);
+        let Numbers { class_at, products, .. } = networks[0].batch;
+        let read = products.filter(|_| wants.later).map(|view| view.bytes);
+        let readings = read.into_iter().flat_map(|bytes| [bytes, class_at.bytes]);
         let plan =
             Plan::new(&program, true).with_rings([batch.bytes].into_iter(), readings.map(|bytes| (bytes, UNDER_WAY)));
         plan.fits(&program, &gpu.target)?;
@@ -271,42 +199,23 @@ impl<'g> ValuesStream<'g> {
         if gpu.checked() {
             recording.poison(gpu, &program);
         }
-        recording.write(gpu, readout, &weights.table());
+        if let Some(view) = of_margins {
+            recording.write(gpu, view, &table);
+        }
         let (first, arriving, later) = (0, VecDeque::new(), vec![Later::default(); timesteps]);
         Ok(ValuesStream {
             gpu,
             recording,
-            weights,
+            readout,
             samples,
             layout,
             first,
             batch,
-            labels,
             networks,
             each_batch,
             arriving,
             later,
         })
-    }
-
-    /// Takes a batch whose arrays lie on the host, without gaps.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub async fn add(&mut self, batch: &ActivityBatch<'_>) -> Result<()> {
-        assert_eq!(batch.width, self.layout.width, "all batches of a stream have the same width");
-        for (to, of) in self.networks.iter().zip([Some(batch.trained), batch.untrained].into_iter().flatten()) {
-            for (view, step, numbers) in [
-                (to.logits, self.layout.logits_step, of.logits),
-                (to.representations, self.layout.features_step, of.representations),
-            ] {
-                for (t, numbers) in numbers.chunks_exact(numbers.len() / self.layout.timesteps).enumerate() {
-                    self.recording.write(self.gpu, view.part(t * step, Some(numbers.len())), numbers);
-                }
-            }
-        }
-        self.recording.write(self.gpu, self.labels, batch.labels);
-        self.run(self.first, batch.images).await
     }
 
     /// Submits the kernels for a batch of which all is on the device.
@@ -318,16 +227,16 @@ impl<'g> ValuesStream<'g> {
         self.recording.feed(self.gpu, self.batch, &[first as u32, images as u32]).await?;
         self.recording.run_range(self.gpu, 0..self.each_batch);
         self.first = first + images;
-        let of = &self.networks[0];
-        let Some(products) = of.products.filter(|_| of.wants.later) else { return Ok(()) };
-        let [class_at, products] = [of.class_at, products].map(|view| self.recording.read_later(self.gpu, view));
+        let Network { batch: Numbers { class_at, products, .. }, wants, .. } = &self.networks[0];
+        let Some(products) = products.filter(|_| wants.later) else { return Ok(()) };
+        let [class_at, products] = [*class_at, products].map(|view| self.recording.read_later(self.gpu, view));
         self.arriving.push_back(Arriving { first, images, class_at, products });
         self.take_arrived(UNDER_WAY - 1).await
     }
 
     /// Waits for what the oldest batches' images that are stable later need, until so many batches are left under way.
     async fn take_arrived(&mut self, left: usize) -> Result<()> {
-        let (timesteps, width, classes) = (self.layout.timesteps, self.layout.width, self.weights.classes);
+        let (timesteps, width, classes) = (self.layout.timesteps, self.layout.width, self.readout.classes());
         let step = (classes * width).next_multiple_of(WORDS);
         while self.arriving.len() > left {
             let batch = self.arriving.pop_front().expect("not empty");
@@ -372,12 +281,14 @@ impl<'g> ValuesStream<'g> {
         };
         if self.networks[0].wants.later {
             let norms = self.norms(&self.networks[0]).await?;
-            let (unit, lengths) = (self.weights.unit(), self.weights.norms());
+            let lengths: Vec<f64> =
+                self.readout.norms().iter().zip(self.readout.units()).map(|(n, unit)| n / unit).collect();
             for (t, of) in self.later.iter_mut().enumerate() {
-                for (&image, cosines) in of.images.iter().zip(of.cosines.chunks_exact_mut(self.weights.classes)) {
+                for (&image, cosines) in of.images.iter().zip(of.cosines.chunks_exact_mut(self.readout.classes())) {
                     let norm = f64::from(norms[t * self.samples + image]);
+                    let scaled = if norm < SHORT { norm * SHORT_SCALE } else { norm };
                     for (cosine, length) in cosines.iter_mut().zip(&lengths) {
-                        *cosine = if norm > 0.0 { *cosine * unit / (length * norm) } else { f64::NAN };
+                        *cosine = if norm > 0.0 { *cosine / (length * scaled) } else { f64::NAN };
                     }
                 }
             }
@@ -389,8 +300,8 @@ impl<'g> ValuesStream<'g> {
     /// \[T\]\[N\] Norms of a network.
     async fn norms(&self, of: &Network) -> Result<Vec<f32>> {
         let words = self.layout.timesteps * self.samples;
-        let path = of.path.expect("wanted with the images that are stable later");
-        self.recording.read(self.gpu, path.part(0, Some(words))).await
+        let kept = of.kept.expect("numbers are wanted");
+        self.recording.read(self.gpu, kept.part(0, Some(words))).await
     }
 
     async fn values(&self, of: &Network, name: &str) -> Result<Values> {
@@ -400,7 +311,7 @@ impl<'g> ValuesStream<'g> {
             None => self.recording.read(self.gpu, of.classes).await?,
         };
         let labels: Vec<usize> = class.split_off(timesteps * samples).into_iter().map(|label| label as usize).collect();
-        let classes = self.weights.classes;
+        let classes = self.readout.classes();
         let refuse = |what: String| Error::Data(format!("dynamics of the {name} network: {what}"));
         if let Some(image) = labels.iter().position(|&label| label >= classes) {
             return Err(refuse(format!("expected labels below {classes}, found {} of image {image}", labels[image])));
@@ -415,7 +326,7 @@ impl<'g> ValuesStream<'g> {
         };
         broken("logits", (0..class.len()).filter(|&at| class[at] as usize >= classes).collect())?;
         // Margins show it too: see `dynamics_margin`.
-        if of.path.is_some() && !of.wants.data.contains(&Datum::Margin) {
+        if of.kept.is_some() && !of.wants.data.contains(&Datum::Margin) {
             let norms = self.norms(of).await?;
             let finite = |norm: f32| norm < UNDEFINED; // false of NaN
             broken("representations", (0..norms.len()).filter(|&at| !finite(norms[at])).collect())?;
@@ -424,12 +335,12 @@ impl<'g> ValuesStream<'g> {
         let mut values = Values { timesteps, samples, classes, labels, class, tables, later: Vec::new() };
         for &datum in &of.wants.data {
             let (view, number) = match datum {
-                Datum::Entropy => (Some(of.certain), 0),
-                Datum::Confidence => (Some(of.certain), 1),
-                Datum::Norm => (of.path, 0),
-                Datum::Step => (of.path, 1),
-                Datum::ToFinal => (of.path, 2),
-                Datum::Turning => (of.path, 3),
+                Datum::Norm => (of.kept, 0),
+                Datum::Step => (of.kept, 1),
+                Datum::ToFinal => (of.kept, 2),
+                Datum::Turning => (of.kept, 3),
+                Datum::Entropy => (of.kept, 4),
+                Datum::Confidence => (of.kept, 5),
                 Datum::Margin => (of.margins, 0),
                 Datum::LabelMargin => (of.margins, 1),
                 Datum::CosCurrent => (of.margins, 2),
@@ -475,17 +386,21 @@ pub async fn stream(
     width: usize,
 ) -> Result<(Values, Option<Values>)> {
     let Extraction { timesteps, samples, classes, features, .. } = *trained;
-    let (weights, layout) = (Weights::of(trained), aligned(classes, features, timesteps, width));
-    let mut stream = ValuesStream::new(gpu, weights, samples, layout, wants, &mut Store::default()).await?;
+    let (readout, layout) = (trained.readout()?, Layout::aligned(classes, features, timesteps, width));
+    let mut store = Store::default();
+    let mut measured = Measured::new(gpu, readout, layout, &mut store).await?;
+    let bias = trained.readout_bias.as_deref();
+    let mut stream = ValuesStream::new(gpu, &measured, bias, samples, wants, &mut store).await?;
     for first in (0..samples).step_by(width) {
         let batch = first..(first + width).min(samples);
         let mut labels: Vec<u32> = trained.labels[batch.clone()].iter().map(|&label| label as u32).collect();
         labels.resize(width, 0);
         let arrays = [trained, untrained].map(|of| image_innermost(of, batch.clone(), width));
         let [trained, untrained] = [0, 1].map(|of| Activity { logits: &arrays[of].0, representations: &arrays[of].1 });
-        let untrained = Some(untrained);
-        let images = batch.len();
-        stream.add(&ActivityBatch { width, images, labels: &labels, trained, untrained }).await?;
+        let (images, untrained) = (batch.len(), Some(untrained));
+        measured.write(&ActivityBatch { width, images, labels: &labels, trained, untrained });
+        measured.run(images).await?;
+        stream.run(first, images).await?;
     }
     stream.finish().await
 }

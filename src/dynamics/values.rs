@@ -1,7 +1,7 @@
 //! What the measures are made from: a few numbers for every image and timestep, of one network.
 //!
 //! [`Values::exact`] computes them in f64 from stored arrays, as they are defined; it is the truth for
-//! [`super::gpu::ValuesStream`], whose kernels `shaders/dynamics_*.wgsl` compute the same in f32. The measures themselves are
+//! [`super::gpu::ValuesStream`] and [`crate::trajectory::measured`], whose kernels compute the same in f32. The measures themselves are
 //! finished from `Values` in f64, whichever of the two they come from.
 //!
 //! Notation of the whole folder: T timesteps, N images, K classes, D features; r is the representation that the readout sees,
@@ -13,7 +13,7 @@ use crate::Result;
 use crate::stream::Order;
 use crate::trajectory::definitions::first_arg_max;
 use crate::trajectory::npz::Extraction;
-use crate::trajectory::readout::{Readout, dot, norm};
+use crate::trajectory::readout::{dot, norm};
 
 /// A number that every image has at every timestep, if it is defined there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,17 +72,19 @@ pub struct Wants {
     pub data: Vec<Datum>,
     /// Whether the cosines of the images that are not stable yet are wanted: see [`Later`].
     pub later: bool,
+    /// Whether the classes of the untrained network are wanted too, where it is streamed.
+    pub untrained: bool,
 }
 
 impl Wants {
     /// Everything.
     pub fn all() -> Wants {
-        Wants { data: Datum::ALL.to_vec(), later: true }
+        Wants { data: Datum::ALL.to_vec(), later: true, untrained: true }
     }
 
-    /// Only the classes.
+    /// Only the classes, of both networks.
     pub fn classes() -> Wants {
-        Wants { data: Vec::new(), later: false }
+        Wants { data: Vec::new(), later: false, untrained: true }
     }
 }
 
@@ -153,7 +155,7 @@ impl Values {
     /// A readout vector that is all zero.
     pub fn exact(of: &Extraction, wants: &Wants) -> Result<Values> {
         let (timesteps, samples, classes) = (of.timesteps, of.samples, of.classes);
-        let readout = Readout::new(of.readout_weight.clone(), classes, of.features)?;
+        let readout = of.readout()?;
         let each = |rows: usize, value: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
             (0..rows).flat_map(|t| (0..samples).map(move |i| value(t, i))).collect()
         };

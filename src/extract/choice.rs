@@ -17,14 +17,15 @@ pub enum Pictures {
 }
 
 impl Pictures {
-    /// Reads numbers of pictures from a text file: whole numbers with white space or commas between them.
+    /// Reads numbers of pictures from a text file: whole numbers with white space or commas between them, after a byte order
+    /// mark where there is one.
     ///
     /// # Errors
     /// A file that cannot be read, or that holds something else.
     pub fn read(path: &Path) -> Result<Pictures> {
         let text = files::read_text(path, files::LONG_TEXT).map_err(Error::io(path))?;
         let mut ids = Vec::new();
-        for (line, text) in text.lines().enumerate() {
+        for (line, text) in text.strip_prefix('\u{feff}').unwrap_or(&text).lines().enumerate() {
             for word in text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {
                 let id = word.parse().map_err(|_| {
                     let (path, line) = (path.display(), line + 1);
@@ -163,6 +164,10 @@ mod tests {
         let path = folder.path().join("ids.txt");
         std::fs::write(&path, "3, 1\n\n2\n").unwrap();
         assert_eq!(Pictures::read(&path).unwrap(), Pictures::Listed(vec![3, 1, 2]));
+        std::fs::write(&path, "\u{feff}3\r\n1\r\n").unwrap(); // as editors on Windows save it
+        assert_eq!(Pictures::read(&path).unwrap(), Pictures::Listed(vec![3, 1]));
+        std::fs::write(&path, "3\n\u{feff}1\n").unwrap();
+        assert!(message(Pictures::read(&path)).contains("line 2"), "elsewhere it is no mark");
         std::fs::write(&path, "3\n-1\n").unwrap();
         assert!(message(Pictures::read(&path)).contains("line 2"));
         std::fs::write(&path, "\n").unwrap();

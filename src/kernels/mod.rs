@@ -54,13 +54,12 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "dynamics_fold",
     "dynamics_gather",
     "dynamics_half",
+    "dynamics_keep",
     "dynamics_margin",
     "dynamics_near",
     "dynamics_norms",
-    "dynamics_outputs",
     "dynamics_pack",
     "dynamics_pairs",
-    "dynamics_path",
     "dynamics_project",
     "dynamics_rows",
     "dynamics_scatter",
@@ -70,6 +69,10 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "ladder_plain",
     "max_pool",
     "max_pool_d_input",
+    "measured_lengths",
+    "measured_outputs",
+    "measured_short",
+    "measured_turns",
     "modulate",
     "modulate_d_drives",
     "norm_apply",
@@ -90,9 +93,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "sum_partials",
     "trajectory_classify",
     "trajectory_compact",
-    "trajectory_cosine",
     "trajectory_count",
-    "trajectory_measure",
     "trajectory_pair_sums",
     "trajectory_pairs",
     "trajectory_pick",
@@ -106,7 +107,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "lengths", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

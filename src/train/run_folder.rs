@@ -298,8 +298,24 @@ pub fn not_of_a_run(out: &Path) -> Result<()> {
 }
 
 /// Reads the configuration of a run.
+///
+/// # Errors
+/// A folder, or a file, that is no run; a configuration that describes no network, as `config.toml` of a run always does: what it
+/// lacks is not taken from a preset.
 pub fn read_config(root: &Path) -> Result<RunConfig> {
     let path = config_path(root);
+    if root.is_file() {
+        let activity = if root.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+            format!("; stored activity has its report by: recurve analyse {}", root.display())
+        } else {
+            String::new()
+        };
+        return Err(Error::Checkpoint(format!(
+            "{} is a file, not a run folder: expected the folder that `recurve train --out` or `recurve import --out` has \
+             made, with config.toml and checkpoints{activity}",
+            root.display()
+        )));
+    }
     if !path.exists() {
         return Err(Error::Checkpoint(format!(
             "{} is not a run folder, as it has no config.toml (and so no checkpoint to use); \
@@ -307,12 +323,35 @@ pub fn read_config(root: &Path) -> Result<RunConfig> {
             root.display()
         )));
     }
-    RunConfig::read(&path)
+    let text = files::read_text(&path, files::TEXT).map_err(Error::io(&path))?;
+    let config = RunConfig::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+    let described = |table: toml::Table| ["network", "architecture"].iter().any(|section| table.contains_key(*section));
+    if !text.parse::<toml::Table>().is_ok_and(described) {
+        return Err(Error::Config(format!(
+            "{}: describes no network: expected the section [network] or [architecture], which the configuration of a run \
+             always has, found {}; put the file back from a copy, or write the sections that the run was trained with",
+            path.display(),
+            if text.trim().is_empty() { "an empty file" } else { "neither" }
+        )));
+    }
+    Ok(config)
 }
 
 /// Reads the log of a run.
+///
+/// # Errors
+/// A log that is not there, or that cannot be read.
 pub fn read_metrics(root: &Path) -> Result<Vec<Event>> {
-    metrics::read(&metrics_path(root))
+    let path = metrics_path(root);
+    if !path.exists() {
+        return Err(Error::Checkpoint(format!(
+            "run folder {}: metrics.jsonl is missing, the log of the training, from which curves are drawn; put it back from a \
+             copy, or do without curves: touch {}",
+            root.display(),
+            path.display()
+        )));
+    }
+    metrics::read(&path)
 }
 
 /// The numbered checkpoints of a run, by step, whether or not they are usable.

@@ -3,7 +3,7 @@
 
 use super::definitions::{self, Group, Trajectory, mean};
 use super::npz::Extraction;
-use super::readout::{Readout, norm};
+use super::readout::norm;
 use super::statistics::{Measured, Statistics};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub fn statistics<'a>(
             if untrained.samples == samples { ", some with other labels" } else { "" }
         )));
     }
-    let readout = Readout::new(trained.readout_weight.clone(), trained.classes, trained.features)?;
+    let readout = trained.readout()?;
     let classes = classes(trained);
     let trajectories: Vec<Trajectory> =
         (0..samples).filter_map(|i| definitions::classify(&classes[i], trained.labels[i])).collect();

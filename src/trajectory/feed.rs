@@ -1,6 +1,6 @@
 //! Activity that lies on the host, handed to streams on the device.
 
-use super::gpu::{Arrivals, Layout};
+use super::measured::{Arrivals, Layout};
 use super::streaming::ActivityBatch;
 use crate::Result;
 use crate::gpu::{Gpu, Recording, Store};

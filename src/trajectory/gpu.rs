@@ -1,112 +1,25 @@
-//! The statistics accumulated on the device: the kernels `shaders/trajectory_*.wgsl` as a program that runs once per batch.
+//! The statistics accumulated on the device: the kernels `shaders/trajectory_*.wgsl` as a program that runs once per batch, on
+//! what [`super::measured`] has left of it.
 //! Sums and small tables stay on the device from batch to batch and are copied back once, at the end.
 
 use super::accumulator::{Accumulator, NO_STEP, Tally, Untrained};
 use super::definitions::Group;
 use super::feed::Feed;
 use super::goldens::{Agreement, Golden};
+use super::measured::{Layout, Measured, NETWORKS, Numbers, shared};
 use super::readout::Readout;
 use super::statistics::Statistics;
 use crate::Result;
-use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
-use crate::graph::taps::Quantity;
-use crate::kernels::choose::product_tile;
-use crate::kernels::conv::{ConvShape, Start, WeightOrder, conv2d};
-use crate::kernels::{ALIGNMENT, BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
+use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Order, Pending, Portion, Sink};
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
-/// The two networks: the analysed one, and the same before training.
-pub(super) const NETWORKS: [&str; 2] = ["trained", "untrained"];
-/// Views of buffers begin at multiples of so many words.
-pub(crate) const WORDS: usize = ALIGNMENT as usize / 4;
 /// Timesteps and classes for which `trajectory_compact` has room.
 const MOST_STEPS: usize = (1 << 13) - 1;
 const MOST_CLASSES: usize = (1 << 16) - 1;
-
-/// What a batch brings of one network.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Inputs {
-    /// \[T\]\[K\]\[width\]
-    pub logits: View,
-    /// \[T\]\[D\]\[width\]
-    pub representations: View,
-}
-
-/// How batches lie in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Timesteps.
-    pub timesteps: usize,
-    /// Images for which a batch has room.
-    pub width: usize,
-    /// Words from the logits of one timestep to those of the next; at least classes x width.
-    pub logits_step: usize,
-    /// Words from the representations of one timestep to those of the next; at least features x width.
-    pub features_step: usize,
-    /// Whether the activity of the untrained network comes too.
-    pub untrained: bool,
-}
-
-impl Layout {
-    /// Timesteps without gaps, of the trained and the untrained network.
-    pub fn dense(readout: &Readout, timesteps: usize, width: usize) -> Layout {
-        let (logits_step, features_step) = (readout.classes() * width, readout.features() * width);
-        Layout { timesteps, width, logits_step, features_step, untrained: true }
-    }
-}
-
-/// Launches the products of a batch's representations with all readout vectors \[K\]\[D\], which come as
-/// \[T\]\[K\]\[width\], timesteps at multiples of [`WORDS`]. Those of the representations lie at such multiples too.
-pub(crate) fn readout_products(
-    program: &mut Program,
-    target: &Target,
-    layout: &Layout,
-    [classes, features]: [usize; 2],
-    [representations, readout, products]: [View; 3],
-    site: Site,
-) -> Result<()> {
-    let Layout { timesteps, width, features_step, .. } = *layout;
-    assert!(features_step.is_multiple_of(WORDS), "timesteps lie at multiples of {WORDS} words");
-    let shape = ConvShape::same(width, features, classes, 1, 1, 1);
-    let tile = product_tile(target, width, features, classes);
-    for t in 0..timesteps {
-        let x = representations.part(t * features_step, Some(features * width));
-        let w = readout.part(0, Some(classes * features));
-        let y = products.part(t * (classes * width).next_multiple_of(WORDS), Some(classes * width));
-        let operands = (x, w, WeightOrder::out_first(features, 1), Start::default(), y);
-        let label = format!("{} t={t}", site.label);
-        conv2d(program, target, &tile, &shape, operands, Site { timestep: Some(t), label: &label, ..site })?;
-    }
-    Ok(())
-}
-
-/// The buffers of a program that hold what a batch brings: `trajectory.labels`, and `trajectory.logits NETWORK` and
-/// `trajectory.representations NETWORK` of each network. All programs made with one [`Store`] share them, so that whoever
-/// fills them fills them for all.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrivals {
-    /// \[width\]
-    pub labels: View,
-    pub trained: Inputs,
-    pub untrained: Option<Inputs>,
-}
-
-impl Arrivals {
-    pub(super) fn new(program: &mut Program, layout: &Layout) -> Arrivals {
-        let mut kept = |name: &str, words: usize| Builder::buffer(program, name, words, Role::Persistent);
-        let labels = kept("labels", layout.width);
-        let mut of = |network: &str| Inputs {
-            logits: kept(&format!("logits {network}"), layout.timesteps * layout.logits_step),
-            representations: kept(&format!("representations {network}"), layout.timesteps * layout.features_step),
-        };
-        let trained = of(NETWORKS[0]);
-        Arrivals { labels, trained, untrained: layout.untrained.then(|| of(NETWORKS[1])) }
-    }
-}
 
 /// What is kept from batch to batch: the tables of [`Accumulator`], in its order.
 #[derive(Clone, Copy, Debug)]
@@ -175,73 +88,51 @@ impl Builder {
         network: &str,
     ) -> Result<()> {
         let variant = Kernel::new(kernel, &Settings::new())?;
-        let [timesteps, classes, features, width, samples] = self.sizes;
-        let params: [(&str, Param); 9] = [
-            ("timesteps", timesteps.into()),
-            ("classes", classes.into()),
-            ("features", features.into()),
-            ("width", width.into()),
-            ("logits_step", self.layout.logits_step.into()),
-            ("features_step", self.layout.features_step.into()),
-            ("samples", samples.into()),
-            ("measures", Tally::MEASURES.into()),
-            ("all_ones", u32::MAX.into()),
-        ];
+        let [_, classes, features, _, samples] = self.sizes;
+        let own: [(&str, Param); 2] = [("samples", samples.into()), ("measures", Tally::MEASURES.into())];
+        let params = [&self.layout.params(classes, features)[..], &own].concat();
         let grid = [threads[0].div_ceil(LANES), threads[1], 1];
         let site = Site { label: &format!("{kernel} {network}"), ..Site::of(kernel, "trajectory") };
         self.program.launch(&variant, operands, &params, grid, site);
         Ok(())
     }
 
-    /// Classes, norms and changes of one network.
-    fn measure(&mut self, of: Inputs, network: &str) -> Result<(View, View)> {
-        let [timesteps, .., width, _] = self.sizes;
-        let name = |what: &str| format!("{what} {network}");
-        let class_at = Self::buffer(&mut self.program, &name("class_at"), timesteps * width, Role::Temporary);
-        let values = Self::buffer(&mut self.program, &name("values"), 2 * timesteps * width, Role::Temporary);
-        let operands = [
-            ("logits", of.logits),
-            ("representations", of.representations),
-            ("class_at", class_at),
-            ("values", values),
-        ];
-        self.launch("trajectory_measure", &operands, [width, timesteps], network)?;
-        Ok((class_at, values))
-    }
-
     fn count(&mut self, class_at: View, values: View, counts: View, network: &str) -> Result<()> {
         let operands = [("class_at", class_at), ("values", values), ("labels", self.labels), ("counts", counts)];
-        self.launch("trajectory_count", &operands, [self.sizes[0] * self.sizes[1], 1], network)
+        self.launch("trajectory_count", &operands, [self.sizes[3], self.sizes[0]], network)
     }
 
-    fn tally(&mut self, values: View, records: View, [sums, counts]: [View; 2], network: &str) -> Result<()> {
-        let operands = [("values", values), ("records", records), ("sums", sums), ("counts", counts)];
-        let threads = [Tally::MEASURES * self.sizes[0] * self.sizes[0], 1];
+    fn tally(&mut self, values: View, since: View, [sums, counts]: [View; 2], network: &str) -> Result<()> {
+        let operands = [("values", values), ("since", since), ("sums", sums), ("counts", counts)];
+        let threads = [Tally::MEASURES * self.sizes[0], 1];
         self.launch("trajectory_tally", &operands, threads, network)
     }
 }
 
 impl<'g> GpuStream<'g> {
-    /// For so many samples of a network with this readout; the representations of timesteps lie at multiples of 64 words. What a
-    /// batch brings is read from buffers of `store`, in which networks leave it ([`GpuStream::share`]) or the host
-    /// ([`super::feed::Feed`]).
+    /// For so many samples, of which each batch has been measured before this stream runs; `store` is the one that `measured`
+    /// was made with.
     ///
     /// # Errors
     /// Tables that do not fit the adapter; out of memory.
     pub async fn new(
         gpu: &'g Gpu,
-        readout: Readout,
+        measured: &Measured<'_>,
         samples: usize,
-        layout: Layout,
         store: &mut Store,
     ) -> Result<GpuStream<'g>> {
+        assert!(measured.all(), "statistics are made of more than classes");
+        let (readout, layout) = (measured.readout().clone(), *measured.layout());
         let Layout { timesteps, width, untrained: with_untrained, .. } = layout;
         let (classes, features) = (readout.classes(), readout.features());
         let mut program = Program::default();
-        let Arrivals { labels, trained, untrained } = Arrivals::new(&mut program, &layout);
+        let labels = shared(&mut program, "labels", width);
+        let mut numbers = |network: &str| Numbers::new(&mut program, &layout, classes, network, true);
+        let trained = numbers(NETWORKS[0]);
+        let untrained = with_untrained.then(|| numbers(NETWORKS[1]));
         let mut make = |name: &str, words: usize, role: Role| Builder::buffer(&mut program, name, words, role);
         let batch = make("batch", 2, Role::Input);
-        let unit = make("readout", classes * features, Role::Input);
+        let lengths = make("readout lengths", classes, Role::Input);
         let mut kept = |name: &str, words: usize| make(name, words, Role::Persistent);
         let entries = Tally::MEASURES * timesteps * timesteps;
         let mut tally =
@@ -260,55 +151,50 @@ impl<'g> GpuStream<'g> {
             pair_sums: kept("pairs.sums", 2 * timesteps * classes),
             pair_counts: kept("pairs.counts", 2 * timesteps * classes),
         };
-        let [later, voiced] = ["later", "voiced"].map(|name| kept(name, cells));
-        let [all, own] = ["all", "own"].map(|name| kept(name, 2 * cells));
+        let [of_pairs, all, own] = ["counts of pairs", "all", "own"].map(|name| kept(name, 2 * cells));
 
         let mut b = Builder { program, layout, sizes: [timesteps, classes, features, width, samples], batch, labels };
         let records = tables.records;
-        let (class_at, values) = b.measure(trained, "trained")?;
-        let cosines = Builder::buffer(&mut b.program, "cosines", timesteps * classes * width, Role::Temporary);
+        let (class_at, expected) = (trained.class_at, "all is measured");
+        let (values, products) = (trained.values.expect(expected), trained.products.expect(expected));
         let picked = Builder::buffer(&mut b.program, "cosines picked", 2 * timesteps * width, Role::Temporary);
-        let product_words = timesteps * (classes * width).next_multiple_of(WORDS);
-        let products = Builder::buffer(&mut b.program, "products", product_words, Role::Temporary);
-        let site = Site { label: "products trained", ..Site::of("product", "trajectory") };
-        let operands = [trained.representations, unit, products];
-        readout_products(&mut b.program, &gpu.target, &layout, [classes, features], operands, site)?;
+        let since = Builder::buffer(&mut b.program, "since", 2 * width, Role::Temporary);
+        let operands =
+            [("class_at", class_at), ("labels", labels), ("values", values), ("records", records), ("since", since)];
+        b.launch("trajectory_classify", &operands, [width, 1], "trained")?;
         let operands = [
             ("products", products),
-            ("representations", trained.representations),
-            ("readout", unit),
+            ("class_at", class_at),
+            ("labels", labels),
             ("values", values),
-            ("cosines", cosines),
+            ("lengths", lengths),
+            ("picked", picked),
         ];
-        b.launch("trajectory_cosine", &operands, [width, timesteps], "trained")?;
-        let operands = [("class_at", class_at), ("labels", labels), ("records", records)];
-        b.launch("trajectory_classify", &operands, [width, 1], "trained")?;
-        let operands = [("cosines", cosines), ("class_at", class_at), ("labels", labels), ("picked", picked)];
         b.launch("trajectory_pick", &operands, [width, timesteps], "trained")?;
         b.count(class_at, values, tables.counts, "trained")?;
-        b.tally(values, records, tables.values, "trained values")?;
-        b.tally(picked, records, tables.picked, "trained cosines")?;
+        b.tally(values, since, tables.values, "trained values")?;
+        b.tally(picked, since, tables.picked, "trained cosines")?;
         let operands = [
-            ("cosines", cosines),
+            ("products", products),
+            ("values", values),
             ("class_at", class_at),
-            ("records", records),
-            ("later", later),
-            ("voiced", voiced),
+            ("since", since),
+            ("counts", of_pairs),
             ("all", all),
             ("own", own),
         ];
         b.launch("trajectory_pairs", &operands, [timesteps * classes, 1], "trained")?;
 
         if let (Some(of), Some(counts), Some(sums)) = (untrained, tables.counts_init, tables.values_init) {
-            let (class_at, values) = b.measure(of, "untrained")?;
-            b.count(class_at, values, counts, "untrained")?;
-            b.tally(values, records, sums, "untrained values")?;
+            let values = of.values.expect(expected);
+            b.count(of.class_at, values, counts, "untrained")?;
+            b.tally(values, since, sums, "untrained values")?;
         }
 
         let each_batch = b.program.launches.len();
         let operands = [
-            ("later", later),
-            ("voiced", voiced),
+            ("lengths", lengths),
+            ("counts", of_pairs),
             ("all", all),
             ("own", own),
             ("sums", tables.pair_sums),
@@ -329,29 +215,8 @@ impl<'g> GpuStream<'g> {
         if gpu.checked() {
             recording.poison(gpu, &b.program);
         }
-        recording.write(gpu, unit, &readout.unit_vectors());
+        recording.write(gpu, lengths, &readout.inverse_lengths());
         Ok(GpuStream { gpu, recording, readout, samples, layout, batch, tables, each_batch })
-    }
-
-    /// Lets a stream that is made with `store` read labels, logits and representations where the trained and, if there, the
-    /// untrained network leave them; gives their layout. They were compiled with series of the logits and of
-    /// representations.
-    pub fn share(store: &mut Store, engines: &[Engine]) -> Layout {
-        let series = |engine: &Engine, of: Quantity| {
-            let tapped = engine.tapped(of).expect("the network was compiled with this tap");
-            tapped.series.expect("as a series")
-        };
-        let of = |engine: &Engine| (series(engine, Quantity::Logits), series(engine, Quantity::Representation));
-        for (engine, network) in engines.iter().zip(NETWORKS) {
-            let (logits, representations) = of(engine);
-            store.share(&format!("trajectory.logits {network}"), engine.recording(), logits.view);
-            store.share(&format!("trajectory.representations {network}"), engine.recording(), representations.view);
-        }
-        store.share("trajectory.labels", engines[0].recording(), engines[0].compiled.feeds.labels);
-        let (logits, representations) = of(&engines[0]);
-        let (timesteps, width) = (logits.steps, engines[0].batch);
-        let (logits_step, features_step) = (logits.distance, representations.distance);
-        Layout { timesteps, width, logits_step, features_step, untrained: engines.len() > 1 }
     }
 
     /// Submits the kernels for a batch of which all is on the device: `images` images, of which `first` came before.
@@ -457,10 +322,13 @@ async fn stream<'g>(gpu: &'g Gpu, golden: &Golden, width: usize) -> Result<GpuSt
     let layout = Layout::dense(&readout, timesteps, width);
     let mut store = Store::default();
     let feed = Feed::new(gpu, layout, &mut store).await?;
-    let mut stream = GpuStream::new(gpu, readout, samples, layout, &mut store).await?;
+    let mut measured = Measured::new(gpu, readout, layout, &mut store).await?;
+    let mut stream = GpuStream::new(gpu, &measured, samples, &mut store).await?;
     for (first, samples) in (0..).step_by(width).zip(golden.batches(width)) {
-        feed.push(&samples.batch()).await?;
-        stream.run(first, samples.batch().images).await?;
+        let batch = samples.batch();
+        feed.push(&batch).await?;
+        measured.run(batch.images).await?;
+        stream.run(first, batch.images).await?;
     }
     Ok(stream)
 }

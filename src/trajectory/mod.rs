@@ -12,6 +12,7 @@
 //! - [`exact`]: the statistics in f64, written as they are defined, from stored arrays. The truth for what follows.
 //! - [`accumulator`]: the sums and small tables that a stream of batches leaves, and the statistics from them.
 //! - [`streaming`]: the accumulation in f32: the CPU twin of the kernels `shaders/trajectory_*.wgsl`.
+//! - [`measured`]: what is measured of every image of a batch on the device, once, for the statistics and for [`crate::dynamics`].
 //! - [`gpu`]: the accumulation by these kernels.
 //! - [`feed`]: activity that lies on the host, handed to them.
 //! - [`goldens`]: comparison with stored results.
@@ -22,6 +23,7 @@ pub mod exact;
 pub mod feed;
 pub mod goldens;
 pub mod gpu;
+pub mod measured;
 pub mod npz;
 pub mod readout;
 pub mod statistics;

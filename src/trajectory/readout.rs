@@ -56,6 +56,28 @@ impl Readout {
         (0..self.classes()).flat_map(unit).collect()
     }
 
+    /// \[K\] Lengths of the readout vectors.
+    pub fn norms(&self) -> &[f64] {
+        &self.norms
+    }
+
+    /// \[K\] For each readout vector the least power of two that is not shorter: by it the kernels get the vector divided, which
+    /// changes no bit of a product but its exponent, so that no product is longer than the representation.
+    pub fn units(&self) -> Vec<f64> {
+        self.norms.iter().map(|norm| norm.log2().ceil().exp2()).collect()
+    }
+
+    /// \[K, D\] The readout vectors, each divided by its unit: between a half and 1 long.
+    pub fn scaled_vectors(&self) -> Vec<f32> {
+        let vectors = self.weight.chunks_exact(self.features).zip(self.units());
+        vectors.flat_map(|(vector, unit)| vector.iter().map(move |w| (w / unit) as f32)).collect()
+    }
+
+    /// \[K\] 1 / length of [`Readout::scaled_vectors`].
+    pub fn inverse_lengths(&self) -> Vec<f32> {
+        self.units().iter().zip(&self.norms).map(|(unit, norm)| (unit / norm) as f32).collect()
+    }
+
     /// \[K\]\[K\] Distances (1 - cosine)/2, from 0 to 1; exactly 0 on the diagonal.
     pub fn distances(&self) -> Vec<Vec<f64>> {
         let distance = |a: usize, b: usize| {

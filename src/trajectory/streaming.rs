@@ -1,6 +1,6 @@
-//! The statistics from a stream of batches: the CPU twin, in f32 and in the same order of summation, of the kernels in
-//! `shaders/trajectory_*.wgsl`. Each function below is one kernel; [`Stream::add`] is their sequence. Only products with readout
-//! vectors have an order of their own on a device: the matrix product of convolutions computes them.
+//! The statistics from a stream of batches: the CPU twin, in f32, of the kernels in `shaders/measured_*.wgsl` and
+//! `shaders/trajectory_*.wgsl`; [`Stream::add`] is their sequence. On a device the matrix product of convolutions computes the
+//! products with readout vectors, in an order of its own.
 //!
 //! Where f32 needs care: a sum over features goes in blocks; a sum over samples, whose number has no bound, is compensated
 //! (it carries along what rounding loses, [`Compensated`]), across batches too. Every sum has one owner, which takes the
@@ -122,7 +122,7 @@ struct Shape {
     samples: usize,
 }
 
-/// `trajectory_measure`: class \[T\]\[width\]; norm and change \[2\]\[T\]\[width\].
+/// `measured_outputs` and `measured_lengths`: class \[T\]\[width\]; norm and change \[2\]\[T\]\[width\].
 fn measure(s: &Shape, of: Activity) -> (Vec<u32>, Vec<f32>) {
     let mut class_at = vec![0; s.timesteps * s.width];
     let mut values = vec![0.0; 2 * s.timesteps * s.width];
@@ -146,7 +146,7 @@ fn measure(s: &Shape, of: Activity) -> (Vec<u32>, Vec<f32>) {
     (class_at, values)
 }
 
-/// The products with all readout vectors and `trajectory_cosine`: cosines \[T\]\[K\]\[width\] with the readout vectors, given at unit length \[K\]\[D\].
+/// From the products with all readout vectors: cosines \[T\]\[K\]\[width\] with the readout vectors, given at unit length \[K\]\[D\].
 fn cosine(s: &Shape, representations: &[f32], unit: &[f32], values: &[f32]) -> Vec<f32> {
     let mut cosines = vec![0.0; s.timesteps * s.classes * s.width];
     for t in 0..s.timesteps {

@@ -234,6 +234,7 @@ pub(super) fn fits(tensors: &Tensors, specs: &[ParameterSpec]) -> Result<(), Str
         .filter(|(spec, shape)| spec.shape != **shape)
         .map(|(spec, shape)| format!("{} {shape:?} in place of {:?}", spec.name, spec.shape))
         .collect();
+    let lacks = !missing.is_empty();
     let mut faults = Vec::new();
     for (what, names) in [("missing", missing), ("left over", left), ("of another shape", different)] {
         if !names.is_empty() {
@@ -243,7 +244,8 @@ pub(super) fn fits(tensors: &Tensors, specs: &[ParameterSpec]) -> Result<(), Str
     if faults.is_empty() {
         return Ok(());
     }
-    Err(format!("its tensors are not those of one network of the family: {}", faults.join("; ")))
+    let whole = if lacks { WHOLE } else { "" };
+    Err(format!("its tensors are not those of one network of the family: {}{whole}", faults.join("; ")))
 }
 
 /// Two or more who speak of one thing must agree: the value of the first who says one.
@@ -283,6 +285,9 @@ fn shapes(tensors: &Tensors) -> impl Iterator<Item = (&str, &[usize])> {
     tensors.iter().map(|(name, tensor)| (&name[..], &tensor.shape[..]))
 }
 
+/// How a state dict is saved that lacks nothing.
+const WHOLE: &str = ". The whole state dict is needed; in PyTorch: torch.save(network.state_dict(), FILE)";
+
 /// The error for tensors, by names and shapes, that are none of ours.
 pub(super) fn not_of_the_family<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> String {
     let (names, found): (Vec<&str>, Vec<String>) =
@@ -295,6 +300,17 @@ pub(super) fn not_of_the_family<'a>(tensors: impl Iterator<Item = (&'a str, &'a 
     } else {
         ""
     };
+    let areas = AREAS.map(|area| format!("{area}.bottom_up.weight"));
+    let needed = ["retina.weight"].into_iter().chain(areas.iter().map(String::as_str)).chain(["readout.weight"]);
+    let (there, lacks): (Vec<&str>, Vec<&str>) = needed.partition(|name| names.contains(name));
+    if !there.is_empty() && !lacks.is_empty() {
+        return format!(
+            "its tensors are not those of one network of the family: missing: {}; found {} tensors ({}){WHOLE}",
+            lacks.join(", "),
+            names.len(),
+            list(found)
+        );
+    }
     format!(
         "it is not the state dict of a BLT network: it holds {}. What would fit: retina.weight [S, 3, k, k], {}, \
          readout.weight [K, C] and, as the network has them, lateral, top_down, *_ln and gap.lateral.{hint}",

@@ -83,6 +83,9 @@ const MOST_DEFLATED: u64 = 1032;
 /// Arrays that an error names at most.
 const NAMED: usize = 12;
 
+/// How an npy file begins.
+const NPY: &[u8] = b"\x93NUMPY";
+
 impl Npz {
     /// Opens a file.
     ///
@@ -91,7 +94,18 @@ impl Npz {
     pub fn open(path: &Path) -> Result<Npz> {
         let file = File::open(path).map_err(Error::io(path))?;
         let bytes = file.metadata().map_err(Error::io(path))?.len();
-        let archive = ZipArchive::new(BufReader::new(file))
+        let mut reader = BufReader::new(file);
+        let mut start = Vec::new();
+        Read::take(&mut reader, NPY.len() as u64).read_to_end(&mut start).map_err(Error::io(path))?;
+        if start == NPY {
+            return Err(Error::Data(format!(
+                "{0}: found a single array (npy), expected an npz file of several, each with its name: \
+                 numpy.savez(\"{1}.npz\", NAME=numpy.load(\"{0}\"), ...)",
+                path.display(),
+                path.with_extension("").display()
+            )));
+        }
+        let archive = ZipArchive::new(reader)
             .map_err(|e| Error::Data(format!("{}: expected an npz (zip) file: {e}", path.display())))?;
         Ok(Npz { path: path.to_path_buf(), archive, bytes })
     }
@@ -138,7 +152,7 @@ impl Npz {
     fn read_array(&mut self, name: &str, rank: usize) -> Result<Array, String> {
         let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(no_array)?;
         let size = claimed(&entry, self.bytes)?;
-        let header = Header::read(&mut entry, size, rank)?;
+        let header = Header::read(&mut entry, size, (name, rank))?;
         if header.count() as u64 > MOST_NUMBERS {
             let (shape, count) = (&header.shape, header.count());
             return Err(format!("shape {shape:?} has {count} numbers, at most {MOST_NUMBERS} are held in memory"));
@@ -172,7 +186,7 @@ impl Npz {
         let mut entry = self.archive.by_name(&entry_name).map_err(no_array)?;
         let size = claimed(&entry, self.bytes)?;
         let (crc, method) = (entry.crc32(), entry.compression());
-        let header = Header::read(&mut entry, size, 3)?;
+        let header = Header::read(&mut entry, size, (name, 3))?;
         let rest = header.bytes();
         let damaged = |e: io::Error| format!("damaged: {e}");
         let (file, start) = if method == CompressionMethod::Stored {
@@ -242,7 +256,7 @@ fn cut_short(error: io::Error) -> String {
 
 impl Header {
     /// Reads the header of an array of `size` bytes, and no further.
-    fn read(from: &mut impl Read, size: u64, rank: usize) -> Result<Header, String> {
+    fn read(from: &mut impl Read, size: u64, (name, rank): (&str, usize)) -> Result<Header, String> {
         let bytes = header_bytes(from)?;
         let start = bytes.len() as u64;
         let npy =
@@ -251,7 +265,9 @@ impl Header {
         let shape: Vec<usize> = npy.shape().iter().map(|&length| length as usize).collect();
         if shape.len() != rank {
             let shown = shortened(&format!("{shape:?}"));
-            return Err(format!("expected {rank} dimensions, found shape {shown}"));
+            let dimensions = if rank == 1 { "dimension" } else { "dimensions" };
+            let mended = mended(name, &shape, rank).map_or(String::new(), |line| format!("; in numpy: {line}"));
+            return Err(format!("expected {rank} {dimensions}, found shape {shown}{mended}"));
         }
         let product = |product: u64, &length: &usize| product.checked_mul(length as u64);
         match shape.iter().try_fold(number.bytes as u64, product) {
@@ -282,7 +298,7 @@ fn header_bytes(from: &mut impl Read) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; 10];
     from.read_exact(&mut bytes).map_err(cut_short)?;
     let mut length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    if bytes.starts_with(b"\x93NUMPY") && bytes[6] > 1 {
+    if bytes.starts_with(NPY) && bytes[6] > 1 {
         let mut more = [0; 2];
         from.read_exact(&mut more).map_err(cut_short)?;
         bytes.extend(more);
@@ -303,6 +319,20 @@ fn header_bytes(from: &mut impl Read) -> Result<Vec<u8>, String> {
     match product {
         Some(_) => Ok(bytes),
         None => Err(format!("shape ({}) is none that an array can have", shortened(shape))),
+    }
+}
+
+/// The line of numpy that may make an array of a shape of another rank what it should be.
+fn mended(name: &str, shape: &[usize], rank: usize) -> Option<String> {
+    match (rank, shape) {
+        (1, shape) if shape.iter().filter(|&&length| length != 1).count() <= 1 => {
+            Some(format!("{name} = {name}.reshape(-1)"))
+        }
+        (1, [_, _]) if name == super::NAMES[1] => {
+            Some(format!("{name} = {name}.argmax(axis=1), if a row has its 1 at the label (one-hot)"))
+        }
+        (3, [_, _]) => Some(format!("{name} = {name}[None], if there is one timestep")),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use npyz::WriterBuilder;
 
+use super::readout::Readout;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
@@ -40,6 +41,14 @@ pub struct Extraction {
 pub const NAMES: [&str; 5] = ["outputs_all", "labels_all", "representations_all", "readout_weight", "readout_bias"];
 
 impl Extraction {
+    /// The readout.
+    ///
+    /// # Errors
+    /// A vector without direction.
+    pub fn readout(&self) -> Result<Readout> {
+        Readout::new(self.readout_weight.clone(), self.classes, self.features)
+    }
+
     /// Whether the file is an npz that holds the arrays of an extraction, by its contents. A file that cannot be read,
     /// or is no npz, is none.
     pub fn is_one(path: &Path) -> bool {
@@ -141,6 +150,25 @@ fn small(npz: &mut Npz, name: &str, rank: usize) -> Result<Array> {
 /// The extents that follow from the shapes of the five arrays, in the order of [`NAMES`], if these agree.
 fn check_shapes(npz: &Npz, [outputs, labels, representations, weight, bias]: [&[usize]; 5]) -> Result<Extent> {
     let (t, n, k, d) = (outputs[0], outputs[1], outputs[2], representations[2]);
+    // Both arrays with images before timesteps, or one of them.
+    let both = t != n && labels == [t] && representations[..2] == [t, n];
+    if both || (t != n && representations[..2] == [n, t]) {
+        let of_outputs = both || labels != [n];
+        let (name, found, last) = if of_outputs { (NAMES[0], outputs, "K") } else { (NAMES[2], representations, "D") };
+        let mended = [NAMES[0], NAMES[2]].into_iter().filter(|of| both || *of == name);
+        let mended: Vec<String> = mended.map(|of| format!("{of} = {of}.swapaxes(0, 1)")).collect();
+        let what = format!(
+            "expected [T, N, {last}] with N = {} as labels_all, found shape {found:?}: timesteps and images are swapped; in \
+             numpy: {}",
+            labels[0],
+            mended.join("; ")
+        );
+        return Err(npz.refuse(name, &what));
+    }
+    if weight != [k, d] && weight == [d, k] {
+        let what = format!("expected shape [{k}, {d}], found {weight:?}; in numpy: {0} = {0}.T", NAMES[3]);
+        return Err(npz.refuse(NAMES[3], &what));
+    }
     for (name, found, expected) in [
         (NAMES[0], outputs, [t.max(1), n.max(1), k.max(1)].as_slice()),
         (NAMES[1], labels, &[n]),
@@ -175,7 +203,17 @@ fn labels(npz: &Npz, array: &Array, classes: usize) -> Result<Vec<usize>> {
         None => Ok(array.data.iter().map(|&label| label as usize).collect()),
         Some(at) => {
             let found = array.data[at];
-            Err(npz.refuse(NAMES[1], &format!("expected whole numbers below {classes}, found {found} at [{at}]")))
+            let from_one = |label: f64| label == classes as f64 || (label >= 1.0 && is_class(label));
+            let hint = match array.data.iter().all(|&label| from_one(label)) {
+                true => format!(
+                    "; none is 0, so that they seem to count from 1: in numpy: {0} = {0} - 1, if class 0 is the first row of \
+                     readout_weight",
+                    NAMES[1]
+                ),
+                false => String::new(),
+            };
+            let what = format!("expected whole numbers from 0 on, below {classes}, found {found} at [{at}]{hint}");
+            Err(npz.refuse(NAMES[1], &what))
         }
     }
 }
@@ -231,6 +269,25 @@ mod tests {
                 npy.extend(data.iter()).unwrap();
                 npy.finish().unwrap();
             }
+        }
+        zip.finish().unwrap();
+    }
+
+    /// The example with images before timesteps.
+    fn swap_both(path: &Path) {
+        let one = example();
+        let labels = one.labels.iter().map(|&label| label as f64).collect();
+        let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+        for (name, shape, data) in [
+            ("outputs_all", [3u64, 2, 4].as_slice(), one.outputs),
+            ("labels_all", &[3], labels),
+            ("representations_all", &[3, 2, 5], one.representations),
+            ("readout_weight", &[4, 5], one.readout_weight),
+        ] {
+            zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+            let mut npy = npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut zip).begin_nd().unwrap();
+            npy.extend(data.iter()).unwrap();
+            npy.finish().unwrap();
         }
         zip.finish().unwrap();
     }
@@ -297,13 +354,36 @@ mod tests {
         write_with(&path, "readout_weight", Some((&[4, 4], Order::C, &[1.0; 16])));
         refused(&["readout_weight", "[4, 5]", "[4, 4]"]);
         write_with(&path, "outputs_all", Some((&[2, 12], Order::C, &[1.0; 24])));
-        refused(&["outputs_all", "3 dimensions", "[2, 12]"]);
+        refused(&[
+            "outputs_all",
+            "3 dimensions",
+            "[2, 12]",
+            "outputs_all = outputs_all[None], if there is one timestep",
+        ]);
         write_with(&path, "readout_bias", Some((&[3], Order::C, &[1.0; 3])));
         refused(&["readout_bias", "4", "3"]);
         write_with(&path, "labels_all", Some((&[3], Order::C, &[0.0, 4.0, 1.0])));
         refused(&["labels_all", "below 4", "found 4 at [1]"]);
         write_with(&path, "labels_all", Some((&[3], Order::C, &[0.0, 0.5, -1.0])));
         refused(&["labels_all", "found 0.5 at [1]"]);
+        write_with(&path, "labels_all", Some((&[3], Order::C, &[1.0, 4.0, 2.0])));
+        refused(&["labels_all", "below 4", "found 4 at [1]", "count from 1", "labels_all = labels_all - 1"]);
+        write_with(&path, "labels_all", Some((&[3, 1], Order::C, &[0.0, 3.0, 1.0])));
+        refused(&["labels_all", "expected 1 dimension,", "[3, 1]", "labels_all = labels_all.reshape(-1)"]);
+        let one_hot = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0];
+        write_with(&path, "labels_all", Some((&[3, 4], Order::C, &one_hot)));
+        refused(&["labels_all", "expected 1 dimension,", "[3, 4]", "labels_all = labels_all.argmax(axis=1)"]);
+        write_with(&path, "readout_bias", Some((&[1, 4], Order::C, &[1.0; 4])));
+        refused(&["readout_bias", "[1, 4]", "readout_bias = readout_bias.reshape(-1)"]);
+        write_with(&path, "readout_weight", Some((&[5, 4], Order::C, &[1.0; 20])));
+        refused(&["readout_weight", "[4, 5]", "[5, 4]", "readout_weight = readout_weight.T"]);
+        write_with(&path, "outputs_all", Some((&[3, 2, 4], Order::C, &[1.0; 24])));
+        refused(&["outputs_all", "[T, N, K] with N = 3", "[3, 2, 4]", "outputs_all = outputs_all.swapaxes(0, 1)"]);
+        write_with(&path, "representations_all", Some((&[3, 2, 5], Order::C, &[1.0; 30])));
+        let swapped = ["representations_all = representations_all.swapaxes(0, 1)"];
+        refused(&["array 'representations_all'", "[T, N, D] with N = 3", "[3, 2, 5]", swapped[0]]);
+        swap_both(&path);
+        refused(&["array 'outputs_all'", "N = 3", "[3, 2, 4]", "outputs_all = outputs_all.swapaxes(0, 1)", swapped[0]]);
         write_with(&path, "labels_all", Some((&[3], Order::C, &[false, true, true])));
         refused(&["labels_all", "floating-point numbers", "b1"]);
         let mut values = example().representations;
@@ -317,6 +397,12 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         refused(&["npz"]);
+        let mut bytes = Vec::new();
+        let mut npy = npyz::WriteOptions::new().default_dtype().shape(&[3]).writer(&mut bytes).begin_nd().unwrap();
+        npy.extend([1.0, 2.0, 3.0]).unwrap();
+        npy.finish().unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        refused(&["a single array (npy)", "numpy.savez(", "NAME=numpy.load("]);
         std::fs::write(&path, "not a zip").unwrap();
         refused(&["npz"]);
         assert!(!Extraction::is_one(&path));
