@@ -55,7 +55,7 @@ fn pictures_are_measured_step_by_step() {
         for class in ["ant", "bee"] {
             let place = folder.path().join(split).join(class);
             std::fs::create_dir_all(&place).unwrap();
-            image::RgbImage::from_fn(70, 64, |x, y| image::Rgb([x as u8, y as u8, 3]))
+            image::RgbImage::from_fn(70, 64, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]))
                 .save(place.join("1.png"))
                 .unwrap();
         }
@@ -296,11 +296,12 @@ fn shares_are_compared_where_they_are_asked_for() {
         bench(&[&arguments[..], more].concat())
     };
     let first = json(&run(&[]));
-    // A baseline from a machine a thousand times as fast, multiply-adds too, and one in which only the row was as fast.
+    // A baseline from a machine so much faster that no pause of this one hides it, multiply-adds too, and one in which only the row
+    // was as fast.
     let scaled = |name: &str, ceilings: f64| {
         let mut old = first.clone();
         for row in old["rows"].as_array_mut().unwrap() {
-            for (key, scale) in [("samples_ms", 1e-3), ("ceiling_samples", ceilings)] {
+            for (key, scale) in [("samples_ms", 1e-9), ("ceiling_samples", ceilings)] {
                 for sample in row[key].as_array_mut().unwrap() {
                     *sample = (scale * sample.as_f64().unwrap()).into();
                 }
@@ -309,7 +310,7 @@ fn shares_are_compared_where_they_are_asked_for() {
         std::fs::write(at(name), old.to_string()).unwrap();
         at(name).to_str().unwrap().to_string()
     };
-    let (machine, kernel) = (scaled("machine.json", 1e3), scaled("kernel.json", 1.0));
+    let (machine, kernel) = (scaled("machine.json", 1e9), scaled("kernel.json", 1.0));
     let wide = ["--margin", "900"]; // times of a microsecond differ from run to run
     let report = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap()["comparison"].clone();
     let found = run(&[&["--baseline", &machine][..], &wide].concat());

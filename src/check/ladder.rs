@@ -21,8 +21,8 @@ pub const RUNGS: [(&str, &str); 7] = [
     ("rows", "several rows an invocation"),
     ("channels", "several output channels an invocation"),
     ("broadcast", "weights shared by the workgroup"),
-    ("f2", "Winograd's method, tiles of 2 x 2"),
-    ("f4", "Winograd's method, tiles of 4 x 4"),
+    ("f2", "Winograd's method, 2 x 2 tiles"),
+    ("f4", "Winograd's method, 4 x 4 tiles"),
 ];
 
 /// One rung.

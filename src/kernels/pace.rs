@@ -59,7 +59,7 @@ impl Cost {
 }
 
 impl Pace {
-    /// Two cores of a processor with lavapipe, as measured on `blt64` (docs/performance.md).
+    /// Two cores of a processor with lavapipe, roughly: steps of `blt64` reach about this (docs/performance.md).
     pub const PROCESSOR: Pace = Pace { operations: 1e11, bytes: 1e10 };
 
     /// What is expected of an adapter where predicted times are compared: of a processor what was measured, else the pace of its

@@ -55,7 +55,7 @@ pub struct Matrices {
     pub cout: usize,
     /// Whether y is symmetric, so that what lies left of the diagonal is not asked for: little of it is computed then.
     pub symmetric: bool,
-    /// Whether x lies in panels of [`panel_width`] columns, which are read from one end to the other.
+    /// Whether x lies in panels of as many columns as a workgroup computes, which are read from one end to the other.
     pub panels: bool,
 }
 
