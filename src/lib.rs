@@ -46,6 +46,8 @@ pub mod tune;
 
 pub mod train;
 
+pub mod sweep;
+
 pub mod weights;
 
 pub mod trajectory;

@@ -45,6 +45,13 @@ pub fn plain(name: &str) -> Cow<'_, str> {
     escaped(name, false)
 }
 
+/// A word of a command line, in the quotes of a POSIX shell where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
+    let safe = !word.is_empty() && word.chars().all(plain);
+    if safe { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// Lines as a terminal may get them: without control characters but line ends and tabs.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, true)
@@ -74,6 +81,7 @@ mod tests {
     fn control_characters_become_their_escapes() {
         assert_eq!(plain("a\nb\x1b[31m\u{9b}2J\u{202e}"), r"a\nb\u{1b}[31m\u{9b}2J\u{202e}");
         assert_eq!(lines("a\n\tb\r\x07"), "a\n\tb\\r\\u{7}");
+        assert_eq!((quoted("a-b=1").as_str(), quoted("it's $x").as_str(), quoted("").as_str()), ("a-b=1", r"'it'\''s $x'", "''"));
         assert!(matches!(plain("Möwe, 1 <b> é 日本"), Cow::Borrowed(_)));
     }
 }

@@ -6,6 +6,7 @@ use recurve::graph::passes::Passes;
 use recurve::network::{Keep, Preset, RunConfig};
 use recurve::train::run::describe;
 use recurve::train::{Outcome, Run, Stop};
+use recurve::tune::Tuning;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,9 +17,6 @@ use std::process::ExitCode;
                             recurve train --resume RUN [--epochs N | --steps N]"
 )]
 pub struct Arguments {
-    /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
-    #[arg(long, value_name = "PATH|glyphs")]
-    data: Option<String>,
     /// Network and training to start from: tiny, blt64 or blt128
     #[arg(long, required_unless_present_any = ["config", "resume"])]
     preset: Option<Preset>,
@@ -31,6 +29,16 @@ pub struct Arguments {
     /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What `train` and `sweep` are told of a run in the same words.
+#[derive(clap::Args)]
+pub struct Settings {
+    /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
+    #[arg(long, value_name = "PATH|glyphs")]
+    data: Option<String>,
     /// Length in passes over the training split
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     epochs: Option<u64>,
@@ -70,9 +78,24 @@ pub struct Arguments {
     variants: Flags,
 }
 
-impl Arguments {
+impl Settings {
+    /// Graph passes, and where kernel variants come from.
+    pub fn how(&self) -> anyhow::Result<(Passes, Tuning)> {
+        Ok((Passes::without(&self.no_pass)?, self.variants.tuning()?))
+    }
+
+    /// What the flag `--keep` says.
+    pub fn keep(&self) -> recurve::Result<Option<Keep>> {
+        self.keep.as_ref().map(|terms| Keep::parse(terms)).transpose()
+    }
+
+    /// Whether the parts of a batch are to be chosen.
+    pub fn fits(&self) -> bool {
+        self.fit
+    }
+
     /// Flags win over what the configuration says; `keep` is what the flag of that name says.
-    fn apply(&self, config: &mut RunConfig, keep: &Option<Keep>) {
+    pub fn apply(&self, config: &mut RunConfig, keep: &Option<Keep>) {
         let training = &mut config.training;
         self.epochs.inspect(|&n| training.set_epochs(n));
         self.steps.inspect(|&n| training.set_steps(n));
@@ -89,12 +112,13 @@ impl Arguments {
 
 /// Runs `recurve train`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
-    let keep = arguments.keep.as_ref().map(|terms| Keep::parse(terms)).transpose()?;
+    let settings = &arguments.settings;
+    let (passes, tuning) = settings.how()?;
+    let keep = settings.keep()?;
     let stop = Stop::on_signals()?;
     let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
         (Some(root), _) => {
-            let run = Run::resume(root, |config| arguments.apply(config, &keep))?;
+            let run = Run::resume(root, |config| settings.apply(config, &keep))?;
             if run.is_over()? {
                 println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
                 return Ok(ExitCode::SUCCESS);
@@ -106,13 +130,13 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
                 (Some(file), _) => RunConfig::read(file)?,
                 (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
             };
-            arguments.apply(&mut config, &keep);
+            settings.apply(&mut config, &keep);
             let (run, gpu) = Run::create(config, out, adapter.open(false)).await?;
             (run, gpu, out)
         }
         (None, None) => unreachable!("clap demands one of them"),
     };
-    let run = if arguments.fit { run.in_parts_that_fit() } else { run };
+    let run = if settings.fits() { run.in_parts_that_fit() } else { run };
     let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
         Outcome::Finished(finished) => finished,
         Outcome::Stopped(stopped) => {

@@ -434,7 +434,7 @@ fn lock(root: &Path) -> Result<Lock> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
+        Err(TryLockError::WouldBlock) => Err(Error::Busy(format!(
             "run folder {}: another process is training here; wait for it, or give another --out",
             root.display()
         ))),
