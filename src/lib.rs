@@ -38,6 +38,8 @@ pub mod scores;
 
 pub mod engine;
 
+pub mod ranks;
+
 pub mod stream;
 
 pub mod check;

@@ -19,7 +19,7 @@ mod train;
 mod tune;
 
 use clap::{Parser, Subcommand};
-use recurve::gpu::{FEATURES, Gpu, Options, Smaller, adapters, target};
+use recurve::gpu::{FEATURES, Gpu, Options, Smaller, adapters, in_turn, target};
 use recurve::kernels::Target;
 use recurve::output::quoted;
 use std::process::ExitCode;
@@ -126,6 +126,12 @@ impl Adapter {
     /// Opens it: `checked` with wgpu's injected checks in the shaders, for `check`; without, for everything measured.
     async fn open(&self, checked: bool) -> recurve::Result<Gpu> {
         Gpu::open(&Options { adapter: self.selector.clone(), checked, smaller: self.smaller }).await
+    }
+
+    /// That of one of several processes, whose number on this machine is `local`.
+    async fn open_one_of_several(&self, local: usize) -> recurve::Result<Gpu> {
+        let adapter = in_turn(self.selector.as_deref(), local).await?;
+        Gpu::open(&Options { adapter, checked: false, smaller: self.smaller }).await
     }
 
     /// The facts about it, without opening it where none was chosen; `fallback` where there is no adapter.

@@ -5,6 +5,7 @@ use super::train::Settings;
 use recurve::files::{self, write_atomically};
 use recurve::gpu::Gpu;
 use recurve::network::{Preset, RunConfig, TrainingConfig};
+use recurve::ranks::launched_together;
 use recurve::sweep::{Axis, Planned, Standing, Sweep, slurm};
 use recurve::train::run::describe;
 use recurve::train::{Outcome, Run, Stop};
@@ -76,6 +77,10 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         Some(number) => anyhow::bail!("--only {number}: the runs are 0 to {}; see --list", sweep.runs.len() - 1),
         None => (0..sweep.runs.len()).collect(),
     };
+    anyhow::ensure!(
+        launched_together() == 1,
+        "a sweep trains its runs one after the other, each on one device: start it without mpirun"
+    );
     let queue = Queue { arguments, adapter, stop: Stop::on_signals()?, gpu: Some(adapter.open(false).await?) };
     sweep.record()?.iter().for_each(|said| eprintln!("{said}"));
     queue.work(&sweep, numbers).await
@@ -195,7 +200,8 @@ impl Queue<'_> {
     /// A run from its newest checkpoint, with the length that it should have now.
     fn go_on(&self, folder: &Path, training: &TrainingConfig) -> Result<Run> {
         Run::resume(folder, |config| {
-            let accumulate = if self.arguments.settings.fits() { config.training.accumulate } else { training.accumulate };
+            let accumulate =
+                if self.arguments.settings.fits() { config.training.accumulate } else { training.accumulate };
             config.training = TrainingConfig { accumulate, ..training.clone() };
         })
     }

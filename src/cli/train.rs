@@ -2,9 +2,12 @@
 
 use super::Adapter;
 use super::tune::Flags;
+use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{Keep, Preset, RunConfig};
-use recurve::train::run::describe;
+use recurve::output;
+use recurve::ranks::Ranks;
+use recurve::train::run::{check_shards, describe};
 use recurve::train::{Outcome, Run, Stop};
 use recurve::tune::Tuning;
 use std::path::PathBuf;
@@ -110,33 +113,58 @@ impl Settings {
     }
 }
 
-/// Runs `recurve train`.
+/// Runs `recurve train`: alone, or as one of several ranks that MPI's launcher has started.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
+    let ranks = Ranks::launched()?;
+    if !ranks.leads() {
+        output::be_silent();
+    }
+    let ended = train(arguments, adapter, &ranks).await;
+    if !ranks.several() {
+        return ended;
+    }
+    // The launcher ends all where one ends with an error: the others end without one, and after the leader has spoken.
+    match ended {
+        Ok(status) if ranks.leads() => Ok(status),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let together = ranks.fails_together();
+            if !together {
+                output::speak();
+            }
+            let which =
+                if ranks.leads() { String::new() } else { format!("rank {} of {}: ", ranks.rank(), ranks.size()) };
+            eprintln!("error: {which}{error:#}");
+            if !together {
+                ranks.end(1); // what the others wait for will not come
+            }
+            Ok(if ranks.leads() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+async fn train(arguments: &Arguments, adapter: &Adapter, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     let settings = &arguments.settings;
     let (passes, tuning) = settings.how()?;
-    let keep = settings.keep()?;
     let stop = Stop::on_signals()?;
-    let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
-        (Some(root), _) => {
-            let run = Run::resume(root, |config| settings.apply(config, &keep))?;
-            if run.is_over()? {
-                println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
-                return Ok(ExitCode::SUCCESS);
+    let root = arguments.resume.as_ref().or(arguments.out.as_ref()).expect("clap demands one of them");
+    let started = match ranks.leads() {
+        true => {
+            let started = start(arguments, adapter, ranks).await;
+            if !matches!(started, Ok(Some(_))) {
+                Run::none_to_share(ranks).await?;
             }
-            (run, adapter.open(false).await?, root)
+            match started? {
+                Some((run, gpu)) => Some((run.shared(ranks).await?, gpu)),
+                None => None,
+            }
         }
-        (None, Some(out)) => {
-            let mut config = match (&arguments.config, arguments.preset) {
-                (Some(file), _) => RunConfig::read(file)?,
-                (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
-            };
-            settings.apply(&mut config, &keep);
-            let (run, gpu) = Run::create(config, out, adapter.open(false)).await?;
-            (run, gpu, out)
+        false => {
+            let gpu = adapter.open_one_of_several(ranks.local()).await?;
+            Run::of_leader(ranks).await?.map(|run| (run, gpu))
         }
-        (None, None) => unreachable!("clap demands one of them"),
     };
-    let run = if settings.fits() { run.in_parts_that_fit() } else { run };
+    let Some((run, gpu)) = started else { return Ok(ExitCode::SUCCESS) };
     let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
         Outcome::Finished(finished) => finished,
         Outcome::Stopped(stopped) => {
@@ -152,4 +180,38 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     println!("{} steps, {}: {}", finished.step, finished.split, describe(&finished.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run, new or going on, and its device; `None` where all its steps are done.
+async fn start(arguments: &Arguments, adapter: &Adapter, ranks: &Ranks) -> anyhow::Result<Option<(Run, Gpu)>> {
+    let settings = &arguments.settings;
+    let keep = settings.keep()?;
+    let opened = async {
+        match ranks.several() {
+            true => adapter.open_one_of_several(ranks.local()).await,
+            false => adapter.open(false).await,
+        }
+    };
+    let (run, gpu) = match (&arguments.resume, &arguments.out) {
+        (Some(root), _) => {
+            let run = Run::resume(root, |config| settings.apply(config, &keep))?;
+            if run.is_over()? {
+                println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
+                return Ok(None);
+            }
+            (run, opened.await?)
+        }
+        (None, Some(out)) => {
+            let mut config = match (&arguments.config, arguments.preset) {
+                (Some(file), _) => RunConfig::read(file)?,
+                (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
+            };
+            settings.apply(&mut config, &keep);
+            config.validate()?;
+            check_shards(&config.training, ranks.size())?;
+            Run::create(config, out, opened).await?
+        }
+        (None, None) => unreachable!("clap demands one of them"),
+    };
+    Ok(Some((if settings.fits() { run.in_parts_that_fit() } else { run }, gpu)))
 }

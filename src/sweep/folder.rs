@@ -91,18 +91,20 @@ impl Sweep {
             let before = table(&config);
             flags(&mut config);
             config.validate().map_err(named)?;
-            if let Some(path) = config.data.path.as_mut().filter(|path| place::is_on_disk(path)) {
-                *path = place::absolute(path, root)?.0;
-            }
             let after = table(&config);
-            let overruled = |axis: &&Axis| axis.key != "data.path" && axis.of(&before) != axis.of(&after);
+            let overruled = |axis: &&Axis| axis.of(&before) != axis.of(&after);
             if let Some(axis) = axes.iter().find(overruled) {
                 let key = &axis.key;
                 return Err(Error::Config(format!("--vary {key}: a flag of this command says {key} too; give one")));
             }
+            if let Some(path) = config.data.path.as_mut().filter(|path| place::is_on_disk(path)) {
+                *path = place::absolute(path, root)?.0;
+            }
             if let Some(same) = runs.iter().find(|other| other.config == config) {
                 let first = &same.name;
-                return Err(Error::Config(format!("--vary: {first} and {name} are the same run; give its values once")));
+                return Err(Error::Config(format!(
+                    "--vary: {first} and {name} are the same run; give its values once"
+                )));
             }
             runs.push(Planned { folder: root.join(&name), name, config });
         }
@@ -139,7 +141,10 @@ impl Sweep {
             said.push(format!("the sweep of {before} runs is extended by {}", self.runs.len() - known));
         }
         if known < before {
-            said.push(format!("{} further runs of this sweep are not of this list, and stay as they are", before - known));
+            said.push(format!(
+                "{} further runs of this sweep are not of this list, and stay as they are",
+                before - known
+            ));
         }
         Ok(said)
     }
@@ -221,7 +226,9 @@ fn read_list(root: &Path) -> Result<Option<List>> {
         Err(e) => return Err(Error::io(path)(e)),
     };
     let list: List = toml::from_str(&text).map_err(|e| damaged(root, &e.to_string()))?;
-    let own = |listed: &Listed| !listed.name.is_empty() && !listed.name.starts_with('.') && !listed.name.contains(['/', '\\']);
+    let own = |listed: &Listed| {
+        !listed.name.is_empty() && !listed.name.starts_with('.') && !listed.name.contains(['/', '\\'])
+    };
     if let Some(listed) = list.runs.iter().find(|listed| !own(listed)) {
         return Err(damaged(root, &format!("`{}` is no name of a run", listed.name)));
     }
@@ -230,7 +237,10 @@ fn read_list(root: &Path) -> Result<Option<List>> {
 
 fn damaged(root: &Path, why: &str) -> Error {
     let path = root.join(LIST);
-    Error::Config(format!("{}: not the list of a sweep: {why}; remove it, and the sweep lists its runs anew", path.display()))
+    Error::Config(format!(
+        "{}: not the list of a sweep: {why}; remove it, and the sweep lists its runs anew",
+        path.display()
+    ))
 }
 
 /// A configuration as a table, as it stands in a file.

@@ -241,11 +241,16 @@ mod tests {
 
     #[test]
     fn all_combinations_and_the_last_key_changes_fastest() {
-        let runs =
-            combinations("[training]\nseed = 9\nbatch = 4\n", &axes(&["training.seed=1,2", "network.lateral=true,false"]))
-                .unwrap();
+        let runs = combinations(
+            "[training]\nseed = 9\nbatch = 4\n",
+            &axes(&["training.seed=1,2", "network.lateral=true,false"]),
+        )
+        .unwrap();
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["seed=1,lateral=true", "seed=1,lateral=false", "seed=2,lateral=true", "seed=2,lateral=false"]);
+        assert_eq!(
+            names,
+            ["seed=1,lateral=true", "seed=1,lateral=false", "seed=2,lateral=true", "seed=2,lateral=false"]
+        );
         let config: Table = toml::from_str(&runs[1].config).unwrap();
         assert_eq!(config["training"]["seed"], Value::Integer(1));
         assert_eq!(config["training"]["batch"], Value::Integer(4));

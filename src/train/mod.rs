@@ -4,7 +4,7 @@
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`data`] where
 //! the run's data are found again, [`stop`]
 //! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, `session` the loop on a
-//! device, `suspect` where a number first stopped being finite.
+//! device, `suspect` where a number first stopped being finite, `together` what ranks that train one network do together.
 
 pub mod checkpoint;
 pub mod data;
@@ -16,6 +16,7 @@ pub mod run_folder;
 mod session;
 pub mod stop;
 mod suspect;
+mod together;
 
 pub use checkpoint::{Checkpoint, CheckpointState, DataState};
 pub use metrics::Event;

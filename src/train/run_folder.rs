@@ -35,6 +35,13 @@ const MARK: &str = "# Written by recurve: the complete configuration of this run
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    /// `None`: another process writes.
+    files: Option<Files>,
+}
+
+/// What the process that writes has open.
+#[derive(Debug)]
+struct Files {
     metrics: File,
     _lock: Lock,
 }
@@ -147,13 +154,19 @@ impl RunFolder {
         remove_leftovers(root)?;
         write_config(root, config).map_err(unusable)?;
         write_atomically(&metrics_path(root), b"").map_err(unusable)?;
-        Ok(RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock })
+        let files = Some(Files { metrics: open_metrics(root)?, _lock: lock });
+        Ok(RunFolder { root: root.to_path_buf(), files })
+    }
+
+    /// The folder of a run that another process writes: here nothing is.
+    pub fn of_another(root: &Path) -> RunFolder {
+        RunFolder { root: root.to_path_buf(), files: None }
     }
 
     /// Takes the folder of a new run away again, as far as nothing else lies in it.
     pub fn withdraw(self) {
-        let RunFolder { root, metrics, _lock } = self;
-        drop(metrics);
+        let RunFolder { root, files } = self;
+        drop(files);
         for file in [config_path(&root), metrics_path(&root), root.join(LOCK)] {
             _ = std::fs::remove_file(file);
         }
@@ -176,7 +189,8 @@ impl RunFolder {
         }
         trim_metrics(root, latest.as_ref().map(|l| l.checkpoint.state.step))?;
         std::fs::create_dir_all(root.join("checkpoints")).map_err(Error::io(root.join("checkpoints")))?;
-        let folder = RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock };
+        let files = Some(Files { metrics: open_metrics(root)?, _lock: lock });
+        let folder = RunFolder { root: root.to_path_buf(), files };
         let Some(Latest { checkpoint, path, warnings }) = latest else {
             return Ok(Resumed { folder, config, checkpoint: None, warnings: Vec::new(), from: None });
         };
@@ -190,13 +204,17 @@ impl RunFolder {
 
     /// Replaces `config.toml`, for example after `--steps` has raised the run's length.
     pub fn set_config(&self, config: &RunConfig) -> Result<()> {
+        if self.files.is_none() {
+            return Ok(());
+        }
         write_config(&self.root, config).map_err(Error::io(config_path(&self.root)))
     }
 
     /// Appends an event to the log.
     pub fn log(&mut self, event: &Event) -> Result<()> {
         let line = event.to_line()? + "\n";
-        self.metrics.write_all(line.as_bytes()).map_err(|e| unlogged(&self.root, &e))
+        let Some(files) = &mut self.files else { return Ok(()) };
+        files.metrics.write_all(line.as_bytes()).map_err(|e| unlogged(&self.root, &e))
     }
 
     /// The log's length in bytes, for [`RunFolder::rewind_log`].
@@ -204,7 +222,8 @@ impl RunFolder {
     /// # Errors
     /// What the operating system says.
     pub fn log_bytes(&self) -> Result<u64> {
-        self.metrics.metadata().map(|of| of.len()).map_err(Error::io(metrics_path(&self.root)))
+        let Some(files) = &self.files else { return Ok(0) };
+        files.metrics.metadata().map(|of| of.len()).map_err(Error::io(metrics_path(&self.root)))
     }
 
     /// Takes the events out of the log that came after it was so long.
@@ -212,12 +231,16 @@ impl RunFolder {
     /// # Errors
     /// What the operating system says.
     pub fn rewind_log(&mut self, bytes: u64) -> Result<()> {
-        self.metrics.set_len(bytes).map_err(|e| unlogged(&self.root, &e))
+        let Some(files) = &self.files else { return Ok(()) };
+        files.metrics.set_len(bytes).map_err(|e| unlogged(&self.root, &e))
     }
 
     /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
     pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        store(&self.root, &self.metrics, checkpoint, &Keep::default(), None)
+        match &self.files {
+            Some(files) => store(&self.root, &files.metrics, checkpoint, &Keep::default(), None),
+            None => Ok(numbered_path(&self.root, checkpoint.state.step)),
+        }
     }
 
     /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that `keep` does not name; `best` is
@@ -228,13 +251,16 @@ impl RunFolder {
     pub fn save_later(&self, checkpoint: Arc<Checkpoint>, keep: &Keep, best: Option<u64>) -> Result<Saving> {
         let step = checkpoint.state.step;
         let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
-        let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
+        let Some(files) = &self.files else {
+            return Ok(Saving { step, writing: Writing::Over(Ok(numbered_path(&self.root, step))) });
+        };
+        let (root, metrics) = (self.root.clone(), files.metrics.try_clone().map_err(unsaved)?);
         let (kept, given) = (keep.clone(), checkpoint.clone());
         let started = parallel::start("checkpoint", move || store(&root, &metrics, &given, &kept, best));
         let writing = match started {
             Ok(thread) => Writing::Thread(thread),
             // The system starts no further thread.
-            Err(_) => Writing::Over(store(&self.root, &self.metrics, &checkpoint, keep, best)),
+            Err(_) => Writing::Over(store(&self.root, &files.metrics, &checkpoint, keep, best)),
         };
         Ok(Saving { step, writing })
     }

@@ -17,7 +17,7 @@ use crate::ops::Hyper;
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps between `step` events of the log; the first and every saved step have one too.
 const LOG_EVERY: u64 = 10;
@@ -30,7 +30,7 @@ pub(super) struct Submitted {
     /// The scores of each part, with its images.
     pub(super) scores: Vec<(usize, Reading)>,
     /// The norm of the gradients, where they are clipped.
-    norm: Option<Reading>,
+    pub(super) norm: Option<Reading>,
 }
 
 /// A run on a device.
@@ -51,13 +51,18 @@ pub(super) struct Session<'a> {
     epoch: Option<Scores>,
     /// The checkpoint that is being written.
     saving: Option<Saving>,
-    progress: Progress,
+    pub(super) progress: Progress,
     begun: Instant,
+    /// How it is told to stop, and the exit status that some rank was asked for, once all know of it.
+    pub(super) stop: Stop,
+    pub(super) asked_of_all: Option<u8>,
+    /// How long this rank has waited for sums of gradients after its own were complete.
+    pub(super) waited: Duration,
 }
 
 impl<'a> Session<'a> {
     /// Goes on from the state that the host holds, which the engines have.
-    pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>) -> Session<'a> {
+    pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>, stop: Stop) -> Session<'a> {
         let (first, total) = (run.held.checkpoint.state.step, run.total_steps());
         let progress = Progress::new(first, total, run.config.training.batch);
         let (pending, begun) = (VecDeque::new(), Instant::now());
@@ -74,6 +79,9 @@ impl<'a> Session<'a> {
             saving: None,
             progress,
             begun,
+            stop,
+            asked_of_all: None,
+            waited: Duration::ZERO,
         }
     }
 
@@ -93,7 +101,7 @@ impl<'a> Session<'a> {
             ended = Err(error);
         }
         let ended = match (ended, self.diverged_at) {
-            (Err(error), Some(step)) => {
+            (Err(error), Some(step)) if !self.run.ranks.several() => {
                 self.progress.note(&format!("step {step} is repeated with checks, to find where it went wrong"));
                 Err(self.explained(error, step).await)
             }
@@ -114,7 +122,7 @@ impl<'a> Session<'a> {
             self.run.evaluation_due = evaluation.is_none();
         }
         for step in self.first + 1..=total {
-            if let Some(status) = stop.asked() {
+            if let Some(status) = self.asked(stop) {
                 return self.stopped(status).await;
             }
             if self.saving.as_ref().is_some_and(Saving::is_over) {
@@ -139,7 +147,7 @@ impl<'a> Session<'a> {
                 self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
                 evaluation = self.evaluate(step, stop).await?;
                 if evaluation.is_none() {
-                    return self.stopped(stop.asked().expect("that is why")).await;
+                    return self.stopped(self.asked(stop).expect("that is why")).await;
                 }
                 saves |= self.run.config.training.keep.best() && self.run.best.is_some_and(|best| best.step == step);
             }
@@ -155,12 +163,13 @@ impl<'a> Session<'a> {
             // The run was over already.
             None => match self.evaluate(total, stop).await? {
                 Some(evaluation) => evaluation,
-                None => return self.stopped(stop.asked().expect("that is why")).await,
+                None => return self.stopped(self.asked(stop).expect("that is why")).await,
             },
         };
         self.settle()?;
         let (epoch, seconds) = (total / self.run.steps_per_epoch, self.begun.elapsed().as_secs_f64());
         self.run.folder.log(&Event::End { step: total, epoch, seconds })?;
+        self.tell_traffic(total - self.first);
         let split = self.run.config.data.eval_split.clone();
         Ok(Outcome::Finished(FinishedRun { step: total, evaluation, split }))
     }
@@ -193,6 +202,14 @@ impl<'a> Session<'a> {
             return;
         }
         let root = self.run.folder.root().display().to_string();
+        if self.run.ranks.several() {
+            // What saving needs, such as the scores of the last step, the others may no longer give.
+            let step = self.run.saved;
+            eprintln!(
+                "an error ends all ranks; the newest checkpoint is that of step {step}: recurve train --resume {root}"
+            );
+            return;
+        }
         match self.save_rest().await {
             Ok(()) => eprintln!(
                 "an error ends the run; its {} steps are saved: recurve train --resume {root} goes on from there",
@@ -221,6 +238,9 @@ impl<'a> Session<'a> {
     pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Submitted> {
         let lost = self.run.faults.strikes(Fault::DeviceLost, step);
         self.set_step(step, total).await?;
+        if self.run.ranks.several() {
+            return self.step_of_all(batch, lost).await;
+        }
         let engine = &self.engine;
         if engine.parts == 1 {
             engine.feed(batch).await?;
@@ -252,7 +272,7 @@ impl<'a> Session<'a> {
             for (images, reading) in submitted.scores {
                 add(&mut scores, self.engine.finish_scores(reading, images).await?);
             }
-            let scores = scores.expect("one part at least");
+            let scores = self.of_all(scores.expect("one part at least")).await?;
             let loss = self.finite(&scores, step)?;
             let mut grad_norm = None;
             if let Some(reading) = submitted.norm {
@@ -284,6 +304,7 @@ impl<'a> Session<'a> {
             return error;
         }
         self.diverged_at = Some(step);
+        self.run.ranks.fail_together(); // scores, gradients and parameters are those of all
         let (root, rate) = (self.run.folder.root().display(), self.run.config.training.learning_rate);
         Error::Training(format!(
             "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
@@ -298,11 +319,16 @@ impl<'a> Session<'a> {
     async fn evaluate(&mut self, step: u64, stop: &Stop) -> Result<Option<Scores>> {
         let split = self.run.config.data.eval_split.clone();
         let mut sums = None;
-        for item in Loader::eval(&self.run.dataset, &split, self.evaluator.batch)? {
-            if stop.asked().is_some() {
+        let mut rounds = self.rounds(&split)?;
+        while let Some(batch) = rounds.next() {
+            if self.asked(stop).is_some() {
                 return Ok(None);
             }
-            let scores = self.forward(&item?.1).await?;
+            let scores = match batch? {
+                Some(batch) => self.forward(&batch).await?,
+                None => self.no_scores(),
+            };
+            let scores = self.of_all(scores).await?;
             self.finite(&scores, step)?;
             add(&mut sums, scores);
         }
@@ -339,8 +365,9 @@ impl<'a> Session<'a> {
     async fn save(&mut self) -> Result<()> {
         let step = self.done;
         let batch = self.batch.take().expect("only what was computed here is saved");
-        for part in batch.parts(self.engine.parts) {
+        for part in self.mine(&batch) {
             let scores = self.forward(&part).await?;
+            let scores = self.of_all(scores).await?;
             self.finite(&scores, step)?;
         }
         self.batch = Some(batch);
@@ -354,6 +381,7 @@ impl<'a> Session<'a> {
                 return Err(self.diverged(step, &what));
             }
         }
+        self.check_replicas(step, [&parameters, &adam_m, &adam_v]).await?;
         self.settle()?; // one is written at a time
         let held = &self.run.held.checkpoint.state;
         let state = CheckpointState {
@@ -399,7 +427,7 @@ fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {
     Hyper { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
 }
 
-fn add(sums: &mut Option<Scores>, scores: Scores) {
+pub(super) fn add(sums: &mut Option<Scores>, scores: Scores) {
     match sums {
         Some(sums) => sums.add(&scores),
         None => *sums = Some(scores),
