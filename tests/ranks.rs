@@ -149,6 +149,7 @@ fn alike(a: &Path, b: &Path) {
     }
 }
 
+/// Rule `ranks`.
 #[test]
 fn several_ranks_end_where_one_does_and_repeat_their_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,6 +162,12 @@ fn several_ranks_end_where_one_does_and_repeat_their_bits() {
         println!("{ranks} ranks: median difference {median:.1e}, largest {largest:.1e}");
         assert!(median <= 1e-6, "{ranks} ranks: {median:e}");
         alike(&path("1"), &root);
+    }
+    // As ranks add up what parts add up, in the same order, the bits are those of one device with as many parts.
+    for ranks in [2, 4] {
+        let root = path(&format!("{ranks} parts"));
+        finished(train(1, &root, Some(config(|config| config.training.accumulate = ranks)), None));
+        assert_eq!(apart(&root, &path(&ranks.to_string())), (0.0, 0.0), "{ranks} ranks and {ranks} parts");
     }
     finished(train(2, &path("again"), Some(config(|_| ())), None));
     let bytes = |name: &str| std::fs::read(path(name).join("checkpoint.safetensors")).unwrap();

@@ -8,7 +8,7 @@ use std::ops::Range;
 const BUCKETS: u64 = 4;
 
 /// Bytes of a bucket, at least, but for the last: every message costs time, however short it is.
-const LEAST: u64 = 64 << 10;
+const LEAST: u64 = 16 << 10;
 
 /// Bytes of a bucket, at most, but for a parameter that is larger.
 const MOST: u64 = 4 << 20;

@@ -27,6 +27,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// First line of `config.toml`; a file without it is the user's own and never overwritten.
 const MARK: &str = "# Written by recurve: the complete configuration of this run.\n";
@@ -178,7 +179,7 @@ impl RunFolder {
     /// `checkpoint.safetensors`, and takes later events out of the log.
     pub fn resume(root: &Path) -> Result<Resumed> {
         let config = read_config(root)?;
-        let lock = lock(root)?;
+        let lock = lock_soon(root)?;
         remove_leftovers(root)?;
         let latest = latest(root)?;
         if let Some(Latest { checkpoint, path, .. }) = &latest {
@@ -450,6 +451,21 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         Err(e) => Err(Error::io(folder)(e)),
     }
 }
+
+/// As [`lock`], but waits a while for a process that may be about to end: one that was killed holds its lock until the system
+/// has taken it down, and a job of several processes may be said to be over before all of them are.
+fn lock_soon(root: &Path) -> Result<Lock> {
+    let begun = Instant::now();
+    loop {
+        match lock(root) {
+            Err(Error::Busy(_)) if begun.elapsed() < DYING => std::thread::sleep(DYING / 50),
+            ended => return ended,
+        }
+    }
+}
+
+/// How long a process that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(5);
 
 /// Takes the folder for this process; the lock goes with the process, however that ends. A file system without locks is
 /// said, and used.

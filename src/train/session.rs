@@ -58,6 +58,8 @@ pub(super) struct Session<'a> {
     pub(super) asked_of_all: Option<u8>,
     /// How long this rank has waited for sums of gradients after its own were complete.
     pub(super) waited: Duration,
+    /// How long the first bucket of its gradients was under way before the last was complete.
+    pub(super) ahead: Duration,
 }
 
 impl<'a> Session<'a> {
@@ -82,6 +84,7 @@ impl<'a> Session<'a> {
             stop,
             asked_of_all: None,
             waited: Duration::ZERO,
+            ahead: Duration::ZERO,
         }
     }
 
@@ -365,11 +368,12 @@ impl<'a> Session<'a> {
     async fn save(&mut self) -> Result<()> {
         let step = self.done;
         let batch = self.batch.take().expect("only what was computed here is saved");
+        let mut tried = None;
         for part in self.mine(&batch) {
-            let scores = self.forward(&part).await?;
-            let scores = self.of_all(scores).await?;
-            self.finite(&scores, step)?;
+            add(&mut tried, self.forward(&part).await?);
         }
+        let tried = self.of_all(tried.expect("one part at least")).await?;
+        self.finite(&tried, step)?;
         self.batch = Some(batch);
         let parameters = self.engine.parameters().await?;
         let (adam_m, adam_v) = self.engine.moments().await?;

@@ -21,7 +21,7 @@ use crate::tune::cache;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the others must know of a run before its checkpoint.
 #[derive(Serialize, Deserialize)]
@@ -127,11 +127,13 @@ impl Session<'_> {
             }
             scores.push((batch.n, engine.scores_later()));
         }
-        let mut sums = Vec::new();
+        let (mut sums, mut begun) = (Vec::new(), None);
         for bucket in under_way {
             sums.push(ranks.sum(engine.finish_bucket(bucket).await?));
+            begun.get_or_insert_with(Instant::now);
         }
         let complete = Instant::now();
+        self.ahead += begun.map_or(Duration::ZERO, |begun| complete - begun);
         for (bucket, sum) in sums.into_iter().enumerate() {
             engine.feed_bucket(bucket, &sum.await?).await?;
         }
@@ -207,14 +209,16 @@ impl Session<'_> {
         let (ranks, steps) = (&self.run.ranks, steps.max(1) as f64);
         if ranks.several() {
             let traffic = ranks.traffic();
+            let ms = |time: Duration| 1e3 * time.as_secs_f64() / steps;
             self.progress.note(&format!(
-                "{} ranks: {} buckets of gradients, {:.3} MiB sent by each in a step; {:.2} ms in exchange, of which {:.2} ms \
-                 after its own gradients were complete",
+                "{} ranks: {} buckets of gradients, {:.3} MiB sent by each in a step; {:.2} ms in exchange, the others awaited; the \
+                 first bucket went {:.2} ms before the last was complete, and {:.2} ms after that all sums were there",
                 ranks.size(),
                 self.engine.compiled.buckets.len(),
                 traffic.sent as f64 / steps / f64::from(1 << 20),
-                1e3 * traffic.busy.as_secs_f64() / steps,
-                1e3 * self.waited.as_secs_f64() / steps
+                ms(traffic.busy),
+                ms(self.ahead),
+                ms(self.waited)
             ));
         }
     }
