@@ -105,8 +105,11 @@ fn apart(a: &Path, b: &Path) -> (f32, f32) {
     (all[all.len() / 2], all[all.len() - 1])
 }
 
+/// Split, losses and accuracies at each timestep, images.
+type Evaluation = (String, Vec<f64>, Vec<f64>, u64);
+
 /// Losses of steps, and of evaluations the losses, accuracies and images.
-fn measured(root: &Path) -> (Vec<(u64, f64)>, Vec<(String, Vec<f64>, Vec<f64>, u64)>) {
+fn measured(root: &Path) -> (Vec<(u64, f64)>, Vec<Evaluation>) {
     let (mut steps, mut epochs) = (Vec::new(), Vec::new());
     for event in read_metrics(root).unwrap() {
         match event {

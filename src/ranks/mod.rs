@@ -235,12 +235,13 @@ fn serve(exchange: &mut impl Exchange, jobs: &Receiver<Job>, traffic: &Mutex<Tra
         match job {
             Job::Sum(values, answer) => {
                 let (begun, bytes) = (Instant::now(), 4 * values.len() as u64);
-                answer.give(sum(exchange, values));
+                let total = sum(exchange, values);
                 let (others, size) = (exchange.size() as u64 - 1, exchange.size() as u64);
                 let mut traffic = traffic.lock().expect("no panic while held");
                 traffic.sums += 1;
                 traffic.sent += 2 * (bytes.div_ceil(4 * size) * 4) * others;
                 traffic.busy += begun.elapsed();
+                answer.give(total);
             }
             Job::Gather(bytes, answer) => {
                 let mut all = vec![0; bytes.len() * exchange.size()];
@@ -317,7 +318,6 @@ mod tests {
     fn bytes_sent_are_the_least_that_is_possible() {
         let traffic = on_ranks(4, |ranks| {
             pollster::block_on(ranks.sum(vec![1.0; 1000])).unwrap();
-            pollster::block_on(ranks.gather(vec![0])).unwrap(); // what was counted is counted by now
             ranks.traffic()
         });
         for Traffic { sums, sent, .. } in traffic {

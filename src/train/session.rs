@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::run::{FinishedRun, Outcome, StoppedRun, Training, describe};
 use super::run_folder::Saving;
 use super::stop::Stop;
+use super::together::Cost;
 use crate::dataset::{Batch, Loader};
 use crate::engine::{Engine, Scores};
 use crate::gpu::Reading;
@@ -17,7 +18,7 @@ use crate::ops::Hyper;
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Steps between `step` events of the log; the first and every saved step have one too.
 const LOG_EVERY: u64 = 10;
@@ -56,10 +57,8 @@ pub(super) struct Session<'a> {
     /// How it is told to stop, and the exit status that some rank was asked for, once all know of it.
     pub(super) stop: Stop,
     pub(super) asked_of_all: Option<u8>,
-    /// How long this rank has waited for sums of gradients after its own were complete.
-    pub(super) waited: Duration,
-    /// How long the first bucket of its gradients was under way before the last was complete.
-    pub(super) ahead: Duration,
+    /// What the exchange with other ranks costs.
+    pub(super) exchange: Cost,
 }
 
 impl<'a> Session<'a> {
@@ -83,8 +82,7 @@ impl<'a> Session<'a> {
             begun,
             stop,
             asked_of_all: None,
-            waited: Duration::ZERO,
-            ahead: Duration::ZERO,
+            exchange: Cost::default(),
         }
     }
 
@@ -172,7 +170,7 @@ impl<'a> Session<'a> {
         self.settle()?;
         let (epoch, seconds) = (total / self.run.steps_per_epoch, self.begun.elapsed().as_secs_f64());
         self.run.folder.log(&Event::End { step: total, epoch, seconds })?;
-        self.tell_traffic(total - self.first);
+        self.tell_traffic();
         let split = self.run.config.data.eval_split.clone();
         Ok(Outcome::Finished(FinishedRun { step: total, evaluation, split }))
     }
@@ -322,8 +320,7 @@ impl<'a> Session<'a> {
     async fn evaluate(&mut self, step: u64, stop: &Stop) -> Result<Option<Scores>> {
         let split = self.run.config.data.eval_split.clone();
         let mut sums = None;
-        let mut rounds = self.rounds(&split)?;
-        while let Some(batch) = rounds.next() {
+        for batch in self.rounds(&split)? {
             if self.asked(stop).is_some() {
                 return Ok(None);
             }

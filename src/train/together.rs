@@ -15,7 +15,7 @@ use crate::gpu::Gpu;
 use crate::hash::fnv1a;
 use crate::kernels::choose::Choices;
 use crate::network::RunConfig;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Traffic};
 use crate::tensors::Tensors;
 use crate::tune::cache;
 use crate::{Error, Result};
@@ -63,6 +63,19 @@ pub(super) async fn told(ranks: &Ranks) -> Result<Option<(PathBuf, RunConfig, bo
     let bytes = ranks.broadcast(Vec::new()).await?;
     let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|e| broken(&e))?;
     Ok(Some((root, RunConfig::parse(&config)?, resumed, checkpoint)))
+}
+
+/// What the exchange with other ranks costs this one, from its second step on.
+#[derive(Default)]
+pub(super) struct Cost {
+    /// Steps, the first included.
+    steps: u64,
+    /// What the first step's sums have cost.
+    first: Traffic,
+    /// How long it has waited for sums after its own gradients were complete.
+    waited: Duration,
+    /// How long the first bucket was under way before the last was complete.
+    ahead: Duration,
 }
 
 impl Training {
@@ -133,11 +146,16 @@ impl Session<'_> {
             begun.get_or_insert_with(Instant::now);
         }
         let complete = Instant::now();
-        self.ahead += begun.map_or(Duration::ZERO, |begun| complete - begun);
         for (bucket, sum) in sums.into_iter().enumerate() {
             engine.feed_bucket(bucket, &sum.await?).await?;
         }
-        self.waited += complete.elapsed();
+        self.exchange.waited += complete.elapsed();
+        self.exchange.ahead += begun.map_or(Duration::ZERO, |begun| complete - begun);
+        self.exchange.steps += 1;
+        if self.exchange.steps == 1 {
+            // The first step waits for drivers that compile.
+            self.exchange = Cost { steps: 1, first: ranks.traffic(), ..Cost::default() };
+        }
         engine.update();
         Ok(Submitted { scores, norm: engine.gradient_norm_later() })
     }
@@ -204,22 +222,23 @@ impl Session<'_> {
         }
     }
 
-    /// Says what the exchange has cost in these steps.
-    pub(super) fn tell_traffic(&self, steps: u64) {
-        let (ranks, steps) = (&self.run.ranks, steps.max(1) as f64);
-        if ranks.several() {
-            let traffic = ranks.traffic();
-            let ms = |time: Duration| 1e3 * time.as_secs_f64() / steps;
-            self.progress.note(&format!(
-                "{} ranks: {} buckets of gradients, {:.3} MiB sent by each in a step; {:.2} ms in exchange, the others awaited; the \
-                 first bucket went {:.2} ms before the last was complete, and {:.2} ms after that all sums were there",
-                ranks.size(),
-                self.engine.compiled.buckets.len(),
-                traffic.sent as f64 / steps / f64::from(1 << 20),
-                ms(traffic.busy),
-                ms(self.ahead),
-                ms(self.waited)
-            ));
+    /// Says what the exchange has cost, where there were two steps at least.
+    pub(super) fn tell_traffic(&self) {
+        let (ranks, Cost { steps, first, waited, ahead }) = (&self.run.ranks, &self.exchange);
+        if *steps < 2 {
+            return;
         }
+        let (traffic, steps) = (ranks.traffic(), (steps - 1) as f64);
+        let ms = |time: Duration| 1e3 * time.as_secs_f64() / steps;
+        self.progress.note(&format!(
+            "{} ranks: {} buckets of gradients, {:.3} MiB sent by each in a step; {:.1} ms in exchange, the others awaited; the \
+             first bucket went {:.1} ms before the last was complete, and {:.1} ms after that all sums were there",
+            ranks.size(),
+            self.engine.compiled.buckets.len(),
+            (traffic.sent - first.sent) as f64 / steps / f64::from(1 << 20),
+            ms(traffic.busy.saturating_sub(first.busy)),
+            ms(*ahead),
+            ms(*waited)
+        ));
     }
 }
