@@ -75,7 +75,8 @@ fn what_is_computed_again_has_the_same_bits() {
             let request = Request { parts, passes, ..plain };
             let (expected, free) = trained(&gpu, &request);
             for share in [60, 30, 5] {
-                let memory = Some(between(&request, &free, share));
+                let bytes = between(&request, &free, share);
+                let memory = Some(bytes);
                 let request = Request { memory, ..request.clone() };
                 let compiled = compile(&request).expect("compiles");
                 let bound = compiled.bound.clone().expect("it was asked for");
@@ -85,7 +86,7 @@ fn what_is_computed_again_has_the_same_bits() {
                 let submissions = [phases.pass.clone(), phases.accumulate.clone(), phases.update.clone()];
                 replay(&compiled.program, &compiled.plan, &submissions).expect("sound");
                 let (found, compiled) = trained(&gpu, &request);
-                assert!(compiled.peak_bytes() <= memory.expect("it was given"));
+                assert!(compiled.peak_bytes() <= bytes);
                 assert!(found == expected, "{unroll}, {parts} parts, {passes:?}, {share} %: {bound:?}");
             }
         }
