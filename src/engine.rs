@@ -4,6 +4,7 @@ pub use crate::scores::Scores;
 
 use crate::dataset::{Batch, Normaliser};
 use crate::gpu::{Gpu, Reading, Recording, Store};
+use crate::graph::buckets::Bucket;
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::{fits, with_largest_tensors};
 use crate::graph::taps::{Quantity, Tapped};
@@ -25,6 +26,8 @@ pub struct Engine<'g> {
     pub batch: usize,
     /// Passes of one update.
     pub parts: usize,
+    /// Devices that compute passes of one update.
+    pub ranks: usize,
     recording: Recording,
     /// Values of parameters that nothing on the device reads: kept for checkpoints.
     resting: Tensors,
@@ -74,8 +77,9 @@ impl<'g> Engine<'g> {
         fits(&compiled, request)?;
         let recording = Recording::new(gpu, &compiled.program, &compiled.plan, store).await;
         let recording = recording.map_err(|error| with_largest_tensors(error, &compiled))?;
-        let (network, batch, parts) = (request.network.clone(), request.batch, request.parts);
-        let engine = Engine { gpu, network, compiled, batch, parts, recording, resting: Tensors::default() };
+        let (network, resting) = (request.network.clone(), Tensors::default());
+        let Request { batch, parts, ranks, .. } = *request;
+        let engine = Engine { gpu, network, compiled, batch, parts, ranks, recording, resting };
         engine.set_gains(request.schedule);
         Ok(engine)
     }
@@ -227,13 +231,13 @@ impl<'g> Engine<'g> {
     }
 
     /// Sets the numbers of the `step`-th update (the first is 1), of a batch that is full: the loss of every image counts
-    /// 1 / (images of all parts). Gradients are those of the loss times `loss_scale`, which the update divides by.
+    /// 1 / (images of all parts, on all ranks). Gradients are those of the loss times `loss_scale`, which the update divides by.
     ///
     /// # Errors
     /// A lost device.
     pub async fn set_step(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
         self.set_hyper(hyper, step, loss_scale).await?;
-        self.weigh(self.batch, self.batch * self.parts, loss_scale).await
+        self.weigh(self.batch, self.batch * self.parts * self.ranks, loss_scale).await
     }
 
     /// Sets the numbers of an update alone, see [`Engine::set_step`].
@@ -248,7 +252,7 @@ impl<'g> Engine<'g> {
     }
 
     /// Sets what the images of the next pass count: each of the first `images` 1 / `whole`, the images of all parts of its
-    /// batch, so that the loss is their mean; those that only fill the pass up count nothing, in loss and gradient.
+    /// batch on all ranks, so that the loss is their mean; those that only fill the pass up count nothing, in loss and gradient.
     ///
     /// # Errors
     /// A lost device.
@@ -292,6 +296,50 @@ impl<'g> Engine<'g> {
     pub async fn pass_part(&self, first: bool) -> Result<()> {
         self.set_part(first).await?;
         self.recording.run_range(self.gpu, 0..self.compiled.phases.accumulate.end);
+        Ok(())
+    }
+
+    /// As [`Engine::pass_part`], but in pieces: each bucket of gradients is on its way to the host while what comes after it is
+    /// computed. For the last part of a batch whose gradients other ranks add theirs to.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn pass_in_buckets(&self, first: bool) -> Result<Vec<Vec<Reading>>> {
+        self.set_part(first).await?;
+        let (mut done, mut under_way) = (0, Vec::new());
+        for Bucket { after, views } in &self.compiled.buckets {
+            if *after > done {
+                self.recording.run_range(self.gpu, done..*after);
+                done = *after;
+            }
+            under_way.push(views.iter().map(|view| self.recording.read_later(self.gpu, *view)).collect());
+        }
+        self.recording.run_range(self.gpu, done..self.compiled.phases.accumulate.end);
+        Ok(under_way)
+    }
+
+    /// The gradients of a bucket, one after the other.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn finish_bucket(&self, under_way: Vec<Reading>) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        for reading in under_way {
+            values.extend(reading.finish::<f32>(self.gpu).await?);
+        }
+        Ok(values)
+    }
+
+    /// Puts sums in the place of a bucket's gradients, for the next update.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn feed_bucket(&self, bucket: usize, mut sums: &[f32]) -> Result<()> {
+        for view in &self.compiled.buckets[bucket].views {
+            let (these, rest) = sums.split_at(view.bytes as usize / 4);
+            self.recording.feed(self.gpu, *view, these).await?;
+            sums = rest;
+        }
         Ok(())
     }
 

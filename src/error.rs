@@ -26,6 +26,9 @@ pub enum Error {
     /// A checkpoint or run folder cannot be used.
     #[error("{0}")]
     Checkpoint(String),
+    /// Another process is training in the run folder.
+    #[error("{0}")]
+    Busy(String),
     /// No adapter, a limit that does not suffice, a kernel that does not compile.
     #[error("{0}")]
     Gpu(String),

@@ -39,6 +39,8 @@ pub mod scores;
 
 pub mod engine;
 
+pub mod ranks;
+
 pub mod stream;
 
 pub mod check;
@@ -46,6 +48,8 @@ pub mod check;
 pub mod tune;
 
 pub mod train;
+
+pub mod sweep;
 
 pub mod weights;
 

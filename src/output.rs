@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{Write, stderr, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prints a line to stdout, without control characters. What cannot be written is a panic whose text begins with
 /// [`UNPRINTED`](crate::output::UNPRINTED), which the binary turns into exit code 1.
@@ -26,8 +27,29 @@ macro_rules! eprintln {
 /// How the panic of a result that cannot be printed begins.
 pub const UNPRINTED: &str = "failed printing to stdout: ";
 
+/// Whether this process says nothing: of several that do one thing together, one speaks.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing from now on, until [`speak`].
+pub fn be_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Ends the silence, for an error that is this process's own.
+pub fn speak() {
+    SILENT.store(false, Ordering::Relaxed);
+}
+
+/// Whether nothing is said.
+pub fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
 /// Prints a line of a result; see [`println!`](crate::println).
 pub fn result(text: Arguments) {
+    if is_silent() {
+        return;
+    }
     let line = format!("{text}\n");
     if let Err(error) = stdout().lock().write_all(lines(&line).as_bytes()) {
         panic!("{UNPRINTED}{error}");
@@ -36,6 +58,9 @@ pub fn result(text: Arguments) {
 
 /// Prints a line of progress, a note, a warning or an error; see [`eprintln!`](crate::eprintln).
 pub fn note(text: Arguments) {
+    if is_silent() {
+        return;
+    }
     let line = format!("{text}\n");
     _ = stderr().lock().write_all(lines(&line).as_bytes());
 }
@@ -43,6 +68,13 @@ pub fn note(text: Arguments) {
 /// A name as it may stand in a line, a table or a figure: without control characters, line ends among them.
 pub fn plain(name: &str) -> Cow<'_, str> {
     escaped(name, false)
+}
+
+/// A word of a command line, in the quotes of a POSIX shell where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
+    let safe = !word.is_empty() && word.chars().all(plain);
+    if safe { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Lines as a terminal may get them: without control characters but line ends and tabs.
@@ -74,6 +106,10 @@ mod tests {
     fn control_characters_become_their_escapes() {
         assert_eq!(plain("a\nb\x1b[31m\u{9b}2J\u{202e}"), r"a\nb\u{1b}[31m\u{9b}2J\u{202e}");
         assert_eq!(lines("a\n\tb\r\x07"), "a\n\tb\\r\\u{7}");
+        assert_eq!(
+            (quoted("a-b=1").as_str(), quoted("it's $x").as_str(), quoted("").as_str()),
+            ("a-b=1", r"'it'\''s $x'", "''")
+        );
         assert!(matches!(plain("Möwe, 1 <b> é 日本"), Cow::Borrowed(_)));
     }
 }

@@ -53,7 +53,7 @@ fn every_command_has_a_help_text() {
     let all = stdout(&run(&["--help"]));
     for command in [
         "train", "analyse", "extract", "import", "export", "demo", "data", "devices", "check", "plan", "shaders",
-        "bench", "compare", "bisect",
+        "bench", "compare", "bisect", "sweep",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
         let output = run(&[command, "--help"]);
@@ -67,6 +67,10 @@ fn every_command_has_a_help_text() {
             &["--preset", "--config", "--batch", "--timesteps", "--fit", "--no-pass", "--inference", "--json", "--dot"],
         ),
         ("devices", &["--json"]),
+        (
+            "sweep",
+            &["--data", "--preset", "--config", "--vary", "--out", "--list", "--slurm", "--only", "--steps", "--batch"],
+        ),
         ("analyse", &["FILE.npz", "--init", "--split", "--protocol", "--json"]),
         ("compare", &["RUN", "--split", "--data", "--out", "--json"]),
         ("bisect", &["RUN", "--preset", "--against", "--write", "--tolerance", "--drift", "--all", "--json"]),

@@ -73,6 +73,16 @@ fn difference(a: &Tensors, b: &Tensors) -> f64 {
     a.iter().map(one).fold(0.0, f64::max)
 }
 
+/// So parts of a batch, and ranks, part from the whole by the order in which gradients are added up, and by nothing else.
+#[test]
+fn losses_have_the_same_bits_however_many_images_are_computed_together() {
+    let gpu = open();
+    let network = network("engineering", 3);
+    const IMAGES: usize = 48;
+    let losses = [1, 2, 3, 6, 12].map(|parts| step(&engine(&gpu, &network, IMAGES / parts, parts), 1, IMAGES, 1.0));
+    assert!(losses.iter().all(|loss| loss.is_finite() && loss.to_bits() == losses[0].to_bits()), "{losses:?}");
+}
+
 /// Rule `phases`.
 #[test]
 fn gradients_of_parts_add_up_to_those_of_the_whole() {

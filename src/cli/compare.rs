@@ -3,13 +3,14 @@
 use super::Adapter;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use recurve::compare::{Comparison, Settings, compare, table};
+use recurve::sweep::runs_of;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `recurve compare`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Folders of runs; those of one network and different seeds count together.
+    /// Folders of runs, or of sweeps, which stand for their finished runs; those of one network and different seeds count together.
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// The split that all are shown.
@@ -28,12 +29,18 @@ pub struct Arguments {
 
 /// Runs `recurve compare`.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    for run in &arguments.runs {
+    let mut runs = Vec::new();
+    for path in &arguments.runs {
+        let (found, note) = runs_of(path)?;
+        note.iter().for_each(|note| eprintln!("note: {note}"));
+        runs.extend(found);
+    }
+    for run in &runs {
         recurve::train::run_folder::read_config(run)?;
     }
     let command = super::command_line();
     let settings = Settings {
-        runs: &arguments.runs,
+        runs: &runs,
         data: arguments.data.as_deref(),
         split: &arguments.split,
         folder: &arguments.out,

@@ -14,12 +14,14 @@ mod extract;
 mod import;
 mod plan;
 mod shaders;
+mod sweep;
 mod train;
 mod tune;
 
 use clap::{Parser, Subcommand};
-use recurve::gpu::{FEATURES, Gpu, Options, Smaller, adapters, target};
+use recurve::gpu::{FEATURES, Gpu, Options, Smaller, adapters, in_turn, target};
 use recurve::kernels::Target;
+use recurve::output::quoted;
 use std::process::ExitCode;
 
 /// Trains recurrent vision networks (BLT) with hand-written WGSL on any GPU that wgpu reaches, and shows how their
@@ -45,6 +47,8 @@ pub struct Arguments {
 enum Command {
     /// Train a network, or go on with an interrupted run.
     Train(train::Arguments),
+    /// Train all combinations of varied keys of a configuration, one run after the other or as a job array.
+    Sweep(sweep::Arguments),
     /// Measure a trained network's trajectories and write the report.
     Analyse(analyse::Arguments),
     /// Set trained networks side by side: contrasts over seeds with intervals and verdicts, agreement between runs.
@@ -88,6 +92,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let adapter = Adapter { selector: arguments.adapter, smaller };
     match arguments.command {
         Command::Train(a) => train::run(&a, &adapter).await,
+        Command::Sweep(a) => sweep::run(&a, &adapter).await,
         Command::Analyse(a) => analyse::run(&a, &adapter).await,
         Command::Compare(a) => compare::run(&a, &adapter).await,
         Command::Extract(a) => extract::run(&a, &adapter).await,
@@ -107,12 +112,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// The command as it was typed, for reports, in the quotes of a POSIX shell.
 fn command_line() -> String {
-    let quoted = |argument: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
-        let safe = !argument.is_empty() && argument.chars().all(plain);
-        if safe { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
-    };
-    let arguments = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into_owned()));
+    let arguments = std::env::args_os().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
     ["recurve".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
@@ -126,6 +126,12 @@ impl Adapter {
     /// Opens it: `checked` with wgpu's injected checks in the shaders, for `check`; without, for everything measured.
     async fn open(&self, checked: bool) -> recurve::Result<Gpu> {
         Gpu::open(&Options { adapter: self.selector.clone(), checked, smaller: self.smaller }).await
+    }
+
+    /// That of one of several processes, whose number on this machine is `local`.
+    async fn open_one_of_several(&self, local: usize) -> recurve::Result<Gpu> {
+        let adapter = in_turn(self.selector.as_deref(), local).await?;
+        Gpu::open(&Options { adapter, checked: false, smaller: self.smaller }).await
     }
 
     /// The facts about it, without opening it where none was chosen; `fallback` where there is no adapter.

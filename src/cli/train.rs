@@ -3,10 +3,14 @@
 use super::Adapter;
 use super::tune::Flags;
 use recurve::dataset::Augmentation;
+use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::network::{Bytes, Keep, Preset, RunConfig};
-use recurve::train::run::describe;
+use recurve::output;
+use recurve::ranks::Ranks;
+use recurve::train::run::{check_shards, describe};
 use recurve::train::{Outcome, Run, Stop};
+use recurve::tune::Tuning;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,9 +21,6 @@ use std::process::ExitCode;
                             recurve train --resume RUN [--epochs N | --steps N]"
 )]
 pub struct Arguments {
-    /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
-    #[arg(long, value_name = "PATH|glyphs")]
-    data: Option<String>,
     /// Network and training to start from: tiny, blt64, blt128; the four published networks with the published recipe:
     /// published-l-add, published-t-add, published-l-mul, published-t-mul
     #[arg(long, required_unless_present_any = ["config", "resume"])]
@@ -33,6 +34,16 @@ pub struct Arguments {
     /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What `train` and `sweep` are told of a run in the same words.
+#[derive(clap::Args)]
+pub struct Settings {
+    /// HDF5 file in MiniEcoset's schema, folder of pictures, or `glyphs` for the built-in stimuli
+    #[arg(long, value_name = "PATH|glyphs")]
+    data: Option<String>,
     /// Length in passes over the training split
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     epochs: Option<u64>,
@@ -79,9 +90,24 @@ pub struct Arguments {
     variants: Flags,
 }
 
-impl Arguments {
+impl Settings {
+    /// Graph passes, and where kernel variants come from.
+    pub fn how(&self) -> anyhow::Result<(Passes, Tuning)> {
+        Ok((Passes::without(&self.no_pass)?, self.variants.tuning()?))
+    }
+
+    /// What the flag `--keep` says.
+    pub fn keep(&self) -> recurve::Result<Option<Keep>> {
+        self.keep.as_ref().map(|terms| Keep::parse(terms)).transpose()
+    }
+
+    /// Whether the parts of a batch are to be chosen.
+    pub fn fits(&self) -> bool {
+        self.fit
+    }
+
     /// Flags win over what the configuration says; `keep` is what the flag of that name says.
-    fn apply(&self, config: &mut RunConfig, keep: &Option<Keep>) {
+    pub fn apply(&self, config: &mut RunConfig, keep: &Option<Keep>) {
         let training = &mut config.training;
         self.epochs.inspect(|&n| training.set_epochs(n));
         self.steps.inspect(|&n| training.set_steps(n));
@@ -98,32 +124,58 @@ impl Arguments {
     }
 }
 
-/// Runs `recurve train`.
+/// Runs `recurve train`: alone, or as one of several ranks that MPI's launcher has started.
 pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<ExitCode> {
-    let (passes, tuning) = (Passes::without(&arguments.no_pass)?, arguments.variants.tuning()?);
-    let keep = arguments.keep.as_ref().map(|terms| Keep::parse(terms)).transpose()?;
-    let stop = Stop::on_signals()?;
-    let (run, gpu, root) = match (&arguments.resume, &arguments.out) {
-        (Some(root), _) => {
-            let run = Run::resume(root, |config| arguments.apply(config, &keep))?;
-            if run.is_over()? {
-                println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
-                return Ok(ExitCode::SUCCESS);
+    let ranks = Ranks::launched()?;
+    if !ranks.leads() {
+        output::be_silent();
+    }
+    let ended = train(arguments, adapter, &ranks).await;
+    if !ranks.several() {
+        return ended;
+    }
+    // The launcher ends all where one ends with an error: the others end without one, and after the leader has spoken.
+    match ended {
+        Ok(status) if ranks.leads() => Ok(status),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let together = ranks.fails_together();
+            if !together {
+                output::speak();
             }
-            (run, adapter.open(false).await?, root)
+            let which =
+                if ranks.leads() { String::new() } else { format!("rank {} of {}: ", ranks.rank(), ranks.size()) };
+            eprintln!("error: {which}{error:#}");
+            if !together {
+                ranks.end(1); // what the others wait for will not come
+            }
+            Ok(if ranks.leads() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        (None, Some(out)) => {
-            let mut config = match (&arguments.config, arguments.preset) {
-                (Some(file), _) => RunConfig::read(file)?,
-                (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
-            };
-            arguments.apply(&mut config, &keep);
-            let (run, gpu) = Run::create(config, out, adapter.open(false)).await?;
-            (run, gpu, out)
+    }
+}
+
+async fn train(arguments: &Arguments, adapter: &Adapter, ranks: &Ranks) -> anyhow::Result<ExitCode> {
+    let settings = &arguments.settings;
+    let (passes, tuning) = settings.how()?;
+    let stop = Stop::on_signals()?;
+    let root = arguments.resume.as_ref().or(arguments.out.as_ref()).expect("clap demands one of them");
+    let started = match ranks.leads() {
+        true => {
+            let started = start(arguments, adapter, ranks).await;
+            if !matches!(started, Ok(Some(_))) {
+                Run::none_to_share(ranks).await?;
+            }
+            match started? {
+                Some((run, gpu)) => Some((run.shared(ranks).await?, gpu)),
+                None => None,
+            }
         }
-        (None, None) => unreachable!("clap demands one of them"),
+        false => {
+            let gpu = adapter.open_one_of_several(ranks.local()).await?;
+            Run::of_leader(ranks).await?.map(|run| (run, gpu))
+        }
     };
-    let run = if arguments.fit { run.in_parts_that_fit() } else { run };
+    let Some((run, gpu)) = started else { return Ok(ExitCode::SUCCESS) };
     let finished = match run.train(&gpu, passes, &tuning, &stop).await? {
         Outcome::Finished(finished) => finished,
         Outcome::Stopped(stopped) => {
@@ -139,4 +191,38 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     println!("{} steps, {}: {}", finished.step, finished.split, describe(&finished.evaluation));
     println!("{}", root.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run, new or going on, and its device; `None` where all its steps are done.
+async fn start(arguments: &Arguments, adapter: &Adapter, ranks: &Ranks) -> anyhow::Result<Option<(Run, Gpu)>> {
+    let settings = &arguments.settings;
+    let keep = settings.keep()?;
+    let opened = async {
+        match ranks.several() {
+            true => adapter.open_one_of_several(ranks.local()).await,
+            false => adapter.open(false).await,
+        }
+    };
+    let (run, gpu) = match (&arguments.resume, &arguments.out) {
+        (Some(root), _) => {
+            let run = Run::resume(root, |config| settings.apply(config, &keep))?;
+            if run.is_over()? {
+                println!("{}: all {} steps are done; raise --steps or --epochs to go on", root.display(), run.step());
+                return Ok(None);
+            }
+            (run, opened.await?)
+        }
+        (None, Some(out)) => {
+            let mut config = match (&arguments.config, arguments.preset) {
+                (Some(file), _) => RunConfig::read(file)?,
+                (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
+            };
+            settings.apply(&mut config, &keep);
+            config.validate()?;
+            check_shards(&config.training, ranks.size())?;
+            Run::create(config, out, opened).await?
+        }
+        (None, None) => unreachable!("clap demands one of them"),
+    };
+    Ok(Some((if settings.fits() { run.in_parts_that_fit() } else { run }, gpu)))
 }

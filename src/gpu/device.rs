@@ -209,6 +209,27 @@ fn avx512() -> bool {
     false
 }
 
+/// The selector of the adapter that one of several processes opens, whose number on this machine is `local`: those whose name or
+/// driver holds the text, or without one those of the fastest kind, are taken in turn. A number stays what it is.
+///
+/// # Errors
+/// As of [`adapters`].
+pub async fn in_turn(selector: Option<&str>, local: usize) -> Result<Option<String>> {
+    let infos: Vec<wgpu::AdapterInfo> = adapters().await?.iter().map(wgpu::Adapter::get_info).collect();
+    let suits = |info: &wgpu::AdapterInfo| match selector {
+        Some(text) => {
+            [info.name.clone(), driver(info)].iter().any(|of| of.to_lowercase().contains(&text.to_lowercase()))
+        }
+        None => info.device_type == infos[0].device_type,
+    };
+    let suitable: Vec<usize> = (0..infos.len()).filter(|&i| suits(&infos[i])).collect();
+    let number = selector.is_some_and(|text| text.parse::<usize>().is_ok_and(|i| i < infos.len()));
+    if number || suitable.is_empty() {
+        return Ok(selector.map(str::to_string));
+    }
+    Ok(Some(suitable[local % suitable.len()].to_string()))
+}
+
 /// Facts about an adapter, without opening it.
 pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
     let (info, limits, features) = (adapter.get_info(), smaller.limits(adapter), smaller.features(adapter));

@@ -7,7 +7,7 @@ mod timer;
 mod wait;
 mod warm;
 
-pub use device::{FEATURES, Gpu, Options, Smaller, adapters, driver, target};
+pub use device::{FEATURES, Gpu, Options, Smaller, adapters, driver, in_turn, target};
 pub use recording::{Recording, Store};
 pub use rings::Reading;
 pub use timer::{Timer, Timing, time_nothing};

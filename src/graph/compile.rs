@@ -2,6 +2,7 @@
 //! backward), the sum of gradients over the parts of a batch, the update.
 
 use super::autodiff::differentiate;
+use super::buckets::{Bucket, buckets};
 use super::budget::{Bound, cost, within};
 use super::build::{Inputs, Unrolled, unroll};
 use super::fit::{does_not_fit, indexable_batch};
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     pub train: bool,
     /// Passes whose gradients add up before an update; 1 unless a batch is computed in parts.
     pub parts: usize,
+    /// Devices that compute a part of the batch each and add up their gradients before an update; 1 where this one is alone.
+    pub ranks: usize,
     /// Whether gradients are clipped by their norm before the optimiser's step.
     pub clip: bool,
     /// What is read besides scores, and when training gradients.
@@ -59,6 +62,7 @@ impl<'a> Request<'a> {
             choices,
             train: true,
             parts: 1,
+            ranks: 1,
             clip: false,
             taps: &[],
             memory: None,
@@ -165,6 +169,8 @@ pub struct Compiled {
     pub places: Places,
     /// Loss and correctness: [2, images] for each timestep that has logits.
     pub scores: Series,
+    /// Gradients that go to the other ranks together, in the order in which they are finished; none where there are no others.
+    pub buckets: Vec<Bucket>,
     /// The norm of the gradients before they are clipped, and what they are multiplied with, \[2\]; where they are clipped.
     pub gradient_norm: Option<View>,
     /// What was asked for, in the order of the request.
@@ -198,19 +204,26 @@ impl Compiled {
 
     /// Learned parameters in the order in which their gradients are finished, each with the launch after which it is.
     pub fn gradients_finished(&self) -> Vec<(usize, &str)> {
-        let last = |range: usize| {
-            let view = self.places.arenas.view(&self.places.gradients, range);
-            let writes = |launch: &crate::kernels::Launch| launch.operands.iter().any(|(_, v)| *v == view);
-            self.program.launches[self.phases.pass.clone()].iter().rposition(writes)
-        };
-        let mut order: Vec<(usize, &str)> = Vec::new();
-        if !self.places.gradients.is_empty() {
-            let learned = self.places.learned.iter().enumerate();
-            order.extend(learned.filter_map(|(range, name)| Some((last(range)?, name.as_str()))));
-        }
+        let mut order: Vec<(usize, &str)> = finished(&self.program, &self.places, &self.phases.pass)
+            .into_iter()
+            .map(|(launch, range)| (launch, self.places.learned[range].as_str()))
+            .collect();
         order.sort_unstable();
         order
     }
+}
+
+/// The ranges of the arenas in the order in which the gradients there are finished, each with the launch after which it is.
+fn finished(program: &Program, places: &Places, pass: &Range<usize>) -> Vec<(usize, usize)> {
+    let last = |range: usize| {
+        let view = places.arenas.view(&places.gradients, range);
+        let writes = |launch: &crate::kernels::Launch| launch.operands.iter().any(|(_, v)| *v == view);
+        program.launches[pass.clone()].iter().rposition(writes)
+    };
+    let ranges = if places.gradients.is_empty() { 0 } else { places.learned.len() };
+    let mut order: Vec<(usize, usize)> = (0..ranges).filter_map(|range| Some((last(range)?, range))).collect();
+    order.sort_unstable();
+    order
 }
 
 /// A buffer that the host writes or that outlives a run: programs with one store share it by name.
@@ -419,8 +432,14 @@ fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Resul
     };
     let taps: Vec<Tapped> = request.taps.iter().zip(in_series).map(tapped).collect();
     let norms = gradient_norm.map(|view| (view.bytes, UNDER_WAY));
-    let plan = Plan::new(&program, passes.reuse)
-        .with_rings(feeds.per_step().map(|v| v.bytes), readings(request, &scores, &taps).chain(norms));
+    let sums = finished(&program, &places, &phases.pass).into_iter();
+    let sums = sums.map(|(launch, range)| (launch, places.arenas.view(&places.sums, range)));
+    let buckets = if request.ranks > 1 { buckets(&sums.collect::<Vec<_>>(), &phases.accumulate) } else { Vec::new() };
+    let exchanged = || buckets.iter().flat_map(|bucket| &bucket.views).map(|view| view.bytes);
+    let plan = Plan::new(&program, passes.reuse).with_rings(
+        feeds.per_step().map(|v| v.bytes).chain(exchanged()),
+        readings(request, &scores, &taps).chain(norms).chain(exchanged().map(|bytes| (bytes, 1))),
+    );
     Ok(Compiled {
         unrolled,
         after,
@@ -436,6 +455,7 @@ fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Resul
         feeds,
         places,
         scores,
+        buckets,
         gradient_norm,
         taps,
         nodes_unrolled,

@@ -80,7 +80,7 @@ pub fn does_not_fit(request: &Request, why: &str) -> Result<Error> {
 /// A training step whose batch is computed in so many parts, and the evaluation that goes with it, a part at a time.
 pub fn in_parts<'a>(request: &Request<'a>, batch: usize, parts: usize) -> [Request<'a>; 2] {
     let training = Request { batch: batch / parts, parts, train: true, ..request.clone() };
-    let evaluation = Request { train: false, parts: 1, clip: false, ..training.clone() };
+    let evaluation = Request { train: false, parts: 1, ranks: 1, clip: false, ..training.clone() };
     [training, evaluation]
 }
 

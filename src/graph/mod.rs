@@ -5,6 +5,7 @@
 //! [channels, 1, 1, images].
 
 pub mod autodiff;
+pub mod buckets;
 pub mod budget;
 pub mod build;
 pub mod checker;

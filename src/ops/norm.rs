@@ -210,6 +210,9 @@ impl Operation for NormDAffine {
     }
 }
 
+/// Rows that a workgroup takes at a time.
+const SLOTS: usize = 8;
+
 /// How a kernel over [row][image] is laid out: see `shaders/shared/rows.wgsl`.
 struct Rows {
     /// Images.
@@ -235,8 +238,9 @@ impl Rows {
         let vec = vector(images);
         let n = images / vec;
         let rows = map[0] * pixels / norm.groups;
-        let lanes_n = n.min(LANES);
-        let slots = LANES / lanes_n;
+        // As many slots whatever the batch: an image's sums have the same bits in a batch of any size, and in any part of one.
+        let slots = SLOTS;
+        let lanes_n = n.min(LANES / slots);
         let wanted = if target.cpu { 8 } else { 64 };
         let chunk = rows.div_ceil(wanted).clamp(16, MOST_ROWS);
         Rows { images, vec, n, groups: norm.groups, rows, pixels, chunk, chunks: rows.div_ceil(chunk), lanes_n, slots }

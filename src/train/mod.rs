@@ -4,8 +4,8 @@
 //! the folder that keeps both and survives being killed at any moment, [`progress`] what the user sees meanwhile, [`data`] where
 //! the run's data are found again, [`stop`]
 //! how a run is told to stop, [`fault`] what tests let go wrong, [`run`] the run around its loop, `session` the loop on a
-//! device, `suspect` where a number first stopped being finite, `looking` what goes through the pictures of a large data set
-//! meanwhile.
+//! device, `together` what ranks that train one network do together, `suspect` where a number first stopped being finite,
+//! `looking` what goes through the pictures of a large data set meanwhile.
 
 pub mod checkpoint;
 pub mod data;
@@ -18,6 +18,7 @@ pub mod run_folder;
 mod session;
 pub mod stop;
 mod suspect;
+mod together;
 
 pub use checkpoint::{Checkpoint, CheckpointState, DataState};
 pub use metrics::Event;

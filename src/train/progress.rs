@@ -1,6 +1,7 @@
 //! What the user sees while the network trains: a bar on a terminal, plain lines at intervals elsewhere. Both go to
 //! stderr and say the loss, the speed in images/s and the time left.
 
+use crate::output::is_silent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub struct Progress {
 impl Progress {
     /// Starts at `step` of `steps`.
     pub fn new(step: u64, steps: u64) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !is_silent()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {msg}").expect("the template is fixed");
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_style(style);
             bar.set_position(step);

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::run_folder::{Resumed, RunFolder, choices_path, newest_path, read_metrics, tell_of_damaged};
 use super::session::Session;
 use super::stop::Stop;
+use super::together;
 use crate::dataset::{Dataset, Loader, Normaliser};
 use crate::engine::{Engine, Scores};
 use crate::gpu::{Gpu, Store, driver};
@@ -23,8 +24,10 @@ use crate::graph::fit::{best_parts, fits, in_parts, numbers_of_parts, with_large
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{DataConfig, RunConfig, Schedule, TrainingConfig};
+use crate::ranks::Ranks;
 use crate::tune::{self, Tuning};
 use crate::{Error, Result, parallel};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,6 +47,8 @@ pub struct Run {
     fit: bool,
     /// When it was begun to be prepared.
     begun: Instant,
+    /// The processes that train it together.
+    ranks: Ranks,
 }
 
 /// How training has ended.
@@ -109,7 +114,8 @@ impl Run {
                 return Err(error);
             }
         };
-        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed: false, fit: false, begun }, gpu))
+        let (resumed, fit, ranks) = (false, false, Ranks::alone());
+        Ok((Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun, ranks }, gpu))
     }
 
     /// Opens the folder of a run that is to go on, from its newest usable checkpoint. `change` may raise its length, and
@@ -162,13 +168,60 @@ impl Run {
             }
             None => Checkpoint::initial(&config, data),
         };
-        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed: true, fit: false, begun })
+        let (resumed, fit, ranks) = (true, false, Ranks::alone());
+        Ok(Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun, ranks })
     }
 
     /// The same, but a step is computed in the fewest parts in which it fits the adapter, and in more where the driver has no
     /// memory for these; a run that goes on keeps at least those that it has. The configuration in the folder says how many.
     pub fn in_parts_that_fit(self) -> Run {
         Run { fit: true, ..self }
+    }
+
+    /// The same, trained together with other ranks, which get what they need to know: each calls [`Run::of_leader`].
+    ///
+    /// # Errors
+    /// A batch that cannot be divided; ranks that have ended.
+    pub async fn shared(mut self, ranks: &Ranks) -> Result<Run> {
+        if ranks.several() {
+            let possible = check_shards(&self.config.training, ranks.size());
+            let possible = possible.and(if self.fit { Err(no_fit()) } else { Ok(()) });
+            if let Err(error) = possible {
+                Run::none_to_share(ranks).await?;
+                return Err(error);
+            }
+            let root = self.folder.root();
+            together::tell(ranks, root, &self.config, self.resumed, &self.start).await?;
+            self.ranks = ranks.clone();
+        }
+        Ok(self)
+    }
+
+    /// Tells the other ranks that there is nothing to train, as it is done already or went wrong.
+    ///
+    /// # Errors
+    /// Ranks that have ended.
+    pub async fn none_to_share(ranks: &Ranks) -> Result<()> {
+        if ranks.several() {
+            ranks.fail_together();
+            together::tell_nothing(ranks).await?;
+        }
+        Ok(())
+    }
+
+    /// The run that the leading rank shares, for another rank, which writes nothing of it; `None` where there is none.
+    ///
+    /// # Errors
+    /// Data that are not found here, or are others; ranks that have ended.
+    pub async fn of_leader(ranks: &Ranks) -> Result<Option<Run>> {
+        let begun = Instant::now();
+        let Some((root, mut config, resumed, start)) = together::told(ranks).await? else {
+            ranks.fail_together();
+            return Ok(None);
+        };
+        let (dataset, steps_per_epoch) = data::open_again(&mut config, &root, Some(&start.state.data))?;
+        let (folder, fit, ranks) = (RunFolder::of_another(&root), false, ranks.clone());
+        Ok(Some(Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun, ranks }))
     }
 
     /// Its configuration.
@@ -196,13 +249,15 @@ impl Run {
     /// opened again; data that cannot be read; a folder that cannot be written; a loss that is not finite, with the step
     /// and the last good checkpoint.
     pub async fn train(self, gpu: &Gpu, passes: Passes, tuning: &Tuning, stop: &Stop) -> Result<Outcome> {
-        let due = if self.resumed { self.due()? } else { Vec::new() };
-        let Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun } = self;
+        let leads = self.ranks.leads();
+        let due = if leads && self.resumed { self.due()? } else { Vec::new() };
+        let Run { folder, config, dataset, steps_per_epoch, start, resumed, fit, begun, ranks } = self;
         let saved = start.state.step;
         let held = Held { log_bytes: folder.log_bytes()?, checkpoint: Arc::new(start) };
         let last_good = newest_path(folder.root());
         let (faults, best) = (Faults::from_environment()?, None);
-        let looking = Looking::begin(&dataset, &config.data.train_split)?;
+        // Each rank reads every picture in the first epoch; one of them looks at all before.
+        let looking = if leads { Looking::begin(&dataset, &config.data.train_split)? } else { None };
         let mut training = Training {
             folder,
             config,
@@ -219,10 +274,12 @@ impl Run {
             reached: saved,
             faults,
             begun,
+            ranks,
         };
-        if resumed {
+        if resumed && leads {
             read_metrics(training.folder.root())?.iter().for_each(|event| training.met(event));
         }
+        training.agree().await?;
         let mut opened: Option<Gpu> = None;
         let mut losses = Losses::default();
         loop {
@@ -231,7 +288,7 @@ impl Run {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => gpu.cause(error).await,
             };
-            if !is_lost(&error) {
+            if !is_lost(&error) || training.ranks.several() {
                 return Err(error);
             }
             if !losses.bearable(training.reached) {
@@ -322,7 +379,7 @@ pub(super) struct Held {
 }
 
 /// An evaluation that was better than all before.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Best {
     pub(super) step: u64,
     accuracy: f64,
@@ -354,6 +411,8 @@ pub(super) struct Training {
     pub(super) faults: Faults,
     /// When the run, or its going on, was begun to be prepared.
     pub(super) begun: Instant,
+    /// The processes that train together.
+    pub(super) ranks: Ranks,
 }
 
 impl Training {
@@ -407,7 +466,10 @@ impl Training {
         let batch = self.config.training.batch;
         let clip = self.config.training.clip_norm.is_some();
         let memory = self.config.training.memory.map(|bytes| bytes.0);
-        let request = Request { passes, clip, memory, ..Request::training(&network, &schedule, batch, &gpu.target) };
+        let ranks = self.ranks.size();
+        let batch = batch / ranks;
+        let training = Request::training(&network, &schedule, batch, &gpu.target);
+        let request = Request { passes, clip, memory, ranks, ..training };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -428,7 +490,7 @@ impl Training {
             least = parts + 1;
         };
         let _listening = stop.listen();
-        Session::new(self, engine, evaluator).train(stop).await
+        Session::new(self, engine, evaluator, stop.clone()).train(stop).await
     }
 
     /// Chooses the parts that fit at the least predicted time, no fewer than `least`, says so, and keeps them in the run's configuration.
@@ -453,7 +515,7 @@ impl Training {
     /// The error of a device that has no memory for the run, after it has given so many bytes, with what would fit.
     fn advised(&self, error: Error, request: &Request<'_>, given: u64) -> Result<Error> {
         let Error::OutOfMemory { adapter, what, bytes, reason, advice } = error else { return Ok(error) };
-        let batch = self.config.training.batch;
+        let batch = self.config.training.batch / self.ranks.size();
         let (mut in_how_many, mut needed) = (batch, 0);
         for parts in numbers_of_parts(batch).into_iter().filter(|&parts| parts >= self.config.training.accumulate) {
             let [training, evaluation] = in_parts(request, batch, parts);
@@ -483,18 +545,22 @@ impl Training {
     ) -> Result<(Engine<'g>, Engine<'g>)> {
         let (first, total) = (self.held.checkpoint.state.step, self.total_steps());
         let TrainingConfig { batch, accumulate: parts, .. } = self.config.training;
-        let [request, forward] = in_parts(request, batch, parts);
+        let [request, forward] = in_parts(request, batch / self.ranks.size(), parts);
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
         fits(&training, &request)?;
         fits(&evaluation, &forward)?;
         let mut uses = training.uses.clone();
         evaluation.uses.iter().for_each(|(key, used)| _ = uses.entry(*key).or_insert(*used));
         let tuning = if first > 0 { &Tuning::Off } else { tuning }; // where a run without choices goes on
-        let choices = decide(gpu, &self.folder, self.resumed, &uses, tuning, total - first).await?;
+        let choices = match self.ranks.leads() {
+            true => decide(gpu, &self.folder, self.resumed, &uses, tuning, total - first).await?,
+            false => Choices::default(),
+        };
+        let choices = self.same_choices(gpu, choices).await?;
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
-        let (planned, host, learned) = announce(&training, &evaluation, &self.config, gpu);
+        let (planned, host, learned) = announce(&training, &evaluation, (&self.config, forward.batch), gpu);
 
         let before = gpu.allocated();
         let mut store = Store::default();
@@ -558,6 +624,28 @@ async fn decide(
     Ok(chosen.choices)
 }
 
+/// Every rank has as many images of a batch, in as many equal parts.
+///
+/// # Errors
+/// A batch that cannot be divided so.
+pub fn check_shards(training: &TrainingConfig, ranks: usize) -> Result<()> {
+    let TrainingConfig { batch, accumulate: parts, .. } = *training;
+    if batch.is_multiple_of(ranks * parts) {
+        return Ok(());
+    }
+    let what =
+        if parts > 1 { format!("{ranks} ranks and {parts} parts (--accumulate)") } else { format!("{ranks} ranks") };
+    let (less, more) = (batch - batch % (ranks * parts), batch.next_multiple_of(ranks * parts));
+    let less = if less > 0 { format!("{less} or ") } else { String::new() };
+    Err(Error::Config(format!(
+        "a batch of {batch} cannot be divided among {what}: use --batch {less}{more}, or another number of ranks"
+    )))
+}
+
+fn no_fit() -> Error {
+    Error::Config("--fit chooses for one adapter: with several ranks say the parts by --accumulate".into())
+}
+
 /// What a new run has before it has a device: the work of the processor.
 struct Prepared {
     config: RunConfig,
@@ -610,13 +698,18 @@ fn mib(bytes: u64) -> f64 {
 
 /// Prints what will be allocated; returns the bytes on the device and on the host, and the number of learned values. While one
 /// of the two programs is evaluated, the batches of the other wait.
-fn announce(training: &Compiled, evaluation: &Compiled, config: &RunConfig, gpu: &Gpu) -> (u64, u64, u64) {
+fn announce(
+    training: &Compiled,
+    evaluation: &Compiled,
+    (config, evaluated): (&RunConfig, usize),
+    gpu: &Gpu,
+) -> (u64, u64, u64) {
     let planned = planned_bytes(training, evaluation);
     let network = config.network.network().expect("the configuration was checked");
     let learned = network.learned();
     let TrainingConfig { batch, accumulate: parts, .. } = config.training;
     let batches = Loader::host_bytes(network.image_size, batch, false, parts)
-        + Loader::host_bytes(network.image_size, batch / parts, false, 1);
+        + Loader::host_bytes(network.image_size, evaluated, false, 1);
     let host = batches + training.plan.staging_bytes() + evaluation.plan.staging_bytes();
     eprintln!(
         "{}\n{learned} parameters, {} dispatches a step; memory {:.1} MiB: training {:.1}, evaluation {:.1}; host memory \

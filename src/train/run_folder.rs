@@ -27,11 +27,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A run folder in which this process trains. No second process can meanwhile.
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    /// `None`: another process writes.
+    files: Option<Files>,
+}
+
+/// What the process that writes has open.
+#[derive(Debug)]
+struct Files {
     metrics: File,
     _lock: Lock,
 }
@@ -144,13 +152,19 @@ impl RunFolder {
         remove_leftovers(root)?;
         write_config(root, config).map_err(unusable)?;
         write_atomically(&metrics_path(root), b"").map_err(unusable)?;
-        Ok(RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock })
+        let files = Some(Files { metrics: open_metrics(root)?, _lock: lock });
+        Ok(RunFolder { root: root.to_path_buf(), files })
+    }
+
+    /// The folder of a run that another process writes: here nothing is.
+    pub fn of_another(root: &Path) -> RunFolder {
+        RunFolder { root: root.to_path_buf(), files: None }
     }
 
     /// Takes the folder of a new run away again, as far as nothing else lies in it.
     pub fn withdraw(self) {
-        let RunFolder { root, metrics, _lock } = self;
-        drop(metrics);
+        let RunFolder { root, files } = self;
+        drop(files);
         for file in [config_path(&root), metrics_path(&root), root.join(LOCK)] {
             _ = std::fs::remove_file(file);
         }
@@ -162,7 +176,7 @@ impl RunFolder {
     /// `checkpoint.safetensors`, and takes later events out of the log.
     pub fn resume(root: &Path) -> Result<Resumed> {
         let config = read_config(root)?;
-        let lock = lock(root)?;
+        let lock = lock_soon(root)?;
         remove_leftovers(root)?;
         let latest = latest(root)?;
         if let Some(Latest { checkpoint, path, .. }) = &latest {
@@ -173,7 +187,8 @@ impl RunFolder {
         }
         trim_metrics(root, latest.as_ref().map(|l| l.checkpoint.state.step))?;
         std::fs::create_dir_all(root.join("checkpoints")).map_err(Error::io(root.join("checkpoints")))?;
-        let folder = RunFolder { root: root.to_path_buf(), metrics: open_metrics(root)?, _lock: lock };
+        let files = Some(Files { metrics: open_metrics(root)?, _lock: lock });
+        let folder = RunFolder { root: root.to_path_buf(), files };
         let Some(Latest { checkpoint, path, warnings }) = latest else {
             return Ok(Resumed { folder, config, checkpoint: None, warnings: Vec::new(), from: None });
         };
@@ -187,13 +202,17 @@ impl RunFolder {
 
     /// Replaces `config.toml`, for example after `--steps` has raised the run's length.
     pub fn set_config(&self, config: &RunConfig) -> Result<()> {
+        if self.files.is_none() {
+            return Ok(());
+        }
         write_config(&self.root, config).map_err(Error::io(config_path(&self.root)))
     }
 
     /// Appends an event to the log.
     pub fn log(&mut self, event: &Event) -> Result<()> {
         let line = event.to_line()? + "\n";
-        self.metrics.write_all(line.as_bytes()).map_err(|e| unlogged(&self.root, &e))
+        let Some(files) = &mut self.files else { return Ok(()) };
+        files.metrics.write_all(line.as_bytes()).map_err(|e| unlogged(&self.root, &e))
     }
 
     /// The log's length in bytes, for [`RunFolder::rewind_log`].
@@ -201,7 +220,8 @@ impl RunFolder {
     /// # Errors
     /// What the operating system says.
     pub fn log_bytes(&self) -> Result<u64> {
-        self.metrics.metadata().map(|of| of.len()).map_err(Error::io(metrics_path(&self.root)))
+        let Some(files) = &self.files else { return Ok(0) };
+        files.metrics.metadata().map(|of| of.len()).map_err(Error::io(metrics_path(&self.root)))
     }
 
     /// Takes the events out of the log that came after it was so long.
@@ -209,12 +229,16 @@ impl RunFolder {
     /// # Errors
     /// What the operating system says.
     pub fn rewind_log(&mut self, bytes: u64) -> Result<()> {
-        self.metrics.set_len(bytes).map_err(|e| unlogged(&self.root, &e))
+        let Some(files) = &self.files else { return Ok(()) };
+        files.metrics.set_len(bytes).map_err(|e| unlogged(&self.root, &e))
     }
 
     /// Saves a checkpoint and returns its numbered file. Log everything that belongs to its step before.
     pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        store(&self.root, &self.metrics, checkpoint, None)
+        match &self.files {
+            Some(files) => store(&self.root, &files.metrics, checkpoint, None),
+            None => Ok(numbered_path(&self.root, checkpoint.state.step)),
+        }
     }
 
     /// As [`RunFolder::save`], on a thread of its own, which then removes the checkpoints that the rule does not name. Of two,
@@ -225,13 +249,16 @@ impl RunFolder {
     pub fn save_later(&self, checkpoint: Arc<Checkpoint>, rule: &Rule) -> Result<Saving> {
         let step = checkpoint.state.step;
         let unsaved = |e| Error::Checkpoint(format!("checkpoint of step {step} not written: {e}"));
-        let (root, metrics) = (self.root.clone(), self.metrics.try_clone().map_err(unsaved)?);
+        let Some(files) = &self.files else {
+            return Ok(Saving { step, writing: Writing::Over(Ok(numbered_path(&self.root, step))) });
+        };
+        let (root, metrics) = (self.root.clone(), files.metrics.try_clone().map_err(unsaved)?);
         let (kept, given) = (rule.clone(), checkpoint.clone());
         let started = parallel::start("checkpoint", move || store(&root, &metrics, &given, Some(&kept)));
         let writing = match started {
             Ok(thread) => Writing::Thread(thread),
             // The system starts no further thread.
-            Err(_) => Writing::Over(store(&self.root, &self.metrics, &checkpoint, Some(rule))),
+            Err(_) => Writing::Over(store(&self.root, &files.metrics, &checkpoint, Some(rule))),
         };
         Ok(Saving { step, writing })
     }
@@ -473,6 +500,21 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// As [`lock`], but waits a while for a process that may be about to end: one that was killed holds its lock until the system
+/// has taken it down, and a job of several processes may be said to be over before all of them are.
+fn lock_soon(root: &Path) -> Result<Lock> {
+    let begun = Instant::now();
+    loop {
+        match lock(root) {
+            Err(Error::Busy(_)) if begun.elapsed() < DYING => std::thread::sleep(DYING / 50),
+            ended => return ended,
+        }
+    }
+}
+
+/// How long a process that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(5);
+
 /// Takes the folder for this process; the lock goes with the process, however that ends. A file system without locks is
 /// said, and used.
 fn lock(root: &Path) -> Result<Lock> {
@@ -482,7 +524,7 @@ fn lock(root: &Path) -> Result<Lock> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
+        Err(TryLockError::WouldBlock) => Err(Error::Busy(format!(
             "run folder {}: another process is training here; wait for it, or give another --out",
             root.display()
         ))),

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::run::{FinishedRun, Outcome, StoppedRun, Training, describe};
 use super::run_folder::{Rule, Saving};
 use super::stop::Stop;
+use super::together::Cost;
 use crate::dataset::{Batch, Loader};
 use crate::engine::{Engine, Scores};
 use crate::gpu::Reading;
@@ -33,7 +34,7 @@ pub(super) struct Submitted {
     /// The scores of each part, with its images.
     pub(super) scores: Vec<(usize, Reading)>,
     /// The norm of the gradients, where they are clipped.
-    norm: Option<Reading>,
+    pub(super) norm: Option<Reading>,
 }
 
 /// A run on a device.
@@ -54,13 +55,18 @@ pub(super) struct Session<'a> {
     epoch: Option<Scores>,
     /// The checkpoint that is being written.
     saving: Option<Saving>,
-    progress: Progress,
+    pub(super) progress: Progress,
     begun: Instant,
+    /// How it is told to stop, and the exit status that some rank was asked for, once all know of it.
+    pub(super) stop: Stop,
+    pub(super) asked_of_all: Option<u8>,
+    /// What the exchange with other ranks costs.
+    pub(super) exchange: Cost,
 }
 
 impl<'a> Session<'a> {
     /// Goes on from the state that the host holds, which the engines have.
-    pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>) -> Session<'a> {
+    pub(super) fn new(run: &'a mut Training, engine: Engine<'a>, evaluator: Engine<'a>, stop: Stop) -> Session<'a> {
         let (first, total) = (run.held.checkpoint.state.step, run.total_steps());
         let progress = Progress::new(first, total);
         let (pending, begun) = (VecDeque::new(), Instant::now());
@@ -77,6 +83,9 @@ impl<'a> Session<'a> {
             saving: None,
             progress,
             begun,
+            stop,
+            asked_of_all: None,
+            exchange: Cost::default(),
         }
     }
 
@@ -96,7 +105,7 @@ impl<'a> Session<'a> {
             ended = Err(error);
         }
         let ended = match (ended, self.diverged_at) {
-            (Err(error), Some(step)) => {
+            (Err(error), Some(step)) if !self.run.ranks.several() => {
                 self.progress.note(&format!("step {step} is repeated with checks, to find where it went wrong"));
                 Err(self.explained(error, step).await)
             }
@@ -117,13 +126,11 @@ impl<'a> Session<'a> {
             match self.evaluate(self.first, &split, stop).await? {
                 Some(scores) if split == self.run.config.data.eval_split => evaluation = Some(scores),
                 Some(_) => {}
-                None => {
-                    return self.stopped(stop.asked().expect("that is why")).await;
-                }
+                None => return self.stopped(self.asked(stop).expect("that is why")).await,
             }
         }
         for step in self.first + 1..=total {
-            if let Some(status) = stop.asked() {
+            if let Some(status) = self.asked(stop) {
                 return self.stopped(status).await;
             }
             if self.saving.as_ref().is_some_and(Saving::is_over) {
@@ -149,7 +156,7 @@ impl<'a> Session<'a> {
                 self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
                 for split in self.run.evaluated_after(step) {
                     let Some(scores) = self.evaluate(step, &split, stop).await? else {
-                        return self.stopped(stop.asked().expect("that is why")).await;
+                        return self.stopped(self.asked(stop).expect("that is why")).await;
                     };
                     if split == self.run.config.data.eval_split {
                         evaluation = Some(scores);
@@ -171,12 +178,13 @@ impl<'a> Session<'a> {
             // The run was over already.
             None => match self.scores(total, &self.run.config.data.eval_split.clone(), stop).await? {
                 Some(evaluation) => evaluation,
-                None => return self.stopped(stop.asked().expect("that is why")).await,
+                None => return self.stopped(self.asked(stop).expect("that is why")).await,
             },
         };
         self.settle()?;
         let (epoch, seconds) = (total / self.run.steps_per_epoch, self.begun.elapsed().as_secs_f64());
         self.run.folder.log(&Event::End { step: total, epoch, seconds })?;
+        self.tell_traffic();
         let split = self.run.config.data.eval_split.clone();
         Ok(Outcome::Finished(FinishedRun { step: total, evaluation, split }))
     }
@@ -209,6 +217,14 @@ impl<'a> Session<'a> {
             return;
         }
         let root = self.run.folder.root().display().to_string();
+        if self.run.ranks.several() {
+            // What saving needs, such as the scores of the last step, the others may no longer give.
+            let step = self.run.saved;
+            eprintln!(
+                "an error ends all ranks; the newest checkpoint is that of step {step}: recurve train --resume {root}"
+            );
+            return;
+        }
         match self.save_rest().await {
             Ok(()) => eprintln!(
                 "an error ends the run; its {} steps are saved: recurve train --resume {root} goes on from there",
@@ -239,17 +255,13 @@ impl<'a> Session<'a> {
         self.engine.weigh(part.n, part.whole, LOSS_SCALE).await
     }
 
-    /// The parts of a batch that have pictures of their own.
-    pub(super) fn parts(&self, batch: &Batch) -> Vec<Batch> {
-        let mut parts = batch.parts(self.engine.parts);
-        parts.retain(|part| part.n > 0);
-        parts
-    }
-
     /// Submits a step.
     pub(super) async fn step(&mut self, batch: &Batch, step: u64, total: u64) -> Result<Submitted> {
         let lost = self.run.faults.strikes(Fault::DeviceLost, step);
         self.set_hyper(step, total).await?;
+        if self.run.ranks.several() {
+            return self.step_of_all(batch, lost).await;
+        }
         let engine = &self.engine;
         if engine.parts == 1 {
             self.feed(batch).await?;
@@ -261,7 +273,7 @@ impl<'a> Session<'a> {
             return Ok(Submitted { scores, norm: engine.gradient_norm_later() });
         }
         let mut scores = Vec::new();
-        for (part, batch) in self.parts(batch).iter().enumerate() {
+        for (part, batch) in self.mine(batch).iter().enumerate() {
             self.feed(batch).await?;
             engine.pass_part(part == 0).await?;
             if lost {
@@ -281,7 +293,7 @@ impl<'a> Session<'a> {
             for (images, reading) in submitted.scores {
                 add(&mut scores, self.engine.finish_scores(reading, images).await?);
             }
-            let scores = scores.expect("one part at least");
+            let scores = self.of_all(scores.expect("one part at least")).await?;
             let images = scores.images;
             let loss = self.finite(&scores, step)?;
             let mut grad_norm = None;
@@ -315,6 +327,7 @@ impl<'a> Session<'a> {
             return error;
         }
         self.diverged_at = Some(step);
+        self.run.ranks.fail_together(); // scores, gradients and parameters are those of all
         let (root, rate) = (self.run.folder.root().display(), self.run.config.training.learning_rate);
         Error::Training(format!(
             "step {step}: {what}: training has diverged. The last good checkpoint is {}; go on from it with a smaller \
@@ -337,11 +350,15 @@ impl<'a> Session<'a> {
     /// Scores on a whole split; `None` where the run is told to stop meanwhile.
     async fn scores(&mut self, step: u64, split: &str, stop: &Stop) -> Result<Option<Scores>> {
         let mut sums = None;
-        for item in Loader::eval(&self.run.dataset, split, self.evaluator.batch)? {
-            if stop.asked().is_some() {
+        for batch in self.rounds(split)? {
+            if self.asked(stop).is_some() {
                 return Ok(None);
             }
-            let scores = self.forward(&item?.1).await?;
+            let scores = match batch? {
+                Some(batch) => self.forward(&batch).await?,
+                None => self.no_scores(),
+            };
+            let scores = self.of_all(scores).await?;
             self.finite(&scores, step)?;
             add(&mut sums, scores);
         }
@@ -373,10 +390,12 @@ impl<'a> Session<'a> {
     async fn save(&mut self) -> Result<()> {
         let step = self.done;
         let batch = self.batch.take().expect("only what was computed here is saved");
-        for part in self.parts(&batch) {
-            let scores = self.forward(&part).await?;
-            self.finite(&scores, step)?;
+        let mut tried = None;
+        for part in self.mine(&batch) {
+            add(&mut tried, self.forward(&part).await?);
         }
+        let tried = self.of_all(tried.expect("one part at least")).await?;
+        self.finite(&tried, step)?;
         self.batch = Some(batch);
         let parameters = self.engine.parameters().await?;
         let (adam_m, adam_v) = self.engine.moments().await?;
@@ -388,6 +407,7 @@ impl<'a> Session<'a> {
                 return Err(self.diverged(step, &what));
             }
         }
+        self.check_replicas(step, [&parameters, &adam_m, &adam_v]).await?;
         self.settle()?; // one is written at a time
         let held = &self.run.held.checkpoint.state;
         let state = CheckpointState {
@@ -434,7 +454,7 @@ fn hyper(training: &TrainingConfig, step: u64, total: u64) -> Hyper {
     Hyper { learning_rate: training.learning_rate_at(step, total), beta1, beta2, epsilon }
 }
 
-fn add(sums: &mut Option<Scores>, scores: Scores) {
+pub(super) fn add(sums: &mut Option<Scores>, scores: Scores) {
     match sums {
         Some(sums) => sums.add(&scores),
         None => *sums = Some(scores),

@@ -31,7 +31,7 @@ impl Session<'_> {
                 continue;
             }
             self.set_hyper(now, total).await?;
-            for (part, batch) in self.parts(&batch).iter().enumerate() {
+            for (part, batch) in self.mine(&batch).iter().enumerate() {
                 self.feed(batch).await?;
                 self.engine.set_part(part == 0).await?;
                 if let Some(found) = self.engine.first_not_finite(false).await? {
@@ -45,7 +45,7 @@ impl Session<'_> {
         }
         // Training came through: the updated network is what is tried before it is saved, and evaluated.
         let split = &config.data.eval_split;
-        let tried = last.iter().flat_map(|batch| self.parts(batch)).map(Ok);
+        let tried = last.iter().flat_map(|batch| self.mine(batch)).map(Ok);
         let evaluated = Loader::eval(&self.run.dataset, split, self.evaluator.batch)?.map(|item| Ok(item?.1));
         for batch in tried.chain(evaluated) {
             let batch = batch?;

@@ -111,7 +111,7 @@ pub fn read(path: &Path, target: &Target) -> Result<Option<Choices>> {
 }
 
 /// The choices in a file's text; the error says what is wrong with it.
-fn parse(text: &str, target: &Target) -> Result<Choices, String> {
+pub(crate) fn parse(text: &str, target: &Target) -> Result<Choices, String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| format!(" in line {}", text[..span.start].matches('\n').count() + 1));
         format!("not a file of choices{}: {}", line.unwrap_or_default(), e.message())
