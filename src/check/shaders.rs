@@ -7,7 +7,7 @@ use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
 use crate::kernels::choose::product_tile;
-use crate::kernels::conv::{Matrices, Start, product};
+use crate::kernels::conv::{Matrices, Start, met_variants, product};
 use crate::kernels::{Kernel, Program, Settings, Site, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
 use crate::trajectory::measured;
@@ -49,7 +49,9 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         }
     }
     take(&symmetric(target)?);
-    all.extend(measured::variants()?.into_iter().map(|kernel| (kernel.label(), kernel)));
+    take(&bounded(target)?);
+    let made = measured::variants()?.into_iter().chain(met_variants(target)?);
+    all.extend(made.map(|kernel| (kernel.label(), kernel)));
     let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
         let kernel = Kernel::new(name, &Settings::new())?;
@@ -67,6 +69,15 @@ fn symmetric(target: &Target) -> Result<Program> {
     let tile = product_tile(target, features, features, features);
     product(&mut program, target, &tile, &matrices, (x, w, Start::default(), y), Site::of("product", ""))?;
     Ok(program)
+}
+
+/// The launches of a training step within less than half of its memory, whose sums go on from launch to launch.
+fn bounded(target: &Target) -> Result<Program> {
+    let network = Preset::Tiny.network().network();
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request::training(&network, &schedule, 4, target);
+    let memory = Some(compile(&request)?.peak_bytes() * 45 / 100);
+    Ok(compile(&Request { memory, ..request })?.program)
 }
 
 /// The launches of a training step.

@@ -23,4 +23,4 @@ pub use product::{Matrices, product};
 pub use shape::{ConvShape, Pairs, Series, Start};
 pub use stage::{Stage, State};
 pub use tile::{Lanes, Outputs, Source, Tile, WeightTile};
-pub use winograd::Winograd;
+pub use winograd::{Winograd, met_variants};

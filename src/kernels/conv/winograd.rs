@@ -7,7 +7,8 @@ use super::tile::{Outputs, Tile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
 use crate::kernels::interpolation::POINTS;
-use crate::kernels::{Param, Program, Settings, Site, Target, View};
+use crate::kernels::{Kernel, Param, Program, Settings, Site, Target, View};
+use std::sync::Arc;
 
 /// A convolution cut into tiles of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,12 +286,25 @@ pub(super) fn met(
     let count = [("count", (cin * cout).into()), ("cin", cin.into())];
     let params = [&count[..], &search_params(cut, Some(pairs))].concat();
     let operands = [&search_operands(pairs, active)[..], &[("met", met)]].concat();
-    let settings = Settings::new().set("L", LANES as u32).set("K", cut.k as u32);
-    let settings = settings.images(searched(cut)).wide_images(cut.wide);
-    let (settings, grid) = (settings.flag("GO_ON", goes_on), [(cin * cout).div_ceil(LANES), 1, 1]);
+    let grid = [(cin * cout).div_ceil(LANES), 1, 1];
     let site = Site { label: &format!("{} met", site.label), ..site };
-    p.add(target, ("winograd_met", settings), &operands, &params, grid, site)?;
+    p.add(target, met_kernel(cut.k, searched(cut), cut.wide, goes_on), &operands, &params, grid, site)?;
     Ok(())
+}
+
+fn met_kernel(k: usize, images: usize, wide: bool, goes_on: bool) -> (&'static str, Settings) {
+    let settings = Settings::new().set("L", LANES as u32).set("K", k as u32).images(images).wide_images(wide);
+    ("winograd_met", settings.flag("GO_ON", goes_on))
+}
+
+/// The variants of the kernel that notes where activity and error meet, which only plans within a bound of memory have.
+///
+/// # Errors
+/// A variant that naga refuses.
+pub fn met_variants(target: &Target) -> Result<Vec<Arc<Kernel>>> {
+    let wide = target.cpu && target.int64;
+    let of = |k| [1, 2, 4].into_iter().flat_map(move |images| [false, true].map(|on| met_kernel(k, images, wide, on)));
+    [3, 5].into_iter().flat_map(of).map(|(name, settings)| Kernel::new(name, &settings)).collect()
 }
 
 /// dw = G^T u G, where u is the sum of the parts.
