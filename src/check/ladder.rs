@@ -17,9 +17,9 @@ pub const TOLERANCE: f64 = 1e-4;
 /// The rungs that a shape has at most, from the first on: names, and what each does that the one before does not.
 pub const RUNGS: [(&str, &str); 7] = [
     ("plain", "an invocation for each output"),
-    ("vectors", "images innermost, loaded as vectors"),
+    ("vectors", "images innermost, in vectors"),
     ("rows", "several rows an invocation"),
-    ("channels", "several output channels an invocation"),
+    ("channels", "several channels an invocation"),
     ("broadcast", "weights shared by the workgroup"),
     ("f2", "Winograd's method, 2 x 2 tiles"),
     ("f4", "Winograd's method, 4 x 4 tiles"),
