@@ -14,8 +14,8 @@
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> batch: Batch;
-@group(0) @binding(2) var<storage, read> representations: array<Images>;  // [T][D][width]
-@group(0) @binding(3) var<storage, read_write> values: array<f32>;        // [norm, step, distance to the last][T][width]
+@group(0) @binding(2) var<storage, read> representations: array<StoredImages>;  // [T][D][width]
+@group(0) @binding(3) var<storage, read_write> values: array<f32>;              // [norm, step, distance to the last][T][width]
 
 // Sums of squares between these bounds, 2^-80 and 2^100, have neither overflowed nor lost terms that count; and no term was
 // anything but finite, nor near enough to 0 to count as 0.
@@ -27,7 +27,7 @@ fn sound(squares: f32) -> bool {
 }
 
 fn raw(t: u32, d: u32, n: u32) -> f32 {
-    return image_of(representations[t * (p.features_step / VEC) + d * (p.width / VEC) + n / VEC], n % VEC);
+    return image_of(images(representations[t * (p.features_step / VEC) + d * (p.width / VEC) + n / VEC]), n % VEC);
 }
 
 // Length of r(to) - r(start), or of r(to) where `alone`, of numbers of any size.
@@ -106,11 +106,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //#end
         for (var d = block; d < min(block + BLOCK, p.features); d++) {
 //#for j in 0..TS
-            let r$j = representations[at$j + d * row];
+            let r$j = images(representations[at$j + d * row]);
 //#end
-            let r$(TS) = representations[at$(TS) + d * row];
+            let r$(TS) = images(representations[at$(TS) + d * row]);
 //#if FINAL
-            let r_last = representations[at_last + d * row];
+            let r_last = images(representations[at_last + d * row]);
 //#endif
 //#for j in 0..TS
             norm_part$j = fma(r$j, r$j, norm_part$j);

@@ -21,11 +21,11 @@ alias Wholes = u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> batch: Batch;
-@group(0) @binding(2) var<storage, read> logits: array<Images>;       // [T][K][width]
-@group(0) @binding(3) var<storage, read> labels: array<u32>;          // [width]
-@group(0) @binding(4) var<storage, read_write> class_at: array<u32>;  // [T + 1][width]: classes, then labels
+@group(0) @binding(2) var<storage, read> logits: array<StoredImages>;  // [T][K][width]
+@group(0) @binding(3) var<storage, read> labels: array<u32>;           // [width]
+@group(0) @binding(4) var<storage, read_write> class_at: array<u32>;   // [T + 1][width]: classes, then labels
 //#if CERTAIN
-@group(0) @binding(5) var<storage, read_write> values: array<f32>;    // [6][T][width]: the last two are entropy, confidence
+@group(0) @binding(5) var<storage, read_write> values: array<f32>;     // [6][T][width]: the last two are entropy, confidence
 
 // exp(-FAR) is 0 in f32.
 const FAR: f32 = 128.0;
@@ -44,11 +44,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = p.width / VEC;
 
     var class_now = Wholes(0u);
-    var largest = logits[start];
+    var largest = images(logits[start]);
     var exponent = bitcast<Wholes>(largest) & Wholes(EXPONENT);
     for (var block = 0u; block < p.classes; block += BLOCK) {
         for (var k = block; k < min(block + BLOCK, p.classes); k++) {
-            let logit = logits[start + k * row];
+            let logit = images(logits[start + k * row]);
             exponent = max(exponent, bitcast<Wholes>(logit) & Wholes(EXPONENT));
             let above = logit > largest;
             largest = select(largest, logit, above);
@@ -77,7 +77,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         var part = Images(0.0);
         var weighted_part = Images(0.0);
         for (var k = block; k < min(block + BLOCK, p.classes); k++) {
-            let behind = min(largest - logits[start + k * row], Images(FAR));
+            let behind = min(largest - images(logits[start + k * row]), Images(FAR));
             let e = exp(-behind);
             part += e;
             weighted_part += behind * e;

@@ -12,8 +12,8 @@
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> batch: Batch;
-@group(0) @binding(2) var<storage, read> representations: array<Images>;  // [T][D][width]
-@group(0) @binding(3) var<storage, read_write> values: array<f32>;        // [6][T][width]: the second is read, the fourth written
+@group(0) @binding(2) var<storage, read> representations: array<StoredImages>;  // [T][D][width]
+@group(0) @binding(3) var<storage, read_write> values: array<f32>;              // [6][T][width]: the second is read, the fourth written
 
 // Tangent of half an angle of 180 degrees, as near as f32 comes to it.
 const STRAIGHT_BACK: f32 = 1.0e30;
@@ -57,9 +57,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         var apart_part = Images(0.0);
         var together_part = Images(0.0);
         for (var d = block; d < min(block + BLOCK, p.features); d++) {
-            let r = representations[start + d * row];
-            let r_next = representations[start + step + d * row];
-            let r_after = representations[start + 2u * step + d * row];
+            let r = images(representations[start + d * row]);
+            let r_next = images(representations[start + step + d * row]);
+            let r_after = images(representations[start + 2u * step + d * row]);
             let u = (r_next - r) * first;
             let v = (r_after - r_next) * second;
             let difference = u - v;

@@ -39,15 +39,15 @@ fn main(
 //#endif
 ) {
   let group = unfolded(id);
-  let q = group.x * NV * L + lane;
+  let q = group.y * NV * L + lane;
   let inside = q < p.columns;
-  let co0 = group.y * R;
+  let co0 = group.x * R;
 //#if UPPER
-  if ((group.x + 1u) * NV * L * VEC <= co0) { return; }
+  if ((group.y + 1u) * NV * L * VEC <= co0) { return; }
 //#endif
 //#if PANELS
   let pitch = NV * L;
-  let panel = (group.z * ((p.columns + pitch - 1u) / pitch) + group.x) * p.cin * pitch + lane;
+  let panel = (group.z * ((p.columns + pitch - 1u) / pitch) + group.y) * p.cin * pitch + lane;
 //#for j in 0..NV
   let column$j = panel + $ju * L;
 //#end
@@ -67,7 +67,7 @@ fn main(
   let spot = group.z * p.cout * p.columns + q;
 //#include tile_start
 
-  let weights = (group.z * ((p.cout + R - 1u) / R) + group.y) * p.cin * R;
+  let weights = (group.z * ((p.cout + R - 1u) / R) + group.x) * p.cin * R;
   // CU input channels per turn, and all products of an accumulator next to each other: it should be read and written once
   // for several products.
 //#if LONG

@@ -3,10 +3,11 @@
 use super::cases::table;
 use super::ladder;
 use super::probes::probes;
+use crate::dynamics;
 use crate::graph::compile::{Request, compile};
 use crate::graph::lower::lower;
 use crate::graph::passes::Passes;
-use crate::kernels::choose::product_tile;
+use crate::kernels::choose::{product_tile, wide_streams};
 use crate::kernels::conv::{Matrices, Start, met_variants, product};
 use crate::kernels::{Kernel, Program, Settings, Site, TEXTS, Target};
 use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
@@ -50,10 +51,14 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
     }
     take(&symmetric(target)?);
     take(&bounded(target)?);
-    let made = measured::variants()?.into_iter().chain(met_variants(target)?);
+    let wide = wide_streams(target);
+    let made = measured::variants(wide)?.into_iter().chain(dynamics::gpu::variants(wide)?).chain(met_variants(target)?);
     all.extend(made.map(|kernel| (kernel.label(), kernel)));
     let plain = |name: &str| ["trajectory_", "dynamics_"].iter().any(|prefix| name.starts_with(prefix));
-    for (name, _) in TEXTS.iter().filter(|(name, _)| plain(name)) {
+    let has_variants = |name: &str| all.values().any(|kernel| kernel.name == name);
+    let names: Vec<&str> =
+        TEXTS.iter().map(|(name, _)| *name).filter(|name| plain(name) && !has_variants(name)).collect();
+    for name in names {
         let kernel = Kernel::new(name, &Settings::new())?;
         all.insert(kernel.label(), kernel);
     }

@@ -10,15 +10,19 @@
 use super::values::{Datum, Later, Values, Wants};
 use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::plan::{Plan, UNDER_WAY};
+use crate::kernels::choose::wide_streams;
 use crate::kernels::{BufferSpec, Kernel, Param, Program, Role, Settings, Site, View, align};
 use crate::stream::{Pending, Portion, Sink};
 use crate::trajectory::definitions::{Group, classify};
-use crate::trajectory::measured::{Layout, Measured, NETWORKS, Numbers, ROWS, SHORT, SHORT_SCALE, WORDS, shared};
+use crate::trajectory::measured::{
+    Layout, Measured, NETWORKS, Numbers, ROWS, SHORT, SHORT_SCALE, WORDS, in_vectors, shared,
+};
 use crate::trajectory::npz::Extraction;
 use crate::trajectory::readout::{Readout, norm};
 use crate::trajectory::streaming::{Activity, ActivityBatch, UNDEFINED, image_innermost};
 use crate::{Error, Result};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Invocations of a workgroup of these kernels.
 const LANES: usize = 64;
@@ -28,29 +32,46 @@ const MOST_IN_A_BYTE: usize = 255;
 /// with them are subtracted only after their difference was taken.
 const NEARLY: f64 = 1.0 / 32.0;
 
-/// The binding `readout` of `dynamics_margin`: \[K\]\[D\] vectors, \[K\] bias, \[K\] units, \[K\] inverse lengths, \[K\]\[K\] inverse
-/// gaps. Vectors and bias are divided by a power of two near the longest vector, which changes no margin, so that no product is
-/// longer than the representation; the products have a unit for each vector.
-fn table(readout: &Readout, bias: Option<&[f64]>) -> Vec<f32> {
-    let (norms, units) = (readout.norms(), readout.units());
-    let unit = units.iter().copied().fold(0.0, f64::max);
-    let mut table: Vec<f32> = readout.weight().iter().map(|w| (w / unit) as f32).collect();
-    table.extend((0..readout.classes()).map(|k| bias.map_or(0.0, |bias| bias[k] / unit) as f32));
-    table.extend(units.iter().map(|of_vector| (of_vector / unit) as f32));
-    table.extend(readout.inverse_lengths());
-    let vectors = || readout.weight().chunks_exact(readout.features());
-    for (c, of_c) in vectors().enumerate() {
-        for (k, of_k) in vectors().enumerate() {
-            let gap = norm(&of_c.iter().zip(of_k).map(|(a, b)| a - b).collect::<Vec<f64>>());
-            let near = gap < NEARLY * (norms[c] + norms[k]);
-            table.push(match gap {
-                0.0 => 0.0,
-                _ if near => -(unit / gap) as f32,
-                _ => (unit / gap) as f32,
-            });
+/// The bindings `readout` and `inverse_gaps` of `dynamics_margin`. Vectors and bias are divided by a power of two near the longest
+/// vector, which changes no margin, so that no product is longer than the representation; the products have a unit for each
+/// vector.
+struct Zones {
+    /// \[K\]\[D\] vectors, \[K\] bias, \[K\] units, \[K\] inverse lengths, \[K\] 1 where another vector is nearly identical.
+    readout: Vec<f32>,
+    /// \[K\]\[K, rounded up to a multiple of [`TOGETHER`]\] Inverse gaps.
+    inverse_gaps: Vec<f32>,
+}
+
+/// Classes that `dynamics_margin` takes a turn.
+const TOGETHER: usize = 4;
+
+impl Zones {
+    fn new(readout: &Readout, bias: Option<&[f64]>) -> Zones {
+        let (norms, units, classes) = (readout.norms(), readout.units(), readout.classes());
+        let unit = units.iter().copied().fold(0.0, f64::max);
+        let row = classes.next_multiple_of(TOGETHER);
+        let (mut inverse_gaps, mut near) = (vec![0.0; classes * row], vec![0.0; classes]);
+        let vectors = || readout.weight().chunks_exact(readout.features());
+        for (c, of_c) in vectors().enumerate() {
+            for (k, of_k) in vectors().enumerate() {
+                let gap = norm(&of_c.iter().zip(of_k).map(|(a, b)| a - b).collect::<Vec<f64>>());
+                if gap == 0.0 {
+                    continue;
+                }
+                let nearly = gap < NEARLY * (norms[c] + norms[k]);
+                inverse_gaps[c * row + k] = (if nearly { -unit / gap } else { unit / gap }) as f32;
+                if nearly {
+                    near[c] = 1.0;
+                }
+            }
         }
+        let mut table: Vec<f32> = readout.weight().iter().map(|w| (w / unit) as f32).collect();
+        table.extend((0..classes).map(|k| bias.map_or(0.0, |bias| bias[k] / unit) as f32));
+        table.extend(units.iter().map(|of_vector| (of_vector / unit) as f32));
+        table.extend(readout.inverse_lengths());
+        table.extend(near);
+        Zones { readout: table, inverse_gaps }
     }
-    table
 }
 
 /// Where the values of one network are.
@@ -96,6 +117,21 @@ pub struct ValuesStream<'g> {
     later: Vec<Later>,
 }
 
+/// The kernel for `vec` images at once, in words of 64 bits where `wide`.
+fn margin(vec: usize, wide: bool) -> (&'static str, Settings) {
+    ("dynamics_margin", in_vectors(vec, wide).flag("WEIGHTS4", true).flag("WIDE_WEIGHTS", wide))
+}
+
+/// Every variant of `dynamics_margin`, those with words of 64 bits too where `wide`.
+///
+/// # Errors
+/// A variant that naga refuses.
+pub fn variants(wide: bool) -> Result<Vec<Arc<Kernel>>> {
+    let layouts = [(1, false), (2, false), (4, false), (1, true), (2, true), (4, true)];
+    let kernels = layouts.into_iter().filter(|(_, words)| wide || !words).map(|(vec, wide)| margin(vec, wide));
+    kernels.map(|(name, settings)| Kernel::new(name, &settings)).collect()
+}
+
 fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
     let (area, bytes) = ("dynamics".to_string(), align(4 * words as u64));
     let buffer = program.buffer(BufferSpec { name: name.to_string(), bytes, role, area, timestep: None });
@@ -125,7 +161,7 @@ impl<'g> ValuesStream<'g> {
         let p = &mut program;
         let batch = buffer(p, "dynamics.batch", 2, Role::Input);
         let representations = shared(p, &format!("representations {}", NETWORKS[0]), timesteps * layout.features_step);
-        let table = table(&readout, bias);
+        let zones = Zones::new(&readout, bias);
         let values = samples * timesteps;
         let mut network = |name: &str, wants: Wants| {
             let of_batch = Numbers::new(p, &layout, classes, name, measured.all());
@@ -145,26 +181,34 @@ impl<'g> ValuesStream<'g> {
         if untrained && wants.untrained {
             networks.push(network(NETWORKS[1], Wants::classes()));
         }
-        let of_margins = networks[0].margins.map(|_| buffer(p, "dynamics.readout", table.len(), Role::Input));
+        let of_margins = networks[0].margins.map(|_| {
+            let mut input = |name, numbers: &[f32]| buffer(p, name, numbers.len(), Role::Input);
+            (input("dynamics.readout", &zones.readout), input("dynamics.inverse_gaps", &zones.inverse_gaps))
+        });
 
         let own: [(&str, Param); 2] = [("samples", samples.into()), ("measures", 0u32.into())];
         let params = [&layout.params(classes, features)[..], &own].concat();
-        let launch =
-            |p: &mut Program, kernel: &'static str, operands: &[(&'static str, View)], rows: usize, of: &str| {
-                let operands = [&[("batch", batch)], operands].concat();
-                let site = Site { label: &format!("{kernel} {of}"), ..Site::of(kernel, "dynamics") };
-                let grid = [width.div_ceil(LANES), rows, 1];
-                p.launch(&Kernel::new(kernel, &Settings::new())?, &operands, &params, grid, site);
-                Ok::<(), Error>(())
-            };
+        let launch = |p: &mut Program,
+                      (kernel, settings): (&'static str, Settings),
+                      operands: &[(&'static str, View)],
+                      [images, rows]: [usize; 2],
+                      of: &str| {
+            let operands = [&[("batch", batch)], operands].concat();
+            let site = Site { label: &format!("{kernel} {of}"), ..Site::of(kernel, "dynamics") };
+            let grid = [images.div_ceil(LANES), rows, 1];
+            p.launch(&Kernel::new(kernel, &settings)?, &operands, &params, grid, site);
+            Ok::<(), Error>(())
+        };
+        let keep = || ("dynamics_keep", Settings::new());
+        let vec = layout.vector();
         for (of, name) in networks.iter().zip(NETWORKS) {
             let operands = [("x", of.batch.class_at), ("y", of.classes)];
-            launch(p, "dynamics_keep", &operands, timesteps + 1, name)?;
+            launch(p, keep(), &operands, [width, timesteps + 1], name)?;
             if let (Some(values), Some(kept)) = (of.batch.values, of.kept) {
-                launch(p, "dynamics_keep", &[("x", values), ("y", kept)], ROWS * timesteps, name)?;
+                launch(p, keep(), &[("x", values), ("y", kept)], [width, ROWS * timesteps], name)?;
             }
             let Network { batch: Numbers { class_at, values, products }, margins, .. } = *of;
-            if let (Some(values), Some(products), Some(readout), Some(margins)) =
+            if let (Some(values), Some(products), Some((readout, inverse_gaps)), Some(margins)) =
                 (values, products, of_margins, margins)
             {
                 let operands = [
@@ -172,10 +216,12 @@ impl<'g> ValuesStream<'g> {
                     ("representations", representations),
                     ("class_at", class_at),
                     ("readout", readout),
+                    ("inverse_gaps", inverse_gaps),
                     ("values", values),
                     ("margins", margins),
                 ];
-                launch(p, "dynamics_margin", &operands, timesteps, name)?;
+                let kernel = margin(vec, wide_streams(&gpu.target));
+                launch(p, kernel, &operands, [width / vec, timesteps], name)?;
             }
         }
         let each_batch = p.launches.len();
@@ -199,8 +245,9 @@ impl<'g> ValuesStream<'g> {
         if gpu.checked() {
             recording.poison(gpu, &program);
         }
-        if let Some(view) = of_margins {
-            recording.write(gpu, view, &table);
+        if let Some((readout, inverse_gaps)) = of_margins {
+            recording.write(gpu, readout, &zones.readout);
+            recording.write(gpu, inverse_gaps, &zones.inverse_gaps);
         }
         let (first, arriving, later) = (0, VecDeque::new(), vec![Later::default(); timesteps]);
         Ok(ValuesStream {

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
 use crate::graph::taps::Quantity;
-use crate::kernels::choose::product_tile;
+use crate::kernels::choose::{product_tile, wide_streams};
 use crate::kernels::conv::{Matrices, Source, Start, Tile, product};
 use crate::kernels::{ALIGNMENT, BufferSpec, Kernel, Param, Program, Role, Settings, Site, Target, View, align};
 use crate::stream::{Pending, Portion, Sink};
@@ -108,7 +108,7 @@ impl Layout {
     }
 
     /// Images that kernels may take as one vector.
-    fn vector(&self) -> usize {
+    pub(crate) fn vector(&self) -> usize {
         [4, 2].into_iter().find(|vec| self.width.is_multiple_of(*vec)).unwrap_or(1)
     }
 }
@@ -240,6 +240,7 @@ impl<'g> Measured<'g> {
         let vectors = all.then(|| input(&mut program, "measured.readout", panels + READ_BEYOND));
         let params = [&layout.params(classes, features)[..], &[("samples", 0u32.into()), ("measures", 0u32.into())]];
         let (params, vec) = (params.concat(), layout.vector());
+        let of_vectors = || in_vectors(vec, wide_streams(&gpu.target));
         let launch = |program: &mut Program,
                       (kernel, settings): (&'static str, Settings),
                       operands: &[(&'static str, View)],
@@ -266,7 +267,7 @@ impl<'g> Measured<'g> {
             let certain = of.values.filter(|_| *network == NETWORKS[0]);
             let operands = [("logits", inputs.logits), ("labels", arrivals.labels), ("class_at", of.class_at)];
             let operands: Vec<_> = operands.into_iter().chain(certain.map(|values| ("values", values))).collect();
-            let kernel = outputs(vec, certain.is_some());
+            let kernel = outputs(of_vectors(), certain.is_some());
             launch(&mut program, kernel, &operands, [width / vec, timesteps], network)?;
         }
         parts.push(("outputs", begin..program.launches.len()));
@@ -275,7 +276,7 @@ impl<'g> Measured<'g> {
         for (inputs, network, of) in &networks {
             let Some(values) = of.values else { continue };
             let operands = [("representations", inputs.representations), ("values", values)];
-            let kernel = lengths(vec, steps, *network == NETWORKS[0]);
+            let kernel = lengths(of_vectors(), steps, *network == NETWORKS[0]);
             launch(&mut program, kernel, &operands, [width / vec, timesteps.div_ceil(steps)], network)?;
         }
         parts.push(("lengths", begin..program.launches.len()));
@@ -284,7 +285,7 @@ impl<'g> Measured<'g> {
         {
             let begin = program.launches.len();
             let operands = [("representations", inputs.representations), ("values", *values)];
-            launch(&mut program, turns(vec), &operands, [width / vec, timesteps], network)?;
+            launch(&mut program, turns(of_vectors()), &operands, [width / vec, timesteps], network)?;
             parts.push(("turns", begin..program.launches.len()));
 
             let begin = program.launches.len();
@@ -395,18 +396,22 @@ impl Sink for Measured<'_> {
     }
 }
 
-fn outputs(vec: usize, certain: bool) -> (&'static str, Settings) {
-    let settings = Settings::new().set("VEC", vec as u32).images(vec).flag("VECTOR", vec > 1);
-    ("measured_outputs", settings.flag("CERTAIN", certain))
+/// Kernels that read `vec` images at once, in words of 64 bits where `wide`.
+pub(crate) fn in_vectors(vec: usize, wide: bool) -> Settings {
+    Settings::new().set("VEC", vec as u32).images(vec).wide_images(wide)
 }
 
-fn lengths(vec: usize, steps: usize, to_the_last: bool) -> (&'static str, Settings) {
-    let settings = Settings::new().set("VEC", vec as u32).set("TS", steps as u32).images(vec);
-    ("measured_lengths", settings.flag("FINAL", to_the_last))
+fn outputs(settings: Settings, certain: bool) -> (&'static str, Settings) {
+    let vector = settings.constant("VEC") != Some(1);
+    ("measured_outputs", settings.flag("VECTOR", vector).flag("CERTAIN", certain))
 }
 
-fn turns(vec: usize) -> (&'static str, Settings) {
-    ("measured_turns", Settings::new().set("VEC", vec as u32).images(vec))
+fn lengths(settings: Settings, steps: usize, to_the_last: bool) -> (&'static str, Settings) {
+    ("measured_lengths", settings.set("TS", steps as u32).flag("FINAL", to_the_last))
+}
+
+fn turns(settings: Settings) -> (&'static str, Settings) {
+    ("measured_turns", settings)
 }
 
 fn short(r: usize) -> (&'static str, Settings) {
@@ -437,16 +442,17 @@ fn in_panels(vectors: &[f32], classes: usize, features: usize, r: usize) -> Vec<
     panels
 }
 
-/// Every variant of the kernels `shaders/measured_*.wgsl`.
+/// Every variant of the kernels `shaders/measured_*.wgsl`, those with words of 64 bits too where `wide`.
 ///
 /// # Errors
 /// A variant that naga refuses.
-pub fn variants() -> Result<Vec<Arc<Kernel>>> {
-    let of = |vec| {
-        let [few, many] = STEPS;
-        let lengths = [(few, false), (few, true), (many, false), (many, true)].map(|(n, last)| lengths(vec, n, last));
-        [outputs(vec, false), outputs(vec, true), turns(vec)].into_iter().chain(lengths)
+pub fn variants(wide: bool) -> Result<Vec<Arc<Kernel>>> {
+    let of = |(vec, wide)| {
+        let settings = move || in_vectors(vec, wide);
+        let lengths = STEPS.into_iter().flat_map(move |of| [false, true].map(|last| lengths(settings(), of, last)));
+        [outputs(settings(), false), outputs(settings(), true), turns(settings())].into_iter().chain(lengths)
     };
-    let all = [1, 2, 4].into_iter().flat_map(of).chain([short(8)]);
+    let layouts = [(1, false), (2, false), (4, false), (2, true), (4, true)];
+    let all = layouts.into_iter().filter(|(_, words)| wide || !words).flat_map(of).chain([short(8)]);
     all.map(|(name, settings)| Kernel::new(name, &settings)).collect()
 }

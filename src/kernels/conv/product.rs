@@ -90,7 +90,7 @@ pub fn product(
     let mut params: Vec<(&str, Param)> =
         vec![("columns", columns.into()), ("cin", of.cin.into()), ("cout", of.cout.into())];
     params.extend(start.params());
-    let grid = [columns.div_ceil(tile.lanes * tile.nv), of.cout.div_ceil(tile.r), of.batch];
+    let grid = [of.cout.div_ceil(tile.r), columns.div_ceil(tile.lanes * tile.nv), of.batch];
     p.add(target, ("product", settings), &operands(x, w, start, y), &params, grid, site)?;
     Ok(())
 }
