@@ -11,7 +11,7 @@ targets=("${@:-${all[@]}}") runs=${RUNS:-10000000} turn=${TURN:-600} rounds=${RO
 
 command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: cargo install cargo-fuzz --locked" >&2; exit 1; }
 cargo +nightly fuzz build --fuzz-dir . --sanitizer none --debug-assertions --codegen-units 16
-programs=target/$(rustc -vV | awk '/^host/ { print $2 }')/release
+programs=$PWD/target/$(rustc -vV | awk '/^host/ { print $2 }')/release
 if [ ! -d corpus/names ]; then # sound files to begin with
   (cd .. && RECURVE_SEEDS=$PWD/fuzz/corpus RECURVE_MUTANTS=1 cargo test --release --test hostile changed)
 fi
