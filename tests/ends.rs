@@ -406,3 +406,21 @@ fn a_damaged_checkpoint_is_named_with_the_one_that_is_used() {
         assert_eq!(bench.newest("whole"), bench.newest(name), "{name}");
     }
 }
+
+#[test]
+fn going_back_to_the_untrained_network_is_said() {
+    let bench = Bench::new();
+    succeeds(bench.train("whole", &[]));
+    succeeds(bench.train("left", &[]));
+    let numbered = bench.steps("left").into_iter().skip(1).map(|step| format!("checkpoints/{step:08}.safetensors"));
+    for file in numbered.chain(["checkpoint.safetensors".into()]) {
+        std::fs::write(bench.path("left").join(file), b"torn").unwrap();
+    }
+    let mut export = recurve(&["export"]);
+    export.arg(bench.path("left")).args(["--to", "safetensors", "--out"]).arg(bench.path("weights.safetensors"));
+    for command in [export, bench.resume("left", &[])] {
+        let text = succeeds(command);
+        assert!(text.contains("00000000.safetensors, of step 0, before any training"), "{text}");
+    }
+    assert_eq!(bench.newest("whole"), bench.newest("left"));
+}

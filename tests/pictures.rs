@@ -6,6 +6,7 @@ use image::{GrayAlphaImage, ImageBuffer, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
 use recurve::Result;
 use recurve::dataset::{Dataset, inspect, open};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -332,6 +333,83 @@ fn pictures_are_upright_wherever_and_however_the_orientation_is_stored() {
             }
         }
     }
+}
+
+/// A stream of zlib, packed.
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// A profile in hexadecimal digits, as ImageMagick writes it.
+fn raw_profile(kind: &str, bytes: &[u8]) -> Vec<u8> {
+    let digits: Vec<String> =
+        bytes.chunks(36).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    format!("\n{kind}\n{:8}\n{}\n", bytes.len(), digits.join("\n")).into()
+}
+
+#[test]
+fn pictures_are_upright_where_texts_say_how() {
+    let picture = ordinary(16, 16);
+    let (plain, plain_jpeg) = (png(&picture), jpeg(&picture));
+    let stored_jpeg = image::load_from_memory(&plain_jpeg).unwrap().into_rgb8();
+    let text = |kind: &[u8; 4], keyword: &str, between: &[u8], text: &[u8]| {
+        chunk(kind, &[keyword.as_bytes(), b"\0", between, text].concat())
+    };
+    for orientation in 1..=8 {
+        let exif = exif(true, 3, orientation);
+        let xmp = format!("<x:xmpmeta><rdf:Description a=\"1\" tiff:Orientation=\"{orientation}\"/></x:xmpmeta>");
+        let segment = [b"http://ns.adobe.com/xap/1.0/\0", xmp.as_bytes()].concat();
+        let bytes = [&plain_jpeg[..2], &app(0xE1, &segment), &plain_jpeg[2..]].concat();
+        assert_eq!(
+            pixels("a.jpg", &bytes).unwrap(),
+            upright(&stored_jpeg, orientation).into_raw(),
+            "JPEG, {orientation}"
+        );
+
+        let name = "XML:com.adobe.xmp";
+        let other = text(b"tEXt", "Comment", b"", b"tiff:Orientation=\"3\"");
+        let marked = [b"Exif\0\0", &*exif].concat();
+        for (what, chunks) in [
+            ("XMP", text(b"iTXt", name, b"\0\0\0\0", xmp.as_bytes())),
+            ("XMP in another language", text(b"iTXt", name, b"\0\0de\0X\0", xmp.as_bytes())),
+            ("packed XMP", text(b"iTXt", name, b"\x01\0\0\0", &zlib(xmp.as_bytes()))),
+            ("exif", text(b"tEXt", "Raw profile type exif", b"", &raw_profile("exif", &exif))),
+            ("packed exif", text(b"zTXt", "Raw profile type exif", b"\0", &zlib(&raw_profile("exif", &marked)))),
+            ("APP1", text(b"zTXt", "Raw profile type APP1", b"\0", &zlib(&raw_profile("app1", &marked)))),
+            ("APP1 with XMP", text(b"zTXt", "Raw profile type APP1", b"\0", &zlib(&raw_profile("app1", &segment)))),
+            (
+                "the chunk before texts",
+                [
+                    text(b"iTXt", name, b"\0\0\0\0", b"<a tiff:Orientation=\"3\"/>"),
+                    text(b"tEXt", "Raw profile type exif", b"", &raw_profile("exif", &self::exif(true, 3, 3))),
+                    chunk(b"eXIf", &exif),
+                ]
+                .concat(),
+            ),
+        ] {
+            for at in [33, plain.len() - 12] {
+                let bytes = [&plain[..at], &other, &chunks, &plain[at..]].concat();
+                let found = pixels("a.png", &bytes).unwrap();
+                assert_eq!(found, upright(&picture, orientation).into_raw(), "PNG, {orientation}, {what}, at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_about_the_orientation_that_cannot_be_unpacked_are_refused() {
+    let plain = png(&ordinary(16, 16));
+    let with = |keyword: &[u8], packed: &[u8]| {
+        let text = chunk(b"zTXt", &[keyword, b"\0\0", packed].concat());
+        pixels("a.png", &[&plain[..33], &text, &plain[33..]].concat())
+    };
+    for keyword in [b"Raw profile type exif".as_slice(), b"XML:com.adobe.xmp"] {
+        assert!(message(with(keyword, b"no zlib")).contains("which way up"));
+        assert!(message(with(keyword, &zlib(&vec![b' '; (16 << 20) + 1]))).contains("16777216 bytes"));
+    }
+    assert_eq!(with(b"Comment", b"no zlib").unwrap(), ordinary(16, 16).into_raw());
 }
 
 #[test]

@@ -174,6 +174,16 @@ fn training_curves_are_drawn_where_given() {
     }
 }
 
+/// Laid out by a browser, a figure with its title, caption and numbers is moved to the next page whole.
+#[test]
+fn figures_are_not_cut_in_print() {
+    let page = include_str!("../assets/style.html");
+    let (_, print) = page.rsplit_once("@media print").unwrap();
+    for rule in ["section section, .figure, figure { break-inside: avoid; }", ".numbers { break-before: avoid;"] {
+        assert!(print.contains(rule), "{rule}");
+    }
+}
+
 #[test]
 fn hostile_text_is_escaped() {
     let hostile = "<script>alert('x')</script>&\"\u{0}\u{1b}";

@@ -276,7 +276,16 @@ fn a_published_name_says_the_rest_and_where_the_untrained_twin_lies() {
     let alone = import(&options(&path, &out("alone"), Flags::default())).unwrap();
     assert_eq!((alone.network, alone.untrained), (network.clone().into(), None));
     let notes = alone.notes.join("\n");
-    for word in ["64 pixels", "tensors 8", "no untrained network", "not known", "Adam"] {
+    for word in [
+        "image_size is 8, not 64",
+        "area_channels is [1,2,2,3], not [64,128,256,512]",
+        "kernel_size is 1, not 3",
+        "classes is 4, not 100",
+        "readout_bias is true, not false",
+        "no untrained network",
+        "not known",
+        "Adam",
+    ] {
         assert!(notes.contains(word), "`{word}` is not in: {notes}");
     }
     assert_eq!(checkpoints(&out("alone")).unwrap().len(), 1);
@@ -319,6 +328,35 @@ fn a_published_name_says_the_rest_and_where_the_untrained_twin_lies() {
     // A folder that holds a run is left alone.
     let said = import(&given).unwrap_err().to_string();
     assert!(said.contains("already holds"), "{said}");
+}
+
+#[test]
+fn a_published_name_that_contradicts_its_file_is_noted() {
+    let one = |name: &str, bytes: &[u8]| {
+        let (folder, path) = file(name, bytes);
+        import(&options(&path, &folder.path().join("run"), Flags::default())).unwrap().notes.join("\n")
+    };
+    // A file that describes its network itself.
+    let described = encode(&checkpoint(&small(), 1), Form::Safetensors).unwrap();
+    let notes = one("b128_l_0_t_1_ltinteract_multiplicative_T_10_ltposition_last_num_1.safetensors", &described);
+    for word in [
+        "image_size is 8, not 128",
+        "kernel_size is 1, not 5",
+        "timesteps is 3, not 10",
+        "lateral is true, not false",
+        "interaction is additive, not multiplicative",
+        "lt_position is all, not last",
+    ] {
+        assert!(notes.contains(word), "`{word}` is not in: {notes}");
+    }
+    assert!(!notes.contains("topdown") && !notes.contains("norm is"), "{notes}");
+    // One that is what its name says, but for its number of classes.
+    let network = NetworkConfig { classes: 3, timesteps: 1, lateral: false, ..Preset::Blt64.network() };
+    let notes = one("b64_l_0_t_0_ltinteract_None_T_1_ltposition_None_num_1.pth", &pth(&network, 1));
+    assert!(notes.contains("but is another: classes is 3, not 100; what the file holds counts"), "{notes}");
+    let network = NetworkConfig { classes: 100, ..network };
+    let notes = one("b64_l_0_t_0_ltinteract_None_T_1_ltposition_None_num_1.pth", &pth(&network, 1));
+    assert!(!notes.contains("published"), "{notes}");
 }
 
 #[test]

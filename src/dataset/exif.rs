@@ -1,16 +1,55 @@
-//! Which way up a picture is, as EXIF data say.
+//! Which way up a picture is, as its EXIF or XMP data say.
+
+use std::borrow::Cow;
 
 use image::metadata::Orientation;
 
 /// The tag.
 const ORIENTATION: u64 = 0x0112;
 
-/// The orientation that EXIF data state in their first directory, of whatever integer type; as stored, where they state
-/// none. Data may begin with the mark that JPEG segments have (`Exif`, two zeros).
-pub(super) fn orientation(exif: &[u8]) -> Orientation {
-    stated(exif.strip_prefix(b"Exif\0\0".as_slice()).unwrap_or(exif))
-        .and_then(|value| Orientation::from_exif(u8::try_from(value).ok()?))
-        .unwrap_or(Orientation::NoTransforms)
+/// How EXIF data begin in JPEG segments.
+pub(super) const EXIF: &[u8] = b"Exif\0\0";
+
+/// How XMP data begin in JPEG segments.
+pub(super) const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+
+/// What a picture holds that may say which way up it is: the first of each.
+#[derive(Debug, Default)]
+pub(super) struct Statements<'a> {
+    /// EXIF data, with or without [`EXIF`] before them.
+    pub exif: Option<Cow<'a, [u8]>>,
+    /// XMP data.
+    pub xmp: Option<Cow<'a, [u8]>>,
+}
+
+impl Statements<'_> {
+    /// The orientation that the EXIF data state or, where they state none, the XMP data; else as stored.
+    pub fn orientation(&self) -> Orientation {
+        let by_exif = || of_exif(self.exif.as_deref()?);
+        let by_xmp = || of_xmp(self.xmp.as_deref()?);
+        by_exif().or_else(by_xmp).unwrap_or(Orientation::NoTransforms)
+    }
+}
+
+/// The orientation that EXIF data state in their first directory, of whatever integer type.
+fn of_exif(exif: &[u8]) -> Option<Orientation> {
+    let value = stated(exif.strip_prefix(EXIF).unwrap_or(exif))?;
+    Orientation::from_exif(u8::try_from(value).ok()?)
+}
+
+/// The orientation that XMP data state: `tiff:Orientation="6"` in a tag, or `<tiff:Orientation>6</tiff:Orientation>`.
+fn of_xmp(xmp: &[u8]) -> Option<Orientation> {
+    let text = String::from_utf8_lossy(xmp);
+    text.split("tiff:Orientation").skip(1).find_map(|behind| {
+        let behind = behind.trim_start();
+        let value = match behind.strip_prefix('=') {
+            Some(quoted) => quoted.trim_start().strip_prefix(['"', '\''])?,
+            None => behind.strip_prefix('>')?,
+        };
+        let value = value.trim_start();
+        let end = value.find(|c: char| !c.is_ascii_digit())?;
+        Orientation::from_exif(value[..end].parse().ok()?)
+    })
 }
 
 /// The value of the tag. The data are a TIFF file: byte order, place of the first directory; that has a count and for each
@@ -71,9 +110,10 @@ mod tests {
             for (kind, size) in [(1, 1), (3, 2), (4, 4), (6, 1), (8, 2), (9, 4)] {
                 for (little, count) in [(true, 1), (false, 1), (true, 8), (false, 8)] {
                     let exif = exif(little, kind, size, count, value);
-                    assert_eq!(orientation(&exif).to_exif(), value as u8, "type {kind}, {little}, count {count}");
-                    assert_eq!(orientation(&[b"Exif\0\0", &*exif].concat()).to_exif(), value as u8);
-                    (0..60).for_each(|cut| _ = orientation(&exif[..cut])); // no panic
+                    let found = of_exif(&exif).map(Orientation::to_exif);
+                    assert_eq!(found, Some(value as u8), "type {kind}, {little}, count {count}");
+                    assert_eq!(of_exif(&[EXIF, &*exif].concat()).map(Orientation::to_exif), found);
+                    (0..60).for_each(|cut| _ = of_exif(&exif[..cut])); // no panic
                 }
             }
         }
@@ -82,11 +122,38 @@ mod tests {
     #[test]
     fn what_is_no_orientation_turns_nothing() {
         for (kind, size, value) in [(3, 2, 0), (3, 2, 9), (4, 4, 0x1_0006), (2, 1, 6), (5, 4, 6), (12, 4, 6)] {
-            assert_eq!(orientation(&exif(true, kind, size, 1, value)), Orientation::NoTransforms, "{kind} {value}");
+            assert_eq!(of_exif(&exif(true, kind, size, 1, value)), None, "{kind} {value}");
         }
         let mut far = exif(true, 3, 2, 1, 6);
         far[4..8].fill(0xFF);
-        assert_eq!(orientation(&far), Orientation::NoTransforms);
-        assert_eq!(orientation(b"neither"), Orientation::NoTransforms);
+        assert_eq!(of_exif(&far), None);
+        assert_eq!(of_exif(b"neither"), None);
+        assert_eq!(Statements::default().orientation(), Orientation::NoTransforms);
+    }
+
+    #[test]
+    fn xmp_counts_where_exif_states_nothing() {
+        for (text, expected) in [
+            ("<rdf:Description tiff:Orientation=\"6\" a=\"3\"/>", Some(6)),
+            ("<a tiff:Orientation = '8'/>", Some(8)),
+            ("<tiff:Orientation>3</tiff:Orientation>", Some(3)),
+            ("<tiff:Orientation>\n 2\n</tiff:Orientation>", Some(2)),
+            ("<tiff:Orientation/><a tiff:Orientation=\"5\"/>", Some(5)),
+            ("<tiff:Orientation></tiff:Orientation>", None),
+            ("<a tiff:Orientation=\"9\"/>", None),
+            ("<a tiff:Orientation=\"60000000000000000000\"/>", None),
+            ("<a tiff:Orientation=\"6", None),
+            ("tiff:Orientation", None),
+            ("", None),
+        ] {
+            assert_eq!(of_xmp(text.as_bytes()).map(Orientation::to_exif), expected, "{text}");
+        }
+        let both = |exif: Option<Vec<u8>>| Statements {
+            exif: exif.map(Cow::Owned),
+            xmp: Some(Cow::Borrowed(b"<a tiff:Orientation=\"8\"/>")),
+        };
+        assert_eq!(both(Some(exif(true, 3, 2, 1, 6))).orientation().to_exif(), 6);
+        assert_eq!(both(Some(exif(true, 3, 2, 1, 0))).orientation().to_exif(), 8);
+        assert_eq!(both(None).orientation().to_exif(), 8);
     }
 }

@@ -1,4 +1,4 @@
-//! What a JPEG file holds, found without decoding a pixel: its size, its EXIF data, and whether the data of every block
+//! What a JPEG file holds, found without decoding a pixel: its size, what may say which way up it is, and whether the data of every block
 //! are there.
 //!
 //! Decoders fill in grey, in silence, where a file ends early: half a picture is of use to a viewer, not to training. So
@@ -6,6 +6,8 @@
 //! progressive pictures), and a code that wants a bit which is not there says that the file is cut.
 
 use std::fmt;
+
+use super::exif::{EXIF, Statements, XMP};
 
 /// Scans of one picture; more are taken for an attack (encoders write about ten).
 const MOST_SCANS: usize = 100;
@@ -16,8 +18,8 @@ pub(super) struct Jpeg<'a> {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// The first EXIF data.
-    pub exif: Option<&'a [u8]>,
+    /// What may say which way up it is.
+    pub statements: Statements<'a>,
     /// Bytes up to which the file must be read for all of the picture; what follows (the mark of its end, other pictures)
     /// is not needed.
     pub end: usize,
@@ -80,7 +82,7 @@ pub(super) fn read<'a>(
     allowed: impl Fn(usize, usize) -> std::result::Result<(), String>,
 ) -> Result<Jpeg<'a>> {
     let mut at = 2; // behind the mark that begins a picture
-    let mut exif = None;
+    let mut statements = Statements::default();
     let mut frame: Option<Frame> = None;
     let mut tables: [[Option<Table>; 4]; 2] = Default::default();
     let (mut restart, mut scans) = (0, 0);
@@ -91,7 +93,7 @@ pub(super) fn read<'a>(
         match marker {
             0xD9 => {
                 return match frame {
-                    Some(frame) if frame.is_shown() => Ok(frame.jpeg(exif, at - 2)),
+                    Some(frame) if frame.is_shown() => Ok(frame.jpeg(statements, at - 2)),
                     _ => damaged("it ends without a picture"),
                 };
             }
@@ -102,7 +104,8 @@ pub(super) fn read<'a>(
             }
             0xC4 => define_tables(content, &mut tables)?,
             0xDD if content.len() >= 2 => restart = usize::from(u16::from_be_bytes([content[0], content[1]])),
-            0xE1 if exif.is_none() => exif = content.strip_prefix(b"Exif\0\0".as_slice()),
+            0xE1 if content.starts_with(EXIF) => _ = statements.exif.get_or_insert(content.into()),
+            0xE1 if content.starts_with(XMP) => _ = statements.xmp.get_or_insert(content.into()),
             0xDA => {
                 let Some(frame) = &mut frame else { return damaged("it has a scan before its frame") };
                 scans += 1;
@@ -113,7 +116,7 @@ pub(super) fn read<'a>(
                 frame.scan(content, &tables, restart, &mut bits)?;
                 at = bits.at;
                 if frame.is_complete() {
-                    return Ok(frame.jpeg(exif, at)); // with or without the mark of its end
+                    return Ok(frame.jpeg(statements, at)); // with or without the mark of its end
                 }
             }
             _ => {}
@@ -179,8 +182,8 @@ impl Frame {
         Ok(Frame { progressive, width, height, most_across, most_down, components })
     }
 
-    fn jpeg<'a>(&self, exif: Option<&'a [u8]>, end: usize) -> Jpeg<'a> {
-        Jpeg { width: self.width, height: self.height, exif, end }
+    fn jpeg<'a>(&self, statements: Statements<'a>, end: usize) -> Jpeg<'a> {
+        Jpeg { width: self.width, height: self.height, statements, end }
     }
 
     /// Whether nothing could follow.

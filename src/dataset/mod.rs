@@ -24,6 +24,7 @@ pub mod names;
 pub(crate) mod outline;
 mod picture;
 pub mod place;
+mod png;
 pub(crate) mod random;
 pub mod statistics;
 

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::imageops::FilterType;
-use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageError, Limits, Rgb, RgbImage};
 
-use super::{exif, jpeg};
+use super::{jpeg, png};
 use crate::{Error, Result};
 
 /// Pictures of more pixels are refused (a square of 8192 x 8192 is not), before memory for them is asked for.
@@ -18,12 +17,11 @@ const MOST_PIXELS: usize = 1 << 26;
 /// Files of more bytes are refused: no picture that is taken needs as many.
 const MOST_BYTES: u64 = 8 * MOST_PIXELS as u64;
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const PNG_END: &[u8] = b"\0\0\0\0IEND\xAE\x42\x60\x82";
 const JPEG: &[u8] = b"\xFF\xD8\xFF";
 const JPEG_END: &[u8] = b"\xFF\xD9";
 
-/// Decodes a picture, lays it on white where it is transparent, turns it as its EXIF data say, scales its shorter side to
+/// Decodes a picture, lays it on white where it is transparent, turns it as its EXIF or XMP data say, scales its shorter side to
 /// `side` and crops the longer one about the centre. RGB bytes, `[side][side][3]`.
 ///
 /// # Errors
@@ -63,9 +61,10 @@ fn kind(metadata: &Metadata) -> &'static str {
 ///
 /// The decoder gets one picture alone, with the mark of its end, whether the file has that or not, and whatever follows.
 fn pixels(mut file: Vec<u8>) -> Result<DynamicImage, String> {
-    let (picture, orientation) = if file.starts_with(PNG) {
-        let (exif, end) = png_chunks(&file).ok_or_else(|| format!("one that cannot be used: {}", jpeg::Fault::Cut))?;
-        let orientation = exif.map_or(Orientation::NoTransforms, exif::orientation);
+    let unusable = |fault: jpeg::Fault| format!("one that cannot be used: {fault}");
+    let (picture, orientation) = if file.starts_with(png::SIGNATURE) {
+        let found = png::read(&file).map_err(unusable)?;
+        let (orientation, end) = (found.statements.orientation(), found.end);
         file.truncate(end);
         file.extend(PNG_END);
         let decoder = PngDecoder::with_limits(Cursor::new(&file), Limits::default()).map_err(damaged)?;
@@ -73,8 +72,8 @@ fn pixels(mut file: Vec<u8>) -> Result<DynamicImage, String> {
         allowed(width as usize, height as usize)?;
         (DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation)
     } else if file.starts_with(JPEG) {
-        let found = jpeg::read(&file, allowed).map_err(|fault| format!("one that cannot be used: {fault}"))?;
-        let orientation = found.exif.map_or(Orientation::NoTransforms, exif::orientation);
+        let found = jpeg::read(&file, allowed).map_err(unusable)?;
+        let orientation = found.statements.orientation();
         let size = (found.width as u32, found.height as u32);
         let end = found.end;
         file.truncate(end);
@@ -104,27 +103,6 @@ fn allowed(width: usize, height: usize) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("one of {width} x {height} pixels; at most {MOST_PIXELS} (8192 x 8192) are read")),
     }
-}
-
-/// The content of a PNG file's first `eXIf` chunk, wherever it stands, and where the chunks end whose content is needed:
-/// before the mark of the end or, where the file lacks that, behind the last whole one. Nothing where the pixels are cut.
-fn png_chunks(file: &[u8]) -> Option<(Option<&[u8]>, usize)> {
-    let (mut at, mut exif, mut data) = (PNG.len(), None, false);
-    while let Some(head) = file.get(at..at + 8) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let kind = &head[4..];
-        let whole = file.len() - at >= 12 && length <= file.len() - at - 12;
-        match kind {
-            b"IDAT" if !whole => return None,
-            b"IDAT" => data = true,
-            b"IEND" => break,
-            _ if !whole => break,
-            b"eXIf" if exif.is_none() => exif = Some(&file[at + 8..at + 8 + length]),
-            _ => {}
-        }
-        at += 12 + length;
-    }
-    data.then_some((exif, at))
 }
 
 /// Lays a picture on white, in its own depth. This comes before scaling: what colour stands beneath the wholly

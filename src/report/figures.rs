@@ -10,7 +10,7 @@ use super::plots::shorten;
 use super::published;
 use super::svg::{
     Anchor, Axes, BLUE, DIAGONAL, GREEN, GREY, INK, Marker, ORANGE, PANEL, PAPER, PURPLE, SKY, Svg, Text, VERMILLION,
-    diverging, number, px, ramp, range, text_width, ticks, whole_ticks,
+    diverging, number, ordered, px, range, text_width, ticks, whole_ticks,
 };
 use super::view::{Pair, View};
 use super::{Report, Training};
@@ -453,7 +453,6 @@ fn change(view: &View) -> String {
     let y = range(values).map_or((0.0, 1.0), |(_, high)| (0.0, high.max(1e-9)));
     let steps = view.timesteps - 1;
     let shown: Vec<usize> = (0..steps).filter(|&g| view.t_stable_histogram[g] > 0).collect();
-    let color = |g: usize| ramp(if steps > 1 { g as f64 / (steps - 1) as f64 } else { 0.0 });
     for (p, (title, rows)) in panels.iter().enumerate() {
         let axes = Axes {
             left: 84.0 + 420.0 * p as f64,
@@ -469,12 +468,13 @@ fn change(view: &View) -> String {
         let y_ticks = if shown.is_empty() { vec![] } else { ticks(y, 5.0, 1.0, "") };
         axes.draw(&mut svg, &x, &y_ticks, "timestep t, before the step to t + 1", y_label);
         for &g in &shown {
-            axes.series(&mut svg, &rows[g], &color(g), if steps > 1 { Marker::None } else { Marker::Disc }, None);
+            let (color, dash) = ordered(g, steps);
+            axes.series(&mut svg, &rows[g], &color, if steps > 1 { Marker::None } else { Marker::Disc }, dash);
         }
         for &g in shown.iter().filter(|g| **g > 0) {
             // The step that brings the class of the rest of the trajectory.
             if let Some(v) = rows[g][g - 1] {
-                svg.marker(axes.at(g as f64 - 1.0, v), Marker::Ring, &color(g));
+                svg.marker(axes.at(g as f64 - 1.0, v), Marker::Ring, &ordered(g, steps).0);
             }
         }
         if shown.is_empty() {
@@ -494,7 +494,8 @@ fn change(view: &View) -> String {
     let keys: Vec<usize> = shown.iter().copied().step_by(every).collect();
     for (i, &g) in keys.iter().enumerate() {
         let y = 82.0 + 20.0 * i as f64;
-        svg.line((x, y - 4.5), (x + 24.0, y - 4.5), &color(g), 3.0, None);
+        let (color, dash) = ordered(g, steps);
+        svg.line((x, y - 4.5), (x + 24.0, y - 4.5), &color, 3.0, dash);
         svg.text((x + 32.0, y), &g.to_string(), Text::new(13.0, Anchor::Start));
         svg.text((x + 64.0, y), &view.t_stable_histogram[g].to_string(), Text::new(13.0, Anchor::Start).color(GREY));
     }
@@ -685,7 +686,6 @@ fn training_curves(training: &Training) -> String {
     let losses: Vec<_> = (0..timesteps).map(|t| column(&|e| e.loss.get(t).copied().flatten())).collect();
     let accuracies: Vec<_> = (0..timesteps).map(|t| column(&|e| e.accuracy.get(t).copied().flatten())).collect();
     let train = column(&|e| e.train_loss);
-    let color = |t: usize| ramp(if timesteps > 1 { t as f64 / (timesteps - 1) as f64 } else { 0.0 });
     let mark = if epochs.len() == 1 { Marker::Disc } else { Marker::None };
     let every = epochs.len().div_ceil(12);
     let x: Vec<_> = epochs.iter().enumerate().step_by(every).map(|(i, e)| (i as f64, e.epoch.to_string())).collect();
@@ -710,7 +710,8 @@ fn training_curves(training: &Training) -> String {
         svg.text((axes.left, 24.0), title, PANEL_TITLE);
         axes.draw(&mut svg, &x, &ticks(y, 5.0, scale, ""), "epoch", label);
         for (t, line) in lines.iter().enumerate() {
-            axes.series(&mut svg, line, &color(t), mark, None);
+            let (color, dash) = ordered(t, timesteps);
+            axes.series(&mut svg, line, &color, mark, dash);
         }
         if p == 0 {
             axes.series(&mut svg, &train, INK, mark, Some("5 4"));
@@ -722,7 +723,8 @@ fn training_curves(training: &Training) -> String {
     let keys: Vec<usize> = (0..timesteps).step_by(every).collect();
     for (i, &t) in keys.iter().enumerate() {
         let y = 82.0 + 20.0 * i as f64;
-        svg.line((left, y - 4.5), (left + 24.0, y - 4.5), &color(t), 3.0, None);
+        let (color, dash) = ordered(t, timesteps);
+        svg.line((left, y - 4.5), (left + 24.0, y - 4.5), &color, 3.0, dash);
         svg.text((left + 32.0, y), &t.to_string(), Text::new(13.0, Anchor::Start));
     }
     if train.iter().any(Option::is_some) {

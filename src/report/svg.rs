@@ -43,9 +43,12 @@ const VARIABLES: [(&str, &str, &str); 11] = [
 /// Steps of the colour scale of ordered lines.
 const RAMP: usize = 16;
 
-/// Colour of an ordered line, `at` in 0..=1: viridis, from dark to light on white, without its darkest part on black.
-pub(crate) fn ramp(at: f64) -> String {
-    format!("var(--ramp-{})", (at.clamp(0.0, 1.0) * (RAMP - 1) as f64).round() as usize)
+/// Colour and dashes of the `i`th of `count` ordered lines: viridis, from dark to light on white, without its darkest part on
+/// black. Neighbours, whose colours are alike where lines are many, differ in their dashes.
+pub(crate) fn ordered(i: usize, count: usize) -> (String, Option<&'static str>) {
+    let at = if count > 1 { i as f64 / (count - 1) as f64 } else { 0.0 };
+    let color = format!("var(--ramp-{})", (at.clamp(0.0, 1.0) * (RAMP - 1) as f64).round() as usize);
+    (color, [None, Some("9 3"), Some("2.5 2.5")][i % 3])
 }
 
 /// Names and values of all variables, in the order of [`VARIABLES`], then the ramp.
@@ -507,6 +510,20 @@ mod tests {
     fn a_line_breaks_at_undefined_values() {
         let runs = runs(&[Some(1.0), Some(2.0), None, Some(f64::NAN), Some(3.0)]);
         assert_eq!(runs, [vec![(0, 1.0), (1, 2.0)], vec![(4, 3.0)]]);
+    }
+
+    #[test]
+    fn neighbouring_lines_are_told_apart() {
+        for count in 2..=40 {
+            let lines: Vec<_> = (0..count).map(|i| ordered(i, count)).collect();
+            assert!(lines.windows(2).all(|pair| pair[0].1 != pair[1].1), "dashes of {count}");
+            // Those that have the same dashes have other colours, as far as there are colours.
+            let few = count <= 3 * RAMP;
+            assert!(
+                !few || lines.windows(4).all(|four| four[0].1 == four[3].1 && four[0].0 != four[3].0),
+                "of {count}"
+            );
+        }
     }
 
     #[test]

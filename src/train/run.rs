@@ -126,11 +126,11 @@ impl Run {
     pub fn resume(root: &Path, change: impl FnOnce(&mut RunConfig)) -> Result<Run> {
         let begun = Instant::now();
         let Resumed { folder, mut config, checkpoint, warnings, from } = RunFolder::resume(root)?;
-        from.iter().for_each(|from| tell_of_damaged(&warnings, from));
+        let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
+        from.iter().for_each(|from| tell_of_damaged(&warnings, from, step));
         let before = config.clone();
         change(&mut config);
         config.validate()?;
-        let step = checkpoint.as_ref().map_or(0, |c| c.state.step);
         let trained = checkpoint.as_ref().map(|c| &c.state.data);
         let (dataset, steps_per_epoch) = data::open_again(&mut config, root, trained)?;
         let data = DataState::of(&*dataset);

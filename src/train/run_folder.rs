@@ -439,7 +439,7 @@ pub fn chosen(root: &Path, step: Option<u64>) -> Result<(Checkpoint, PathBuf)> {
     let Some(step) = step else {
         let latest = latest(root)?
             .ok_or_else(|| Error::Checkpoint(format!("{}: holds no checkpoint; train it first", root.display())))?;
-        tell_of_damaged(&latest.warnings, &latest.path);
+        tell_of_damaged(&latest.warnings, &latest.path, latest.checkpoint.state.step);
         return Ok((latest.checkpoint, latest.path));
     };
     let all = checkpoints(root)?;
@@ -453,11 +453,13 @@ pub fn chosen(root: &Path, step: Option<u64>) -> Result<(Checkpoint, PathBuf)> {
     }
 }
 
-/// Says which checkpoints were passed over, if any, and which is used in their place.
-pub(super) fn tell_of_damaged(warnings: &[String], used: &Path) {
+/// Says which checkpoints were passed over, if any, and which, of which step, is used in their place.
+pub(super) fn tell_of_damaged(warnings: &[String], used: &Path, step: u64) {
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !warnings.is_empty() {
-        eprintln!("the newest good checkpoint is used: {}", used.display());
+        let untrained =
+            if step == 0 { ", before any training: no good checkpoint of a later step is left" } else { "" };
+        eprintln!("the newest good checkpoint is used: {}, of step {step}{untrained}", used.display());
     }
 }
 

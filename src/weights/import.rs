@@ -4,7 +4,7 @@
 //! The number of steps that an imported network was trained for is not known; 1 stands for all of them, so that the checkpoints
 //! have the order of time. Adam has counted none, and its moments are zero.
 
-use super::infer::{Flags, fits, infer, word};
+use super::infer::{Flags, fits, infer, unlike, word};
 use super::published::PublishedName;
 use super::read::{StateDict, read};
 use crate::error::{Error, Result};
@@ -62,6 +62,10 @@ pub fn import(options: &ImportOptions) -> Result<Imported> {
         Some(card) => {
             let network = card.description().map_err(|e| about(file, &e.to_string()))?;
             agrees(&network, flags).map_err(|what| about(file, &what))?;
+            notes.extend(name.as_ref().and_then(|name| match &network {
+                Description::Family(config) => unlike(name, config),
+                Description::Own(_) => Some("the file has the name of a published network, but is another".into()),
+            }));
             (network, card.data.clone())
         }
         None => {

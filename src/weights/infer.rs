@@ -8,7 +8,7 @@
 use super::pickle::shown;
 use super::published::PublishedName;
 use crate::network::{
-    AREAS, IMAGE_CHANNELS, Interaction, LtPosition, NetworkConfig, Normalisation, ParameterSpec, RecurrentFrom,
+    AREAS, IMAGE_CHANNELS, Interaction, LtPosition, NetworkConfig, Normalisation, ParameterSpec, Preset, RecurrentFrom,
 };
 use crate::tensors::Tensors;
 use serde::Serialize;
@@ -82,11 +82,6 @@ pub fn infer(
 
     // The number in the name is that of the published networks' size; tensors that tell the size have the last word.
     let named_size = name.map(|n| (n.image_size, of_name(format!("b{}", n.image_size))));
-    if let (Some((told, by)), Some((named, _))) = (&told_size, &named_size)
-        && told != named
-    {
-        notes.push(format!("the file's name says {named} pixels, but the tensors {told} ({by}): it is {told}"));
-    }
     let image_size = settle(
         "the size of the pictures",
         [told_size.or(named_size), flags.image_size.map(|size| (size, flag("image-size", size.to_string())))],
@@ -208,12 +203,58 @@ pub fn infer(
     };
     config.validate().map_err(|e| format!("the tensors' network is not possible: {e}"))?;
     fits(tensors, &config.network().parameters)?;
+    notes.extend(name.and_then(|name| unlike(name, &config)));
     if config.recurrent_from == RecurrentFrom::V2 && (has("v1.lateral.weight") || has("v1.top_down.weight")) {
         notes.push(
             "V1's recurrent weights are kept and not used, as in the published networks (--recurrent-from v1 uses them)".into(),
         );
     }
     Ok((config, notes))
+}
+
+/// Where a network differs from the published one whose name its file has, as a sentence.
+pub(super) fn unlike(name: &PublishedName, found: &NetworkConfig) -> Option<String> {
+    let preset = if name.image_size == 128 { Preset::Blt128 } else { Preset::Blt64 };
+    let several = name.timesteps > 1;
+    let published = NetworkConfig {
+        image_size: name.image_size,
+        lateral: name.lateral && several,
+        topdown: name.topdown && several,
+        timesteps: name.timesteps,
+        interaction: name.interaction.unwrap_or(found.interaction),
+        lt_position: name.lt_position.unwrap_or(found.lt_position),
+        norm: name.norm.unwrap_or(Normalisation::Layer),
+        readout_bias: name.readout_bias.unwrap_or(false),
+        ..preset.network()
+    };
+    fn each(of: &NetworkConfig) -> [(&str, String); 11] {
+        [
+            ("image_size", word(of.image_size)),
+            ("stem_channels", word(of.stem_channels)),
+            ("area_channels", word(of.area_channels)),
+            ("kernel_size", word(of.kernel_size)),
+            ("classes", word(of.classes)),
+            ("norm", word(of.norm)),
+            ("readout_bias", word(of.readout_bias)),
+            ("timesteps", word(of.timesteps)),
+            ("lateral", word(of.lateral)),
+            ("topdown", word(of.topdown)),
+            ("interaction", word(of.interaction)),
+        ]
+    }
+    let position = ("lt_position", word(found.lt_position), word(published.lt_position));
+    let pairs = each(found).into_iter().zip(each(&published)).map(|((what, is), (_, named))| (what, is, named));
+    let differing: Vec<String> = pairs
+        .chain([position])
+        .filter(|(_, is, named)| is != named)
+        .map(|(what, is, named)| format!("{what} is {is}, not {named}"))
+        .collect();
+    (!differing.is_empty()).then(|| {
+        format!(
+            "the file has the name of a published network, but is another: {}; what the file holds counts",
+            differing.join("; ")
+        )
+    })
 }
 
 /// Whether the tensors are those of a network, by names and shapes; the error lists what is missing, left over and different.
