@@ -99,7 +99,7 @@ pub struct ValuesStream<'g> {
 fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
     let (area, bytes) = ("dynamics".to_string(), align(4 * words as u64));
     let buffer = program.buffer(BufferSpec { name: name.to_string(), bytes, role, area, timestep: None });
-    View { buffer, offset: 0, bytes: 4 * words as u64 }
+    View { buffer, offset: 0, bytes: 4 * words as u64, half: false }
 }
 
 impl<'g> ValuesStream<'g> {
