@@ -248,25 +248,3 @@ fn a_run_in_mixed_precision_goes_on_with_the_same_bytes() {
     assert!(!std::fs::read_to_string(path("f32").join("config.toml")).unwrap().contains("precision"));
     recurve(&["train", "--precision", "f32", "--resume"]).arg(path("whole")).assert().failure();
 }
-
-#[test]
-fn zz_debug_peak() {
-    let target = Target { cpu: true, subgroup: 8, ..Target::minimum() };
-    let network = Preset::Blt64.network().network();
-    let schedule = Schedule::plain(network.timesteps);
-    for precision in [Precision::Mixed] {
-        let request = Request { precision, ..Request::training(&network, &schedule, 16, &target) };
-        let c = compile(&request).unwrap();
-        println!("{precision:?} {:.1} slots {:.1} persistent {:.1}", c.peak_bytes() as f64 / 1048576.0, c.plan.slots.iter().sum::<u64>() as f64 / 1048576.0, c.plan.persistent_bytes as f64 / 1048576.0);
-        let n = c.program.launches.len();
-        let live = |at: usize| (0..c.program.buffers.len()).filter(|&b| c.plan.slot_of[b].is_some() && c.plan.lifetime[b].0 <= at && at <= c.plan.lifetime[b].1).map(|b| c.program.buffers[b].bytes).sum::<u64>();
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by_key(|&at| std::cmp::Reverse(live(at)));
-        for &at in order.iter().take(40) { println!("at {at} {} live {:.1}", c.program.launches[at].label, live(at) as f64 / 1048576.0); }
-        for &at in order.iter().take(1) {
-            let mut list: Vec<usize> = (0..c.program.buffers.len()).filter(|&b| c.plan.slot_of[b].is_some() && c.plan.lifetime[b].0 <= at && at <= c.plan.lifetime[b].1).collect();
-            list.sort_by_key(|&b| std::cmp::Reverse(c.program.buffers[b].bytes));
-            for b in list.iter().take(34) { println!("   {:.1} {} {} {:?}", c.program.buffers[*b].bytes as f64 / 1048576.0, c.program.buffers[*b].name, c.program.buffers[*b].area, c.plan.lifetime[*b]); }
-        }
-    }
-}

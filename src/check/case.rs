@@ -36,6 +36,13 @@ pub struct Case {
     expected: Arc<OnceLock<Vec<Vec<f32>>>>,
 }
 
+/// Numbers rounded to f16.
+fn rounded(values: &[f32]) -> Vec<f32> {
+    let mut rounded = unpacked(&packed(values));
+    rounded.truncate(values.len());
+    rounded
+}
+
 /// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
 fn half_a_unit(v: f32) -> f64 {
     (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
@@ -93,6 +100,22 @@ impl Case {
         case.finished()
     }
 
+    /// An operation without its gradients, its maps in half precision, on random inputs that are rounded so.
+    pub fn halved(kind: &str, name: &str, shaped: &Shaped) -> Case {
+        let mut case = Case::new(kind, &format!("{name} in f16"));
+        let values = shaped.values(|input, count| rounded(&normal(input as u64 + 1, count)));
+        let inputs: Vec<ValueId> =
+            shaped.inputs.iter().zip(values).map(|(shape, values)| case.input(shape, values)).collect();
+        case.results(shaped.op, &inputs);
+        // Kernels have odd sizes, so no weight is taken for a map of pairs of images.
+        let in_pairs = |shape: &[usize]| is_map(shape) && shape[3].is_multiple_of(2);
+        let gradients = shaped.op.lists().map_or(usize::MAX, |_| inputs.len()); // of weights
+        for value in case.graph.values.iter_mut().take(gradients) {
+            value.half = in_pairs(&value.shape);
+        }
+        case.finished()
+    }
+
     /// The same case by a forced variant; both share what is expected.
     pub fn forced(&self, name: &str, variant: Variant) -> Case {
         Case { kind: format!("{name} {variant}"), choices: Choices::force(variant), ..self.clone() }
@@ -110,19 +133,6 @@ impl Case {
         let differs = wide_streams(target) && kernels(&choices) != kernels(&self.choices);
         let kind = format!("{} {}", self.kind, if wide { "wide" } else { "not wide" });
         differs.then(|| Case { kind, choices, ..self.clone() })
-    }
-
-    /// The same case with its maps in half precision; what is expected is computed from inputs that are rounded so.
-    pub fn halved(mut self) -> Case {
-        // Kernels have odd sizes, so no weight is taken for a map of pairs of images.
-        let in_pairs = |shape: &[usize]| is_map(shape) && shape[3].is_multiple_of(2);
-        let gradients: Vec<ValueId> =
-            self.graph.nodes.iter().filter(|n| n.op.lists().is_some()).flat_map(|n| n.outputs.clone()).collect();
-        for (i, value) in self.graph.values.iter_mut().enumerate() {
-            value.half = in_pairs(&value.shape) && !gradients.contains(&ValueId(i));
-        }
-        (self.name, self.expected) = (format!("{} in f16", self.name), Arc::default());
-        self
     }
 
     /// Adds an input.
@@ -213,7 +223,7 @@ impl Case {
 
     /// Numbers as they are once they have been stored as that value is.
     fn stored(&self, value: ValueId, list: &[f32]) -> Vec<f32> {
-        if self.graph.values[value.0].half { unpacked(&packed(list)) } else { list.to_vec() }
+        if self.graph.values[value.0].half { rounded(list) } else { list.to_vec() }
     }
 
     fn shape(&self, value: ValueId) -> &[usize] {

@@ -142,7 +142,7 @@ fn halves(target: &Target) -> Vec<Case> {
         if !shaped.op.in_place().is_empty() {
             continue; // of parameters, not of maps
         }
-        let case = Case::forward(shaped.op.name(), &name, &shaped).halved();
+        let case = Case::halved(shaped.op.name(), &name, &shaped);
         if case.graph.values.iter().any(|value| value.half) {
             list.push(case);
         }
@@ -160,7 +160,7 @@ fn halves(target: &Target) -> Vec<Case> {
             }
         };
         let name = format!("{} {}", shaped.op.name(), text_of(&shaped.inputs));
-        let case = Case::forward(shaped.op.name(), &name, &shaped).halved();
+        let case = Case::halved(shaped.op.name(), &name, &shaped);
         for variant in variants(target, op, k, stride) {
             let way = match variant {
                 Variant::Conv(tile) => format!("{:?} {} {} {:?}", tile.source, tile.vec, tile.wide, tile.winograd),
@@ -174,7 +174,7 @@ fn halves(target: &Target) -> Vec<Case> {
     // Large enough that Winograd's method goes through it in pieces.
     let large =
         Shaped::new(Conv2d { k: 3, stride: 1, bias: false, base: false }, &[&[32, 16, 16, 64], &[32, 32, 3, 3]]);
-    list.push(Case::forward("conv2d", &format!("conv2d {}", text_of(&large.inputs)), &large).halved());
+    list.push(Case::halved("conv2d", &format!("conv2d {}", text_of(&large.inputs)), &large));
     list
 }
 
