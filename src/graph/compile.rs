@@ -391,7 +391,7 @@ fn unplaced(request: &Request) -> Result<Unplaced> {
     };
     let to_series: Vec<Option<Vec<Option<ValueId>>>> = request.taps.iter().map(&mut own).collect();
     if request.precision == Precision::Mixed {
-        halve_maps(&mut unrolled.graph)?;
+        halve_maps(&mut unrolled.graph, &taken)?;
     }
     Ok(Unplaced { unrolled, learned, values, gradients, loss_weight, loss_scale, to_series, nodes_unrolled })
 }

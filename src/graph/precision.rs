@@ -4,10 +4,11 @@
 //! parameters, their gradients and moments, statistics of norms, vectors such as what the readout sees, logits, losses, and what
 //! the host reads. All kernels compute in f32 whatever they read.
 
-use super::{Graph, Origin};
+use super::{Graph, Origin, ValueId};
 use crate::ops::{Add, Op};
 use crate::{Error, Result};
 use half::f16;
+use std::collections::BTreeSet;
 
 /// Numbers as they lie in a map in half precision: two to a word, the first the lower half.
 pub fn packed(values: &[f32]) -> Vec<u32> {
@@ -29,17 +30,17 @@ pub fn is_map(shape: &[usize]) -> bool {
     matches!(shape, [_, rows, columns, _] if rows * columns > 1)
 }
 
-/// Stores the maps of a graph in f16, but for those that are `outputs` of it.
+/// Stores the maps of a graph in f16, but for its outputs and those that lie `apart` for others to read.
 ///
 /// # Errors
 /// A batch that is not even: two images share a word.
-pub fn halve_maps(graph: &mut Graph) -> Result<()> {
+pub fn halve_maps(graph: &mut Graph, apart: &BTreeSet<ValueId>) -> Result<()> {
     let is_output = graph.is_output();
     for node in &graph.nodes {
         // The gradient of a weight has the weight's shape; a sum of such gradients too.
         let of_weights = node.op.lists().is_some();
         let sum = node.op == Op::Add(Add) && node.inputs.iter().all(|v| !graph.values[v.0].half);
-        for output in node.outputs.iter().filter(|v| !of_weights && !sum && !is_output[v.0]) {
+        for output in node.outputs.iter().filter(|v| !of_weights && !sum && !is_output[v.0] && !apart.contains(v)) {
             let value = &mut graph.values[output.0];
             if value.origin != Origin::Node || !is_map(&value.shape) {
                 continue;
