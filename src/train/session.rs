@@ -328,7 +328,8 @@ impl<'a> Session<'a> {
                     return Err(self.diverged(step, &what));
                 }
                 self.progress.note(&format!(
-                    "step {step}: a gradient is not finite, the step is skipped (the {skipped}. of the run); the loss scale falls to {scale}"
+                    "step {step}: a gradient is not finite, the step is skipped, {skipped} so far; the loss scale falls to \
+                     {scale}"
                 ));
                 self.skipped = skipped;
                 self.run.folder.log(&Event::Skipped { step, skipped, loss_scale: scale })?;
