@@ -1,7 +1,7 @@
 // One step of Adam (Kingma & Ba 2015) with bias correction, in place, as PyTorch computes it:
 // m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, param -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps).
 // hyper = [lr / (1 - b1^t), 1 - b1, 1 - b2, 1 / sqrt(1 - b2^t), eps, 1 / loss scale];
-// g is the gradient over the loss scale.
+// g is the gradient over the loss scale. Where 1 / loss scale is 0, the step is skipped: everything stays as it is.
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
 // Loops: UNROLL.
 struct Params { count: u32 }
@@ -15,6 +15,7 @@ struct Params { count: u32 }
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (hyper[5] == 0.0) { return; }
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {

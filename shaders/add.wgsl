@@ -9,9 +9,11 @@ struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 //#for k in 0..TERMS
-@group(0) @binding(1$k) var<storage, read> x$k: array<StoredImages>;
+//#map x$k
+@group(0) @binding(1$k) var<storage, read> x$k: array<Stored_x$k>;
 //#end
-@group(0) @binding(1) var<storage, read_write> y: array<StoredImages>;
+//#map y
+@group(0) @binding(1) var<storage, read_write> y: array<Stored_y>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -21,9 +23,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (i < p.count) {
       var s = Images(0.0);
 //#for k in 0..TERMS
-      s += images(x$k[i]);
+      s += load_x$k(i);
 //#end
-      y[i] = stored(s);
+      y[i] = stored_y(s);
     }
   }
 }

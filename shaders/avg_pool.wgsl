@@ -1,10 +1,13 @@
 // Global average pool: y[c, n] = mean over pixels of x[c, pixel, n].
+// Lanes run along images, in vectors.
 // Constants: L, invocations of a workgroup.
 // Loops: nested(pixels).
 struct Params { n: u32, pixels: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+@group(0) @binding(2) var<storage, read_write> y: array<Images>;
 //#include fold
 //#include block
 
@@ -13,10 +16,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let group = unfolded(id);
   let image = group.x * L + lane;
   if (image >= p.n) { return; }
-  var sum = 0.0;
+  var sum = Images(0.0);
   for (var first = 0u; first < p.pixels; first += BLOCK) {
     let end = min(first + BLOCK, p.pixels);
-    for (var pixel = first; pixel < end; pixel++) { sum += x[(group.y * p.pixels + pixel) * p.n + image]; }
+    for (var pixel = first; pixel < end; pixel++) { sum += load_x((group.y * p.pixels + pixel) * p.n + image); }
   }
   y[group.y * p.n + image] = sum / f32(p.pixels);
 }

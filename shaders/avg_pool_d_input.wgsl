@@ -1,10 +1,13 @@
 // dx[c, pixel, n] = dy[c, n] / pixels.
+// Lanes run along images, in vectors.
 // Constants: L, invocations of a workgroup.
 // Loops: nested(pixels).
 struct Params { n: u32, pixels: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Images>;
+//#map dx
+@group(0) @binding(2) var<storage, read_write> dx: array<Stored_dx>;
 //#include fold
 //#include block
 
@@ -16,6 +19,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let value = dy[group.y * p.n + image] / f32(p.pixels);
   for (var first = 0u; first < p.pixels; first += BLOCK) {
     let end = min(first + BLOCK, p.pixels);
-    for (var pixel = first; pixel < end; pixel++) { dx[(group.y * p.pixels + pixel) * p.n + image] = value; }
+    for (var pixel = first; pixel < end; pixel++) { dx[(group.y * p.pixels + pixel) * p.n + image] = stored_dx(value); }
   }
 }

@@ -4,8 +4,10 @@
 // Constants: L, invocations of a workgroup.
 // Loops: steps, length / 1024 / L, 1024, L.
 struct Params { length: u32, steps: u32, step: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 const BLOCK = 1024u;      // terms of a partial sum: bounds loops, and the growth of rounding
 var<workgroup> tile: array<f32, L>;
@@ -23,7 +25,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     for (var start = 0u; start < p.length; start += L * BLOCK) {
       let end = min(start + L * BLOCK, p.length);
       var part = 0.0;
-      for (var i = start + lane; i < end; i += L) { part += x[t * p.step + group.x * p.length + i]; }
+      for (var i = start + lane; i < end; i += L) { part += load_x(t * p.step + group.x * p.length + i); }
       sum += part;
     }
     tile[lane] = sum;

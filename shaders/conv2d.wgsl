@@ -90,7 +90,7 @@ fn main(
       let column = ci * p.in_h * pitch + xi * p.n;
 //#for j in 0..ROWS
       let ok$j = exists && has[$j];
-      let v$j = select(Images(0.0), images(x[select(0u, column + row[$j], ok$j)]), ok$j);
+      let v$j = select(Images(0.0), load_x(select(0u, column + row[$j], ok$j)), ok$j);
 //#end
 //#if SHARED
       let first = half + (ci % CT * K + kx) * TAPS;

@@ -21,9 +21,12 @@ struct Params {
   n: u32, cin: u32, cout: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32,
   steps: u32, x_step: u32, dy_step: u32, blocks: u32, splits: u32,
 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map dy
+@group(0) @binding(2) var<storage, read> dy: array<Stored_dy>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 //#if !SUBGROUP
 const BATCH = min(COUNT, 4096u / L);     // sums exchanged through workgroup memory at a time
@@ -72,7 +75,7 @@ fn main(
         let xi = xo * STRIDE + $hu - K / 2u;
         let yi = $ku - K / 2u - STRIDE;    // the row above the first: wraps, then exceeds in_h
         let ok = inside && xi < p.in_w && yi < p.in_h && ci0 + $c < p.cin;
-        window[$(($c * K + $h) * K + $k)] = select(0.0, x[select(0u, x_at + $cu * plane + yi * pitch + xi * p.n, ok)], ok);
+        window[$(($c * K + $h) * K + $k)] = select(0.0, load_x(select(0u, x_at + $cu * plane + yi * pitch + xi * p.n, ok)), ok);
       }
 //#end
 //#end
@@ -94,7 +97,7 @@ fn main(
           {
             let yi = yo * STRIDE + KEPT + $ku - K / 2u;
             let ok = has && yi < p.in_h;
-            window[$(($c * K + $h) * K + KEPT + $k)] = select(0.0, x[select(0u, column + yi * pitch, ok)], ok);
+            window[$(($c * K + $h) * K + KEPT + $k)] = select(0.0, load_x(select(0u, column + yi * pitch, ok)), ok);
           }
 //#end
         }
@@ -103,7 +106,7 @@ fn main(
 //#for r in 0..R
         {
           let ok = inside && co0 + $r < p.cout;
-          let d = select(0.0, dy[select(0u, dy_at + $ru * out_plane + yo * columns, ok)], ok);
+          let d = select(0.0, load_dy(select(0u, dy_at + $ru * out_plane + yo * columns, ok)), ok);
 //#for c in 0..C
 //#for k in 0..K
 //#for h in 0..K

@@ -27,8 +27,10 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> dy: array<StoredImages>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map dy
+@group(0) @binding(2) var<storage, read> dy: array<Stored_dy>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 //#include fold
 //#include block
@@ -98,7 +100,7 @@ fn main(
 //#for o in 0..KEPT
       { let yo = $ou - ABOVE; let ok = yo < p.out_h;         // what the first U steps find; wraps, then exceeds out_h
 //#for j in 0..NV
-        window[$(($o + U) * NV + $j)] = select(Images(0.0), images(dy[out$j + dy_at + select(0u, yo, ok) * columns]), ok);
+        window[$(($o + U) * NV + $j)] = select(Images(0.0), load_dy(out$j + dy_at + select(0u, yo, ok) * columns), ok);
 //#end
       }
 //#end
@@ -111,7 +113,7 @@ fn main(
 //#for o in KEPT..WINDOW
         { let yo = m + $ou - ABOVE; let ok = yo < p.out_h;
 //#for j in 0..NV
-          window[$($o * NV + $j)] = select(Images(0.0), images(dy[out$j + dy_at + select(0u, yo, ok) * columns]), ok);
+          window[$($o * NV + $j)] = select(Images(0.0), load_dy(out$j + dy_at + select(0u, yo, ok) * columns), ok);
 //#end
         }
 //#end
@@ -133,7 +135,7 @@ fn main(
           let spot$u = t * p.x_step + select(0u, (m * STRIDE + $u) * pitch + xi * p.n, ok$u) + image;
 //#if SUBGROUP
 //#for i in 0..LOADS
-          a[$($u * LOADS + $i)] = select(Images(0.0), images(x[in$i + spot$u]), ok$u);
+          a[$($u * LOADS + $i)] = select(Images(0.0), load_x(in$i + spot$u), ok$u);
 //#end
 //#endif
 //#end
@@ -141,7 +143,7 @@ fn main(
           {
 //#for u in 0..XROWS
 //#if !SUBGROUP
-            let b$u = select(Images(0.0), images(x[in$c + spot$u]), ok$u);
+            let b$u = select(Images(0.0), load_x(in$c + spot$u), ok$u);
 //#endif
 //#for e in 0..VEC
 //#if SUBGROUP

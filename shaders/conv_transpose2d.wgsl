@@ -66,7 +66,7 @@ fn main(
         {
           let yi = y0 + $ju + shift;
           let ok = inside && xi < p.in_w && yi < p.in_h;
-          v[$j] = select(Images(0.0), images(x[select(0u, in_plane + yi * pitch + column, ok)]), ok);
+          v[$j] = select(Images(0.0), load_x(select(0u, in_plane + yi * pitch + column, ok)), ok);
         }
 //#end
         let first = (((group.z * p.cin + ci) * K + kx) * K + ky) * R;

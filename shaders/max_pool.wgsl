@@ -4,8 +4,10 @@
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map y
+@group(0) @binding(2) var<storage, read_write> y: array<Stored_y>;
 //#include fold
 //#include exceeds
 
@@ -22,8 +24,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   let left = group.y * p.in_h * pitch + q + xo * p.n;    // column 2 xo of the same image
   for (var yo = 0u; yo < p.out_h; yo++) {
     let i = left + 2u * yo * pitch;
-    let top = larger(images(x[i]), images(x[i + p.n]));
-    let bottom = larger(images(x[i + pitch]), images(x[i + pitch + p.n]));
-    y[(group.y * p.out_h + yo) * columns + q] = stored(larger(top, bottom));
+    let top = larger(load_x(i), load_x(i + p.n));
+    let bottom = larger(load_x(i + pitch), load_x(i + pitch + p.n));
+    y[(group.y * p.out_h + yo) * columns + q] = stored_y(larger(top, bottom));
   }
 }

@@ -5,18 +5,22 @@
 struct Params { n: u32, in_h: u32, in_w: u32, out_h: u32, out_w: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> dy: array<StoredImages>;
-@group(0) @binding(3) var<storage, read_write> dx: array<StoredImages>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map dy
+@group(0) @binding(2) var<storage, read> dy: array<Stored_dy>;
+//#map dx
+@group(0) @binding(3) var<storage, read_write> dx: array<Stored_dx>;
 //#if BASE
-@group(0) @binding(4) var<storage, read> base: array<StoredImages>;
+//#map base
+@group(0) @binding(4) var<storage, read> base: array<Stored_base>;
 //#endif
 
 fn put(i: u32, value: Images) {
 //#if BASE
-  dx[i] = stored(images(base[i]) + value);
+  dx[i] = stored_dx(load_base(i) + value);
 //#else
-  dx[i] = stored(value);
+  dx[i] = stored_dx(value);
 //#endif
 }
 //#include fold
@@ -34,11 +38,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   for (var yo = 0u; 2u * yo < p.in_h; yo++) {
     let i = left + 2u * yo * pitch;
     if (xo < p.out_w && yo < p.out_h) {
-      let a = images(x[i]);
-      let b = images(x[i + p.n]);
-      let c = images(x[i + pitch]);
-      let d = images(x[i + pitch + p.n]);
-      let g = images(dy[(group.y * p.out_h + yo) * p.out_w * p.n + q]);
+      let a = load_x(i);
+      let b = load_x(i + p.n);
+      let c = load_x(i + pitch);
+      let d = load_x(i + pitch + p.n);
+      let g = load_dy((group.y * p.out_h + yo) * p.out_w * p.n + q);
       let right = exceeds(b, a);                         // of the upper pair
       let right_below = exceeds(d, c);
       let below = exceeds(select(c, d, right_below), select(a, b, right));

@@ -4,9 +4,12 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> b: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> s: array<StoredImages>;
-@group(0) @binding(3) var<storage, read_write> y: array<StoredImages>;
+//#map b
+@group(0) @binding(1) var<storage, read> b: array<Stored_b>;
+//#map s
+@group(0) @binding(2) var<storage, read> s: array<Stored_s>;
+//#map y
+@group(0) @binding(3) var<storage, read_write> y: array<Stored_y>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -14,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      y[i] = stored(images(b[i]) * (1.0 + images(s[i])));
+      y[i] = stored_y(load_b(i) * (1.0 + load_s(i)));
     }
   }
 }

@@ -5,11 +5,13 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
 @group(0) @binding(4) var<storage, read> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<Images>;
+//#map y
+@group(0) @binding(5) var<storage, read_write> y: array<Stored_y>;
 //#include positive
 //#include rows
 //#include fold
@@ -29,11 +31,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    let value = fma((x[e * p.n + at.image] - mean) * rstd, Images(gamma[a]), Images(beta[a]));
+    let value = fma((load_x(e * p.n + at.image) - mean) * rstd, Images(gamma[a]), Images(beta[a]));
 //#if RELU
-    y[e * p.n + at.image] = select(Images(0.0), value, positive(value));
+    y[e * p.n + at.image] = stored_y(select(Images(0.0), value, positive(value)));
 //#else
-    y[e * p.n + at.image] = value;
+    y[e * p.n + at.image] = stored_y(value);
 //#endif
   }
 }

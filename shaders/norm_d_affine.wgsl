@@ -8,11 +8,14 @@ struct Params {
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read> stats: array<Images>;
-@group(0) @binding(3) var<storage, read> dy: array<Images>;
+//#map dy
+@group(0) @binding(3) var<storage, read> dy: array<Stored_dy>;
 //#if RELU
-@group(0) @binding(4) var<storage, read> y: array<Images>;
+//#map y
+@group(0) @binding(4) var<storage, read> y: array<Stored_y>;
 //#endif
 @group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
@@ -38,13 +41,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     for (var first = 0u; first < p.n; first += BLOCK) {
     for (var image = first; image < min(first + BLOCK, p.n); image++) {
       let i = e * p.n + image;
-      var g = dy[t * p.dy_step + i];
+      var g = load_dy(t * p.dy_step + i);
 //#if RELU
-      g = select(Images(0.0), g, positive(y[t * p.y_step + i]));
+      g = select(Images(0.0), g, positive(load_y(t * p.y_step + i)));
 //#endif
       let s = t * p.stats_step + cell + image;
       sum += g;
-      sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
+      sum_h = fma(g, (load_x(t * p.x_step + i) - stats[s]) * stats[s + p.groups * p.n], sum_h);
     }
     }
     gamma += total(sum_h);

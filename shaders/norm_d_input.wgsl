@@ -5,15 +5,19 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<Images>;
+//#map dy
+@group(0) @binding(4) var<storage, read> dy: array<Stored_dy>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<Images>;
+//#map y
+@group(0) @binding(5) var<storage, read> y: array<Stored_y>;
 //#endif
 @group(0) @binding(6) var<storage, read> sums: array<Images>;
-@group(0) @binding(7) var<storage, read_write> dx: array<Images>;
+//#map dx
+@group(0) @binding(7) var<storage, read_write> dx: array<Stored_dx>;
 //#include positive
 //#include rows
 //#include fold
@@ -37,11 +41,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    var g = dy[i] * gamma[a];
+    var g = load_dy(i) * gamma[a];
 //#if RELU
-    g = select(Images(0.0), g, positive(y[i]));
+    g = select(Images(0.0), g, positive(load_y(i)));
 //#endif
-    let h = (x[i] - mean) * rstd;
-    dx[i] = rstd * (g - mean_g - h * mean_gh);
+    let h = (load_x(i) - mean) * rstd;
+    dx[i] = stored_dx(rstd * (g - mean_g - h * mean_gh));
   }
 }

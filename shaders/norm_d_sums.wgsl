@@ -5,12 +5,15 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32, pixels: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read> stats: array<Images>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<Images>;
+//#map dy
+@group(0) @binding(4) var<storage, read> dy: array<Stored_dy>;
 //#if RELU
-@group(0) @binding(5) var<storage, read> y: array<Images>;
+//#map y
+@group(0) @binding(5) var<storage, read> y: array<Stored_y>;
 //#endif
 @group(0) @binding(6) var<storage, read_write> partial: array<Images>;
 //#include positive
@@ -35,12 +38,12 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
 //#else
     let a = e;
 //#endif
-    var g = dy[i] * gamma[a];
+    var g = load_dy(i) * gamma[a];
 //#if RELU
-    g = select(Images(0.0), g, positive(y[i]));
+    g = select(Images(0.0), g, positive(load_y(i)));
 //#endif
     sum += g;
-    sum_h = fma(g, (x[i] - mean) * rstd, sum_h);
+    sum_h = fma(g, (load_x(i) - mean) * rstd, sum_h);
   }
   let cell = (2u * (group.y * p.slots + at.slot) * p.groups + group.z) * p.n + at.image;
   partial[cell] = sum;

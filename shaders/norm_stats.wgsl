@@ -6,7 +6,8 @@
 struct Params { n: u32, groups: u32, rows: u32, chunk: u32, lanes_n: u32, slots: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
 @group(0) @binding(2) var<storage, read_write> partial: array<Images>;
 //#include rows
 //#include fold
@@ -21,7 +22,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   var m2 = Images(0.0);
   var count = 0.0;
   for (var row = group.y * p.chunk + at.slot; row < end; row += p.slots) {
-    let value = x[(group.z * p.rows + row) * p.n + at.image];
+    let value = load_x((group.z * p.rows + row) * p.n + at.image);
     count += 1.0;
     let d = value - mean;
     mean += d / count;

@@ -88,7 +88,7 @@ fn main(
     let real$u = first_ci + $u < p.cin;
     let ci$u = min(first_ci + $u, p.cin - 1u);
 //#for j in 0..NV
-    let v$u_$j = select(Images(0.0), images(x[ci$u * pitch + column$j]), real$u);
+    let v$u_$j = select(Images(0.0), load_x(ci$u * pitch + column$j), real$u);
 //#end
 //#if SHARED
     let first$u = half + ci$u % CT * R;

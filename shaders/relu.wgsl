@@ -4,8 +4,10 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map y
+@group(0) @binding(2) var<storage, read_write> y: array<Stored_y>;
 //#include positive
 //#include each
 
@@ -14,8 +16,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      let v = images(x[i]);
-      y[i] = stored(select(Images(0.0), v, positive(v)));
+      let v = load_x(i);
+      y[i] = stored_y(select(Images(0.0), v, positive(v)));
     }
   }
 }

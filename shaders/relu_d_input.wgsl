@@ -4,9 +4,12 @@
 struct Params { count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> dy: array<StoredImages>;
-@group(0) @binding(3) var<storage, read_write> dx: array<StoredImages>;
+//#map y
+@group(0) @binding(1) var<storage, read> y: array<Stored_y>;
+//#map dy
+@group(0) @binding(2) var<storage, read> dy: array<Stored_dy>;
+//#map dx
+@group(0) @binding(3) var<storage, read_write> dx: array<Stored_dx>;
 //#include positive
 //#include each
 
@@ -15,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      dx[i] = stored(select(Images(0.0), images(dy[i]), positive(images(y[i]))));
+      dx[i] = stored_dx(select(Images(0.0), load_dy(i), positive(load_y(i))));
     }
   }
 }

@@ -8,7 +8,8 @@
 struct Params { n: u32, h: u32, w: u32, words: u32, steps: u32, step: u32, count: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> map: array<StoredImages>;
+//#map map
+@group(0) @binding(1) var<storage, read> map: array<Stored_map>;
 @group(0) @binding(2) var<storage, read_write> active_at: array<u32>;
 //#include block
 //#include fold
@@ -18,7 +19,7 @@ fn anywhere(pixel: u32) -> bool {
     let at = t * p.step + pixel * p.n;
     for (var first = 0u; first < p.n; first += BLOCK) {
       for (var image = first; image < min(first + BLOCK, p.n); image++) {
-        if (total(select(Images(0.0), Images(1.0), images(map[at + image]) != Images(0.0))) > 0.0) { return true; }
+        if (total(select(Images(0.0), Images(1.0), load_map(at + image) != Images(0.0))) > 0.0) { return true; }
       }
     }
   }

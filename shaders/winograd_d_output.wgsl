@@ -10,11 +10,12 @@
 //   VEC     images of an element
 // Loops: UNROLL.
 struct Params {
-  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
+  n: u32, h: u32, w: u32, row0: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, steps: u32, step: u32, width: u32,
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<StoredImages>;
+//#map dy
+@group(0) @binding(1) var<storage, read> dy: array<Stored_dy>;
 @group(0) @binding(2) var<storage, read_write> d: array<f32>;
 //#include each
 
@@ -27,13 +28,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#include winograd_panels
       let plane = group.y * p.step + channel * p.h * p.w * p.n + image;
       let x0 = tile / p.n % p.tiles_x * M;
-      let y0 = tile / p.n / p.tiles_x * M;
+      let y0 = (p.row0 + tile / p.n / p.tiles_x) * M;
       var t: array<Images, M * N>;             // dy A^T
 //#for r in 0..M
       {
 //#for c in 0..M
         let ok$c = y0 + $r < p.h && x0 + $c < p.w;
-        let g$c = select(Images(0.0), images(dy[select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)]), ok$c);
+        let g$c = select(Images(0.0), load_dy(select(0u, plane + ((y0 + $r) * p.w + x0 + $c) * p.n, ok$c)), ok$c);
 //#end
 //#for c in 0..N
         t[$($r * N + $c)] = $sum{l: A[$c] g$l};

@@ -22,8 +22,10 @@ struct Params {
 //#if MET
 @group(0) @binding(2) var<storage, read> met: array<u32>;         // as winograd_met leaves it
 //#else
-@group(0) @binding(2) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(3) var<storage, read> dy: array<StoredImages>;
+//#map x
+@group(0) @binding(2) var<storage, read> x: array<Stored_x>;
+//#map dy
+@group(0) @binding(3) var<storage, read> dy: array<Stored_dy>;
 @group(0) @binding(4) var<storage, read> x_active: array<u32>;    // as winograd_active leaves them
 @group(0) @binding(5) var<storage, read> dy_active: array<u32>;
 //#endif

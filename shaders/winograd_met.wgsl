@@ -7,8 +7,10 @@
 struct Params { count: u32, cin: u32, n: u32, h: u32, w: u32, steps: u32, x_step: u32, dy_step: u32, words: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<StoredImages>;
-@group(0) @binding(2) var<storage, read> dy: array<StoredImages>;
+//#map x
+@group(0) @binding(1) var<storage, read> x: array<Stored_x>;
+//#map dy
+@group(0) @binding(2) var<storage, read> dy: array<Stored_dy>;
 @group(0) @binding(3) var<storage, read> x_active: array<u32>;    // as winograd_active leaves them
 @group(0) @binding(4) var<storage, read> dy_active: array<u32>;
 @group(0) @binding(5) var<storage, read_write> met: array<u32>;

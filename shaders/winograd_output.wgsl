@@ -13,17 +13,20 @@
 //   N       rows and columns of a transformed tile: M + K - 1
 // Loops: UNROLL, cin, K * K, M * M.
 struct Params {
-  n: u32, h: u32, w: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32,
+  n: u32, h: u32, w: u32, row0: u32, tiles_y: u32, tiles_x: u32, channels: u32, count: u32, has_base: u32, has_bias: u32, cin: u32,
 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> m: array<StoredImages>;
-@group(0) @binding(2) var<storage, read_write> y: array<StoredImages>;
-@group(0) @binding(3) var<storage, read> base: array<StoredImages>;
+//#map y
+@group(0) @binding(2) var<storage, read_write> y: array<Stored_y>;
+//#map base
+@group(0) @binding(3) var<storage, read> base: array<Stored_base>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 //#include each
 //#if EXACT
-@group(0) @binding(5) var<storage, read> x: array<StoredImages>;
+//#map x
+@group(0) @binding(5) var<storage, read> x: array<Stored_x>;
 //#include doubt
 
 // 1 where some x under the kernel around (yo, xo) is not 0, else 0; image by image.
@@ -34,7 +37,7 @@ fn touched(yo: u32, xo: u32, image: u32) -> Images {
       let yi = yo + tap / K - K / 2u;          // wraps below 0, then exceeds h
       let xi = xo + tap % K - K / 2u;
       if (yi >= p.h || xi >= p.w) { continue; }
-      seen = select(seen, Images(1.0), images(x[((ci * p.h + yi) * p.w + xi) * p.n + image]) != Images(0.0));
+      seen = select(seen, Images(1.0), load_x(((ci * p.h + yi) * p.w + xi) * p.n + image) != Images(0.0));
       if (total(seen) == total(Images(1.0))) { return seen; }
     }
   }
@@ -52,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let tile = e - channel * tiles;
       let image = tile % p.n;
       let x0 = tile / p.n % p.tiles_x * M;
-      let y0 = tile / p.n / p.tiles_x * M;
+      let y0 = (p.row0 + tile / p.n / p.tiles_x) * M;
       let stride = p.channels * tiles;
       var t: array<Images, M * N>;             // A^T m
 //#for c in 0..N
@@ -74,8 +77,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (y0 + $r < p.h && x0 + $c < p.w) {
         let spot = plane + ((y0 + $r) * p.w + x0 + $c) * p.n;
         var sum = Images(start);
-        if (p.has_base != 0u) { sum += images(base[spot]); }
-        y[spot] = stored(sum + v$r_$c);
+        if (p.has_base != 0u) { sum += load_base(spot); }
+        y[spot] = stored_y(sum + v$r_$c);
       }
 //#end
 //#end
@@ -96,14 +99,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           let seen = touched(yo, xo, image);
           let spot = plane + (yo * p.w + xo) * p.n;
           var sum = Images(start);
-          if (p.has_base != 0u) { sum += images(base[spot]); }
+          if (p.has_base != 0u) { sum += load_base(spot); }
           var value = v0_0;
 //#for r in 0..M
 //#for c in 0..M
           value = select(value, v$r_$c, i == $($r * M + $c));
 //#end
 //#end
-          y[spot] = stored(select(sum + value, sum, seen == Images(0.0)));
+          y[spot] = stored_y(select(sum + value, sum, seen == Images(0.0)));
         }
       }
 //#endif

@@ -7,10 +7,11 @@ use crate::gpu::{Gpu, Reading, Recording, Store};
 use crate::graph::buckets::Bucket;
 use crate::graph::compile::{Compiled, Request, compile};
 use crate::graph::fit::{fits, with_largest_tensors};
+use crate::graph::precision::unpacked;
 use crate::graph::taps::{Quantity, Tapped};
 use crate::kernels::{Access, Launch, View};
 use crate::network::{Network, Schedule};
-use crate::ops::Hyper;
+use crate::ops::{Hyper, LossScale};
 use crate::tensors::{Tensor, Tensors};
 use crate::{Error, Result};
 
@@ -81,6 +82,10 @@ impl<'g> Engine<'g> {
         let Request { batch, parts, ranks, .. } = *request;
         let engine = Engine { gpu, network, compiled, batch, parts, ranks, recording, resting };
         engine.set_gains(request.schedule);
+        if request.train && !request.clip {
+            engine.set_clip_norm(f64::INFINITY); // where the norm alone is asked for
+        }
+        engine.set_loss_scale(LossScale::INITIAL);
         Ok(engine)
     }
 
@@ -240,13 +245,18 @@ impl<'g> Engine<'g> {
         self.weigh(self.batch, self.batch * self.parts * self.ranks, loss_scale).await
     }
 
-    /// Sets the numbers of an update alone, see [`Engine::set_step`].
+    /// Sets the numbers of an update alone, see [`Engine::set_step`]. In mixed precision the device counts the steps that Adam takes, and
+    /// multiplies `loss_scale` with one of its own.
     ///
     /// # Errors
     /// A lost device.
     pub async fn set_hyper(&self, hyper: &Hyper, step: u64, loss_scale: f64) -> Result<()> {
+        let numbers = match self.compiled.feeds.loss_scale {
+            Some(_) => hyper.plain(),
+            None => hyper.numbers(step, loss_scale),
+        };
         match self.compiled.feeds.hyper {
-            Some(numbers) => self.recording.feed(self.gpu, numbers, &hyper.numbers(step, loss_scale)).await,
+            Some(view) => self.recording.feed(self.gpu, view, &numbers).await,
             None => Ok(()),
         }
     }
@@ -270,7 +280,39 @@ impl<'g> Engine<'g> {
         }
     }
 
-    /// Starts to copy back the norm of the gradients of the last update, if they are clipped.
+    /// Sets the loss scale of mixed precision; in f32 there is none.
+    pub fn set_loss_scale(&self, state: LossScale) {
+        if let Some(view) = self.compiled.feeds.loss_scale {
+            self.recording.write(self.gpu, view, &state.numbers());
+        }
+    }
+
+    /// Starts to copy back the loss scale as it is after the last update, in mixed precision.
+    pub fn loss_scale_later(&self) -> Option<Reading> {
+        self.compiled.feeds.loss_scale.map(|view| self.recording.read_later(self.gpu, view))
+    }
+
+    /// The loss scale after the update that `reading` was started after.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn finish_loss_scale(&self, reading: Reading) -> Result<LossScale> {
+        let numbers = reading.finish::<f32>(self.gpu).await?;
+        Ok(LossScale::of_numbers(numbers.try_into().expect("six numbers are read")))
+    }
+
+    /// The loss scale of mixed precision as it is.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn loss_scale(&self) -> Result<Option<LossScale>> {
+        match self.loss_scale_later() {
+            Some(reading) => Ok(Some(self.finish_loss_scale(reading).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts to copy back the norm of the gradients of the last update, where they are clipped and in mixed precision.
     pub fn gradient_norm_later(&self) -> Option<Reading> {
         self.compiled.gradient_norm.map(|view| self.recording.read_later(self.gpu, view))
     }
@@ -439,7 +481,10 @@ impl<'g> Engine<'g> {
     /// # Errors
     /// A lost device.
     pub async fn read(&self, view: View) -> Result<Vec<f32>> {
-        self.recording.read(self.gpu, view).await
+        match view.half {
+            true => Ok(unpacked(&self.recording.read(self.gpu, view).await?)),
+            false => self.recording.read(self.gpu, view).await,
+        }
     }
 
     /// The recording, for kernels that work on this network's outputs.

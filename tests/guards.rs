@@ -29,7 +29,7 @@ fn guarded(program: &mut Program) -> Vec<View> {
         let (end, size) = (ends[view.buffer.0], sizes[view.buffer.0]);
         if view.offset + view.bytes == end {
             view.bytes = size - view.offset;
-            guards.insert(view.buffer.0, View { buffer: view.buffer, offset: end, bytes: size - end });
+            guards.insert(view.buffer.0, View { buffer: view.buffer, offset: end, bytes: size - end, half: false });
         }
     }
     guards.into_values().collect()

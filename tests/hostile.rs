@@ -77,7 +77,15 @@ fn sound(reader: &str) -> Vec<Vec<u8>> {
         }
         "metrics" => {
             let events = [
-                Event::Step { step: 1, epoch: 0, loss: 2.5, images_per_s: 10.0, grad_norm: None, seconds: 1.0 },
+                Event::Step {
+                    step: 1,
+                    epoch: 0,
+                    loss: 2.5,
+                    images_per_s: 10.0,
+                    grad_norm: None,
+                    loss_scale: None,
+                    seconds: 1.0,
+                },
                 Event::Epoch {
                     epoch: 1,
                     step: 2,

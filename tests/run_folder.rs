@@ -91,6 +91,7 @@ fn step_event(step: u64) -> Event {
         epoch: step / 10,
         loss: 1.0 / (step + 1) as f64,
         grad_norm: None,
+        loss_scale: None,
         images_per_s: 12.5,
         seconds: 0.5,
     }
@@ -553,7 +554,15 @@ fn a_torn_last_line_of_the_log_is_left_out_and_any_other_is_an_error() {
 fn numbers_that_are_not_finite_are_not_logged() {
     let temp = tempfile::tempdir().unwrap();
     let mut folder = RunFolder::create(temp.path(), &config()).unwrap();
-    let loss = Event::Step { step: 3, epoch: 0, loss: f64::NAN, grad_norm: None, images_per_s: 1.0, seconds: 1.0 };
+    let loss = Event::Step {
+        step: 3,
+        epoch: 0,
+        loss: f64::NAN,
+        grad_norm: None,
+        loss_scale: None,
+        images_per_s: 1.0,
+        seconds: 1.0,
+    };
     let error = folder.log(&loss).unwrap_err().to_string();
     assert!(error.contains("finite") && error.contains("step: 3"), "{error}");
     let epoch = Event::Epoch {

@@ -77,8 +77,8 @@ fn refused(mut command: Command, code: i32, words: &[&str]) {
 /// The events without what differs between two equal runs: speed and time.
 fn events(root: &Path) -> Vec<Event> {
     let timeless = |event| match event {
-        Event::Step { step, epoch, loss, grad_norm, .. } => {
-            Event::Step { step, epoch, loss, grad_norm, images_per_s: 0.0, seconds: 0.0 }
+        Event::Step { step, epoch, loss, grad_norm, loss_scale, .. } => {
+            Event::Step { step, epoch, loss, grad_norm, loss_scale, images_per_s: 0.0, seconds: 0.0 }
         }
         Event::End { step, epoch, .. } => Event::End { step, epoch, seconds: 0.0 },
         other => other,

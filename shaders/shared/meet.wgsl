@@ -36,7 +36,7 @@ fn meet_at(co: u32, ci: u32, yo: u32, xo: u32, yi: u32, xi: u32) -> bool {
     let at_dy = t * p.dy_step + ((co * p.h + yo) * p.w + xo) * p.n;
     for (var first = 0u; first < p.n; first += BLOCK) {
       for (var image = first; image < min(first + BLOCK, p.n); image++) {
-        let both = (images(x[at_x + image]) != Images(0.0)) & (images(dy[at_dy + image]) != Images(0.0));
+        let both = (load_x(at_x + image) != Images(0.0)) & (load_dy(at_dy + image) != Images(0.0));
         if (total(select(Images(0.0), Images(1.0), both)) > 0.0) { return true; }
       }
     }

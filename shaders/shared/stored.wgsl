@@ -32,3 +32,6 @@ fn weights_from(v: StoredWeights) -> Weights { return halves(v); }
 alias StoredWeights = Weights;
 fn weights_from(v: StoredWeights) -> Weights { return v; }
 //#endif
+//#if HALVES
+//#include half
+//#endif

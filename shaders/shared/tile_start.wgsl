@@ -10,7 +10,7 @@
       {
         var start = Images(b);
         if (p.has_base != 0u && inside && co0 + r < p.cout && y0 + $j < rows) {
-          start += images(base[(co0 + r) * plane + (y0 + $j) * line + spot]);
+          start += load_base((co0 + r) * plane + (y0 + $j) * line + spot);
         }
 //#for c in 0..R
         acc[$($c * NV + $j)] = select(acc[$($c * NV + $j)], start, r == $c);

@@ -5,7 +5,7 @@
 //#for c in 1..R
       sum = select(sum, acc[$($c * NV + $j)], r == $c);
 //#end
-      if (inside && co0 + r < p.cout && y0 + $j < rows) { y[(co0 + r) * plane + (y0 + $j) * line + spot] = stored(sum); }
+      if (inside && co0 + r < p.cout && y0 + $j < rows) { y[(co0 + r) * plane + (y0 + $j) * line + spot] = stored_y(sum); }
     }
 //#end
   }

@@ -137,11 +137,11 @@ impl Placed {
         let bytes = |v: ValueId| 4 * self.graph.values[v.0].count() as u64;
         let mut placed = HashMap::new();
         for &(v, buffer, offset) in &self.inputs {
-            placed.insert(v, View { buffer: ids[buffer], offset, bytes: bytes(v) });
+            placed.insert(v, View { buffer: ids[buffer], offset, bytes: bytes(v), half: false });
         }
         for &v in &self.node().outputs[self.node().op.in_place().len()..] {
             let buffer = buffer("output", align(bytes(v)), Role::Output);
-            placed.insert(v, View { buffer, offset: 0, bytes: bytes(v) });
+            placed.insert(v, View { buffer, offset: 0, bytes: bytes(v), half: false });
         }
         let lowered = lower(&self.graph, target, choices, program, &placed)?;
         placed.extend(self.node().outputs.iter().map(|&v| (v, lowered.view(v))));

@@ -13,7 +13,7 @@ use crate::graph::plan::Plan;
 use crate::host::processor_seconds;
 use crate::kernels::choose::Choices;
 use crate::kernels::{Access, BufferId, Launch, Program};
-use crate::network::{Network, Schedule, initialise};
+use crate::network::{Network, Precision, Schedule, initialise};
 use crate::ops::Hyper;
 use crate::reference::random::uniform;
 use crate::{Error, Result};
@@ -180,7 +180,7 @@ pub async fn images_per_s(gpu: &Gpu, network: &Network, batch: usize, choices: &
 /// What does not fit the adapter, or what the device says.
 pub async fn step(
     gpu: &Gpu,
-    (network, batch, passes, choices): (&Network, usize, Passes, &Choices),
+    (network, batch, passes, choices, precision): (&Network, usize, Passes, &Choices, Precision),
     (name, args): (&str, &str),
     roof: Option<&Roof>,
     seconds: f64,
@@ -188,7 +188,7 @@ pub async fn step(
     let (before, begin) = (gpu.allocated(), Instant::now());
     let schedule = Schedule::plain(network.timesteps);
     let request = Request::training(network, &schedule, batch, &gpu.target);
-    let mut bench = RunningStep::new(gpu, &Request { passes, choices, ..request }).await?;
+    let mut bench = RunningStep::new(gpu, &Request { passes, choices, precision, ..request }).await?;
     let allocated_bytes = gpu.allocated() - before;
     let prepare = begin.elapsed().as_secs_f64();
     let first_run = bench.run().await?.wall;

@@ -7,6 +7,7 @@ use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
+use crate::graph::precision::{is_map, packed, unpacked};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Variant, wide_streams};
 use crate::kernels::{Program, Target};
@@ -33,6 +34,18 @@ pub struct Case {
     pub choices: Choices,
     /// Every value of the graph by the twins, made when it is first asked for.
     expected: Arc<OnceLock<Vec<Vec<f32>>>>,
+}
+
+/// Numbers rounded to f16.
+fn rounded(values: &[f32]) -> Vec<f32> {
+    let mut rounded = unpacked(&packed(values));
+    rounded.truncate(values.len());
+    rounded
+}
+
+/// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
+fn half_a_unit(v: f32) -> f64 {
+    (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
 }
 
 impl Case {
@@ -84,6 +97,22 @@ impl Case {
         let inputs: Vec<ValueId> =
             shaped.inputs.iter().zip(values).map(|(shape, values)| case.input(shape, values)).collect();
         case.results(shaped.op, &inputs);
+        case.finished()
+    }
+
+    /// An operation without its gradients, its maps in half precision, on random inputs that are rounded so.
+    pub fn halved(kind: &str, name: &str, shaped: &Shaped) -> Case {
+        let mut case = Case::new(kind, &format!("{name} in f16"));
+        let values = shaped.values(|input, count| rounded(&normal(input as u64 + 1, count)));
+        let inputs: Vec<ValueId> =
+            shaped.inputs.iter().zip(values).map(|(shape, values)| case.input(shape, values)).collect();
+        case.results(shaped.op, &inputs);
+        // Kernels have odd sizes, so no weight is taken for a map of pairs of images.
+        let in_pairs = |shape: &[usize]| is_map(shape) && shape[3].is_multiple_of(2);
+        let gradients = shaped.op.lists().map_or(usize::MAX, |_| inputs.len()); // of weights
+        for value in case.graph.values.iter_mut().take(gradients) {
+            value.half = in_pairs(&value.shape);
+        }
         case.finished()
     }
 
@@ -174,15 +203,27 @@ impl Case {
         self.expected.get_or_init(|| {
             let mut values = vec![Vec::new(); self.graph.values.len()];
             for (value, list) in &self.inputs {
-                values[value.0].clone_from(list);
+                values[value.0] = self.stored(*value, list);
             }
             for node in &self.graph.nodes {
                 let shapes: Vec<&[usize]> = node.outputs.iter().map(|&v| self.shape(v)).collect();
-                let results = row(&node.op).twin(&node.op, &self.operands(&node.inputs, &values), &shapes);
+                let read: Vec<Vec<f32>> = node.inputs.iter().map(|&v| self.stored(v, &values[v.0])).collect();
+                let operands: Vec<Operand> = node
+                    .inputs
+                    .iter()
+                    .zip(&read)
+                    .map(|(&v, values)| Operand { shape: self.shape(v), values })
+                    .collect();
+                let results = row(&node.op).twin(&node.op, &operands, &shapes);
                 node.outputs.iter().zip(results).for_each(|(v, result)| values[v.0] = result);
             }
             values
         })
+    }
+
+    /// Numbers as they are once they have been stored as that value is.
+    fn stored(&self, value: ValueId, list: &[f32]) -> Vec<f32> {
+        if self.graph.values[value.0].half { rounded(list) } else { list.to_vec() }
     }
 
     fn shape(&self, value: ValueId) -> &[usize] {
@@ -205,6 +246,10 @@ impl Case {
                     row(&node.op).allowed(&node.op, &self.operands(&node.inputs, values), result, expected)
                 }
                 None => vec![0.0; expected.len()],
+            };
+            let allowed = match self.graph.values[value.0].half {
+                true => expected.iter().zip(allowed).map(|(v, error)| error + half_a_unit(*v)).collect(),
+                false => allowed,
             };
             (name.as_str(), expected, allowed)
         };

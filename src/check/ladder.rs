@@ -130,7 +130,7 @@ impl Rung {
         let mut array = |name: &str, count: usize, role: Role| {
             let (name, bytes, area) = (name.to_string(), align(4 * count as u64), String::new());
             let buffer = program.buffer(BufferSpec { name, bytes, role, area, timestep: None });
-            View { buffer, offset: 0, bytes: 4 * count as u64 }
+            View { buffer, offset: 0, bytes: 4 * count as u64, half: false }
         };
         let x = array("x", cin * in_h * in_w * n, Role::Input);
         let w = array("w", cout * cin * k * k, Role::Input);

@@ -28,7 +28,7 @@ fn element(i: usize) -> f32 {
 fn array(program: &mut Program, name: &str, count: usize, role: Role) -> View {
     let (name, bytes, area) = (name.to_string(), align(4 * count as u64), String::new());
     let buffer = program.buffer(BufferSpec { name, bytes, role, area, timestep: None });
-    View { buffer, offset: 0, bytes: 4 * count as u64 }
+    View { buffer, offset: 0, bytes: 4 * count as u64, half: false }
 }
 
 /// Turns of the multiply-add loop: some lavapipe versions stop loops beyond 30,000.

@@ -9,6 +9,7 @@ use crate::graph::checker;
 use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
 use crate::graph::plan::Plan;
+use crate::graph::precision::{packed, unpacked};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::Program;
 use crate::kernels::choose::Choices;
@@ -48,12 +49,22 @@ pub async fn run_graph(
     let recording = Recording::new(gpu, &lowered.program, &plan, &mut Store::default()).await?;
     recording.poison(gpu, &lowered.program);
     for (value, words) in inputs {
-        recording.write(gpu, lowered.view(*value), words);
+        let view = lowered.view(*value);
+        match view.half {
+            true => {
+                recording.write(gpu, view, &packed(&words.iter().map(|&bits| f32::from_bits(bits)).collect::<Vec<_>>()))
+            }
+            false => recording.write(gpu, view, words),
+        }
     }
     recording.run_poisoned(gpu, &lowered.program);
     let mut found = Vec::new();
     for &value in outputs {
-        found.push(recording.read(gpu, lowered.view(value)).await?);
+        let view = lowered.view(value);
+        found.push(match view.half {
+            true => unpacked(&recording.read(gpu, view).await?),
+            false => recording.read(gpu, view).await?,
+        });
     }
     Ok(found)
 }

@@ -10,7 +10,7 @@ use crate::graph::passes::Passes;
 use crate::kernels::choose::{product_tile, wide_streams};
 use crate::kernels::conv::{Matrices, Start, met_variants, product};
 use crate::kernels::{Kernel, Program, Settings, Site, TEXTS, Target};
-use crate::network::{Interaction, NetworkConfig, Normalisation, Preset, Schedule};
+use crate::network::{Interaction, NetworkConfig, Normalisation, Precision, Preset, Schedule};
 use crate::trajectory::measured;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -51,6 +51,7 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
     }
     take(&symmetric(target)?);
     take(&bounded(target)?);
+    take(&mixed(target)?);
     let wide = wide_streams(target);
     let made = measured::variants(wide)?.into_iter().chain(dynamics::gpu::variants(wide)?).chain(met_variants(target)?);
     all.extend(made.map(|kernel| (kernel.label(), kernel)));
@@ -74,6 +75,14 @@ fn symmetric(target: &Target) -> Result<Program> {
     let tile = product_tile(target, features, features, features);
     product(&mut program, target, &tile, &matrices, (x, w, Start::default(), y), Site::of("product", ""))?;
     Ok(program)
+}
+
+/// The launches of a training step in mixed precision.
+fn mixed(target: &Target) -> Result<Program> {
+    let network = Preset::Tiny.network().network();
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request::training(&network, &schedule, Preset::Tiny.training().batch, target);
+    Ok(compile(&Request { precision: Precision::Mixed, ..request })?.program)
 }
 
 /// The launches of a training step within less than half of its memory, whose sums go on from launch to launch.

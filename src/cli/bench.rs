@@ -24,7 +24,7 @@ use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
 use recurve::host::Processor;
 use recurve::kernels::conv::ConvShape;
-use recurve::network::Preset;
+use recurve::network::{Precision, Preset};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -115,6 +115,9 @@ enum What {
         /// Switch a graph pass off (hoist, fuse, fold, reuse); may be repeated.
         #[arg(long, value_name = "NAME")]
         no_pass: Vec<String>,
+        /// In what maps are stored: `f32`, or `mixed`, which is f16.
+        #[arg(long, value_name = "f32|mixed", default_value = "f32")]
+        precision: Precision,
         /// Write a trace of one step for Perfetto or chrome://tracing.
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
@@ -238,8 +241,8 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let (document, extra) = match &arguments.what {
         What::Kernels { .. } => bench.kernels(cases).await?,
         What::Conv { .. } | What::Gemm { .. } => bench.shapes(&cases).await?,
-        What::Step { network, no_pass, trace, variants } => {
-            bench.step(network, no_pass, variants, trace.as_deref()).await?
+        What::Step { network, no_pass, precision, trace, variants } => {
+            bench.step(network, (no_pass, *precision), variants, trace.as_deref()).await?
         }
         What::Passes { network } => bench.passes(network).await?,
         What::Ladder { shape } => bench.ladder(shape).await?,
@@ -405,21 +408,22 @@ impl Bench<'_> {
     async fn step(
         &self,
         network: &Network,
-        no_pass: &[String],
+        (no_pass, precision): (&[String], Precision),
         variants: &Flags,
         trace_file: Option<&Path>,
     ) -> Outcome {
         let passes = Passes::without(no_pass)?;
         let off: String = no_pass.iter().map(|name| format!(" --no-pass {name}")).collect();
-        let arguments = format!("recurve bench step {}{off}{}", network.arguments(), variants.arguments());
+        let mixed = if precision.is_f32() { ["", ""] } else { [" --precision mixed", "-mixed"] };
+        let arguments = format!("recurve bench step {}{off}{}{}", network.arguments(), mixed[0], variants.arguments());
         let without: String = no_pass.iter().map(|name| format!("-no-{name}")).collect();
-        let name = format!("{}-b{}{without}", network.preset.name(), network.batch);
+        let name = format!("{}-b{}{}{without}", network.preset.name(), network.batch, mixed[1]);
         let roof = self.roof().await?;
         let mut document = self.document("step", roof.as_ref());
         let config = network.preset.network().network();
         let chosen = variants.choose(self.gpu, &config, network.batch, passes).await?;
         self.say(&chosen.origin);
-        let what = (&config, network.batch, passes, &chosen.choices);
+        let what = (&config, network.batch, passes, &chosen.choices, precision);
         let (found, rows, launches) = step(self.gpu, what, (&name, &arguments), roof.as_ref(), self.seconds).await?;
         document.rows = rows;
         self.say(&report(&found));

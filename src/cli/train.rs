@@ -5,7 +5,7 @@ use super::tune::Flags;
 use recurve::dataset::Augmentation;
 use recurve::gpu::Gpu;
 use recurve::graph::passes::Passes;
-use recurve::network::{Bytes, Keep, Preset, RunConfig};
+use recurve::network::{Bytes, Keep, Precision, Preset, RunConfig};
 use recurve::output;
 use recurve::ranks::Ranks;
 use recurve::train::run::{check_shards, describe};
@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "tune", "no_tune", "choices"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "precision", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
@@ -60,6 +60,9 @@ pub struct Settings {
     /// computed again, at the least predicted cost. The result is the same
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
+    /// In what maps are stored: `f32`, or `mixed`, which is f16 with a loss scale, as published: half of the memory
+    #[arg(long, value_name = "f32|mixed")]
+    precision: Option<Precision>,
     /// Choose the parts in which training and evaluation fit the adapter (and `--memory`) at the least predicted time, and more
     /// where it has no memory for these; the run's configuration keeps them
     #[arg(long, conflicts_with = "accumulate")]
@@ -115,6 +118,7 @@ impl Settings {
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.augment = self.augment.unwrap_or(training.augment);
         training.memory = self.memory.or(training.memory);
+        training.precision = self.precision.unwrap_or(training.precision);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);
         training.clip_norm = self.clip_norm.or(training.clip_norm);

@@ -229,7 +229,7 @@ impl<'g> AreaStream<'g> {
         let persistent = |program: &mut Program, name: &str, bytes: u64, role: Role| {
             let spec =
                 BufferSpec { name: name.into(), bytes: align(bytes), role, area: "areas".into(), timestep: None };
-            View { buffer: program.buffer(spec), offset: 0, bytes }
+            View { buffer: program.buffer(spec), offset: 0, bytes, half: false }
         };
         let mut sources: BTreeMap<usize, BufferId> = BTreeMap::new();
         let mut tables = Vec::new();

@@ -119,7 +119,7 @@ impl<'g> BetweenStream<'g> {
         let mut buffer = |name: &str, words: usize, role: Role| {
             let (area, bytes) = ("dynamics".to_string(), align(4 * words as u64));
             let buffer = program.buffer(BufferSpec { name: name.into(), bytes, role, area, timestep: None });
-            View { buffer, offset: 0, bytes: 4 * words as u64 }
+            View { buffer, offset: 0, bytes: 4 * words as u64, half: false }
         };
         let batch = buffer("dynamics.between.batch", 2, Role::Input);
         let [first, second] = ["trained", "untrained"].map(|name| {

@@ -135,7 +135,7 @@ pub fn variants(wide: bool) -> Result<Vec<Arc<Kernel>>> {
 fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
     let (area, bytes) = ("dynamics".to_string(), align(4 * words as u64));
     let buffer = program.buffer(BufferSpec { name: name.to_string(), bytes, role, area, timestep: None });
-    View { buffer, offset: 0, bytes: 4 * words as u64 }
+    View { buffer, offset: 0, bytes: 4 * words as u64, half: false }
 }
 
 impl<'g> ValuesStream<'g> {

@@ -221,7 +221,7 @@ impl Builder<'_> {
         let (name, bytes) = (format!("{}.{name}", self.area), 4 * words.max(1) as u64);
         let area = self.area.clone();
         let buffer = self.program.buffer(BufferSpec { name, bytes: align(bytes), role, area, timestep: None });
-        View { buffer, offset: 0, bytes }
+        View { buffer, offset: 0, bytes, half: false }
     }
 
     fn kept(&mut self, name: &str, words: usize) -> View {
@@ -231,7 +231,7 @@ impl Builder<'_> {
     fn shared(&mut self, name: &str, words: usize) -> View {
         let (bytes, area) = (4 * words as u64, self.area.clone());
         let spec = BufferSpec { name: name.into(), bytes: align(bytes), role: Role::Persistent, area, timestep: None };
-        View { buffer: self.program.buffer(spec), offset: 0, bytes }
+        View { buffer: self.program.buffer(spec), offset: 0, bytes, half: false }
     }
 
     /// One launch with so many threads in x, and workgroups in y and z.
@@ -1051,7 +1051,7 @@ impl<'g> SpaceStream<'g> {
         let mut buffer = |name: &str, words: usize, role: Role| {
             let (name, bytes) = (format!("{area}.{name}"), 4 * words as u64);
             let spec = BufferSpec { name, bytes: align(bytes), role, area: area.clone(), timestep: None };
-            View { buffer: program.buffer(spec), offset: 0, bytes }
+            View { buffer: program.buffer(spec), offset: 0, bytes, half: false }
         };
         let x = buffer("vectors", timesteps * count * features, Role::Input);
         let y = buffer("pairs", timesteps * pairs, Role::Output);

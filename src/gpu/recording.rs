@@ -22,6 +22,9 @@ pub struct Store {
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
 
+/// A word that is NaN, and both halves of which are.
+const NAN: u32 = u32::MAX;
+
 /// One launch, ready to be encoded.
 pub(super) struct Step {
     pipeline: Arc<wgpu::ComputePipeline>,
@@ -212,7 +215,7 @@ impl Recording {
         let (label, usage) = (Some("NaN"), wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
         let descriptor = wgpu::BufferDescriptor { label, size: most, usage, mapped_at_creation: false };
         let nan = gpu.device.create_buffer(&descriptor);
-        gpu.queue.write_buffer(&nan, 0, bytemuck::cast_slice(&vec![f32::NAN; (most / 4) as usize]));
+        gpu.queue.write_buffer(&nan, 0, bytemuck::cast_slice(&vec![NAN; (most / 4) as usize]));
         self.uploads.submit(gpu, |encoder| {
             for (step, dying) in self.steps.iter().zip(dying) {
                 step.encode(&mut encoder.begin_compute_pass(&Default::default()));
@@ -241,7 +244,7 @@ impl Recording {
     pub fn poison(&self, gpu: &Gpu, program: &Program) {
         for (buffer, spec) in self.buffers.iter().zip(&program.buffers) {
             if spec.role == Role::Temporary {
-                let words = vec![f32::NAN; (buffer.size() / 4) as usize];
+                let words = vec![NAN; (buffer.size() / 4) as usize];
                 gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
             }
         }

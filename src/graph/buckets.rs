@@ -82,7 +82,7 @@ mod tests {
         let mut offset = 0;
         let views: Vec<View> = (0..7)
             .map(|i| {
-                let view = View { buffer: BufferId(2), offset, bytes: bytes(i) };
+                let view = View { buffer: BufferId(2), offset, bytes: bytes(i), half: false };
                 offset += align(view.bytes);
                 view
             })

@@ -234,7 +234,7 @@ impl<'a> Memory<'a> {
     /// Fails if an output has been lost since it was written.
     fn intact(&self) -> Result<(), String> {
         for &(buffer, offset, bytes) in &self.outputs {
-            let view = View { buffer, offset, bytes };
+            let view = View { buffer, offset, bytes, half: false };
             self.read(view).map_err(|what| format!("after the last launch the host reads {what}"))?;
         }
         let mut written = vec![false; self.program.buffers.len()];
@@ -341,7 +341,7 @@ mod tests {
         refused(check(&program, &small), &["`b1` of 256 bytes", "slot 0"]);
         for (offset, bytes) in [(0, 260), (256, 4), (4, 4), (0, 0), (0, 7)] {
             let mut program = program.clone();
-            program.launches[0].operands[0].1 = View { buffer: BufferId(0), offset, bytes };
+            program.launches[0].operands[0].1 = View { buffer: BufferId(0), offset, bytes, half: false };
             refused(check(&program, &Plan::new(&program, true)), &["0 to 1: `x`"]);
         }
         let mut params = Plan::new(&program, true);

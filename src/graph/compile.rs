@@ -9,13 +9,14 @@ use super::fit::{does_not_fit, indexable_batch};
 use super::lower::{Arenas, Lowered, Order, lower, lower_in};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::{Plan, UNDER_WAY};
+use super::precision::halve_maps;
 use super::taps::{Quantity, Reader, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::pace::{Cost, Pace};
 use crate::kernels::{BufferSpec, Program, Role, Target, View, align};
-use crate::network::{Network, Schedule};
-use crate::ops::{Accumulate, Adam, Add, Clip, GradientNorm};
+use crate::network::{Network, Precision, Schedule};
+use crate::ops::{Accumulate, Adam, Add, Clip, FollowGradients, GradientNorm, Scale};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -47,6 +48,8 @@ pub struct Request<'a> {
     pub taps: &'a [Tap],
     /// Bytes that the plan of a training step may take: what does not fit is given up and computed again.
     pub memory: Option<u64>,
+    /// In what maps are stored.
+    pub precision: Precision,
 }
 
 impl<'a> Request<'a> {
@@ -66,6 +69,7 @@ impl<'a> Request<'a> {
             clip: false,
             taps: &[],
             memory: None,
+            precision: Precision::F32,
         }
     }
 
@@ -105,8 +109,10 @@ pub struct Feeds {
     pub first: Option<View>,
     /// The optimiser's numbers, [`crate::ops::Hyper::numbers`]; when training.
     pub hyper: Option<View>,
-    /// The largest norm of the gradients, \[1\]; where they are clipped.
+    /// The largest norm of the gradients, \[1\]; where they are clipped, or their norm is asked for.
     pub clip_norm: Option<View>,
+    /// The loss scale, [`crate::ops::LossScale::numbers`], which follows the gradients from then on; in mixed precision.
+    pub loss_scale: Option<View>,
 }
 
 impl Feeds {
@@ -230,7 +236,7 @@ fn finished(program: &Program, places: &Places, pass: &Range<usize>) -> Vec<(usi
 fn persistent(program: &mut Program, name: &str, words: usize, area: &str) -> View {
     let (name, area, bytes) = (name.to_string(), area.to_string(), 4 * words as u64);
     let buffer = program.buffer(BufferSpec { name, bytes: align(bytes), role: Role::Persistent, area, timestep: None });
-    View { buffer, offset: 0, bytes }
+    View { buffer, offset: 0, bytes, half: false }
 }
 
 /// One buffer for the values of successive timesteps; the places of those that exist.
@@ -248,7 +254,7 @@ fn series(
     let spec = BufferSpec { name, bytes: distance * steps as u64, role: Role::Output, area, timestep: None };
     let buffer = program.buffer(spec);
     for (i, &value) in existing.enumerate() {
-        placed.insert(value, View { buffer, offset: i as u64 * distance, bytes });
+        placed.insert(value, View { buffer, offset: i as u64 * distance, bytes, half: false });
     }
     Series { view: program.whole(buffer), first, steps, distance: distance as usize / 4 }
 }
@@ -284,6 +290,7 @@ struct Unplaced {
     /// Their gradients.
     gradients: Vec<ValueId>,
     loss_weight: Option<ValueId>,
+    loss_scale: Option<ValueId>,
     /// What taps want in series.
     to_series: Vec<Option<Vec<Option<ValueId>>>>,
     nodes_unrolled: usize,
@@ -354,12 +361,20 @@ fn unplaced(request: &Request) -> Result<Unplaced> {
         fuse_add(&mut unrolled.graph);
     }
     let values: Vec<ValueId> = learned.iter().map(|name| unrolled.parameters[name]).collect();
-    let (mut gradients, mut loss_weight) = (Vec::new(), None);
+    let (mut gradients, mut loss_weight, mut loss_scale) = (Vec::new(), None, None);
     if train {
         let before = unrolled.graph.nodes.len();
         let weight = unrolled.graph.value("loss weight", &[batch], Origin::Input, "input", None);
         loss_weight = Some(weight);
-        let seeds: Vec<(ValueId, ValueId)> = unrolled.logprobs.iter().flatten().map(|&v| (v, weight)).collect();
+        let seed = match request.precision {
+            Precision::F32 => weight,
+            Precision::Mixed => {
+                let scale = unrolled.graph.value("loss scale", &[6], Origin::Input, "input", None);
+                loss_scale = Some(scale);
+                unrolled.graph.node(Scale { at: 0 }, &[weight, scale], "loss weight scaled", "input", None)[0]
+            }
+        };
+        let seeds: Vec<(ValueId, ValueId)> = unrolled.logprobs.iter().flatten().map(|&v| (v, seed)).collect();
         let found = differentiate(&mut unrolled.graph, &seeds, &values, passes.fold);
         gradients = found.into_iter().map(|g| g.expect("every learned parameter reaches the loss")).collect();
         nodes_unrolled += unrolled.graph.nodes.len() - before;
@@ -375,23 +390,27 @@ fn unplaced(request: &Request) -> Result<Unplaced> {
         (tap.reader == Reader::Series).then(|| places_of_their_own(&mut unrolled.graph, values, &mut taken))
     };
     let to_series: Vec<Option<Vec<Option<ValueId>>>> = request.taps.iter().map(&mut own).collect();
-    Ok(Unplaced { unrolled, learned, values, gradients, loss_weight, to_series, nodes_unrolled })
+    if request.precision == Precision::Mixed {
+        halve_maps(&mut unrolled.graph, &taken)?;
+    }
+    Ok(Unplaced { unrolled, learned, values, gradients, loss_weight, loss_scale, to_series, nodes_unrolled })
 }
 
 /// A graph with everything in its place, lowered and planned; in an order where memory is bounded.
 fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Result<Compiled> {
-    let Unplaced { mut unrolled, learned, values, gradients, loss_weight, to_series, nodes_unrolled } = unplaced;
+    let Unplaced { mut unrolled, learned, values, gradients, loss_weight, loss_scale, to_series, nodes_unrolled } =
+        unplaced;
     let Request { batch, target, passes, train, parts, .. } = *request;
     let mut program = Program::default();
     let mut placed: HashMap<ValueId, View> = HashMap::new();
     let places = place_parameters(&mut program, request, &unrolled, (learned, &values, &gradients), &mut placed);
-    let feeds = place_inputs(&mut program, request, &unrolled, loss_weight, &mut placed);
+    let feeds = place_inputs(&mut program, request, &unrolled, (loss_weight, loss_scale), &mut placed);
     let scores = series(&mut program, "scores", &unrolled.scores, 8 * batch as u64, &mut placed);
     let mut in_series: Vec<Option<Series>> = Vec::new();
     for (tap, values) in request.taps.iter().zip(&to_series) {
         let values = values.as_deref().unwrap_or_default();
         in_series.push(values.iter().flatten().next().map(|value| {
-            let bytes = 4 * unrolled.graph.values[value.0].count() as u64;
+            let bytes = unrolled.graph.values[value.0].bytes();
             series(&mut program, &format!("{:?}", tap.of), values, bytes, &mut placed)
         }));
     }
@@ -414,10 +433,11 @@ fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Resul
     let gradient_norm = feeds.clip_norm.map(|_| {
         let (name, area) = ("gradient norm".to_string(), "outputs".to_string());
         let spec = BufferSpec { name, bytes: align(8), role: Role::Output, area, timestep: None };
-        View { buffer: program.buffer(spec), offset: 0, bytes: 8 }
+        View { buffer: program.buffer(spec), offset: 0, bytes: 8, half: false }
     });
     if let Some(hyper) = feeds.hyper {
-        let (graph, placed) = update(&places, hyper, feeds.clip_norm.zip(gradient_norm));
+        let norm = feeds.clip_norm.zip(gradient_norm);
+        let (graph, placed) = update(&places, hyper, norm, request.clip, feeds.loss_scale);
         program = lower(&graph, target, request.choices, program, &placed)?.program;
         phases.update = phases.accumulate.end..program.launches.len();
         after.push(graph);
@@ -431,7 +451,7 @@ fn placed(request: &Request, unplaced: Unplaced, order: Option<&Order>) -> Resul
         Tapped { of: tap.of, shape: shape.unwrap_or_default(), views, series }
     };
     let taps: Vec<Tapped> = request.taps.iter().zip(in_series).map(tapped).collect();
-    let norms = gradient_norm.map(|view| (view.bytes, UNDER_WAY));
+    let norms = [gradient_norm, feeds.loss_scale].into_iter().flatten().map(|view| (view.bytes, UNDER_WAY));
     let sums = finished(&program, &places, &phases.pass).into_iter();
     let sums = sums.map(|(launch, range)| (launch, places.arenas.view(&places.sums, range)));
     let buckets = if request.ranks > 1 { buckets(&sums.collect::<Vec<_>>(), &phases.accumulate) } else { Vec::new() };
@@ -524,7 +544,7 @@ fn place_inputs(
     program: &mut Program,
     request: &Request,
     unrolled: &Unrolled,
-    loss_weight: Option<ValueId>,
+    (loss_weight, loss_scale): (Option<ValueId>, Option<ValueId>),
     placed: &mut HashMap<ValueId, View>,
 ) -> Feeds {
     let Inputs { pictures, next, blank, table, labels, gains, .. } = unrolled.inputs;
@@ -537,11 +557,12 @@ fn place_inputs(
     blank.map(&mut place);
     let (pictures, next, table) = (place(pictures), next.map(&mut place), place(table));
     let (labels, gains, loss_weight) = (place(labels), gains.map(&mut place), loss_weight.map(&mut place));
+    let loss_scale = loss_scale.map(&mut place);
     let mut number = |name: &str, words: usize, is: bool| is.then(|| persistent(program, name, words, "input"));
     let first = number("first part", 1, request.train && request.parts > 1);
     let hyper = number("hyper", 6, request.train);
-    let clip_norm = number("clip norm", 1, request.train && request.clip);
-    Feeds { pictures, next, table, labels, gains, loss_weight, first, hyper, clip_norm }
+    let clip_norm = number("clip norm", 1, request.train && (request.clip || loss_scale.is_some()));
+    Feeds { pictures, next, table, labels, gains, loss_weight, first, hyper, clip_norm, loss_scale }
 }
 
 type Placed = HashMap<ValueId, View>;
@@ -566,20 +587,31 @@ fn accumulation(places: &Places, first: View) -> (Graph, Placed) {
     (graph, placed)
 }
 
-/// Adam's step, arena by arena; before it, where a largest norm and a place for that of the gradients are given, the clipping.
-fn update(places: &Places, hyper: View, clip: Option<(View, View)>) -> (Graph, Placed) {
+/// Adam's step, arena by arena; before it the norm of the gradients, where a largest one and a place are given; the loss scale that
+/// follows it, if there is one; and the clipping.
+fn update(
+    places: &Places,
+    hyper: View,
+    norm: Option<(View, View)>,
+    clip: bool,
+    loss_scale: Option<View>,
+) -> (Graph, Placed) {
     let (mut graph, mut placed) = (Graph::default(), Placed::new());
-    let hyper = shared(&mut graph, &mut placed, "hyper", hyper, 6);
-    if let Some((limit, norm)) = clip {
+    let mut hyper = shared(&mut graph, &mut placed, "hyper", hyper, 6);
+    if let Some((limit, norm)) = norm {
+        let state = loss_scale.map(|view| shared(&mut graph, &mut placed, "loss scale", view, 6));
         // Parameter by parameter, as what lies between them in an arena is nobody's.
-        let mut inputs = vec![hyper, shared(&mut graph, &mut placed, "clip norm", limit, 1)];
+        let mut inputs = vec![state.unwrap_or(hyper), shared(&mut graph, &mut placed, "clip norm", limit, 1)];
         for (range, name) in places.learned.iter().enumerate() {
             let view = places.arenas.view(&places.sums, range);
             inputs.push(shared(&mut graph, &mut placed, name, view, view.bytes as usize / 4));
         }
         let found = graph.node(GradientNorm, &inputs, "gradient norm", "parameters", None)[0];
         placed.insert(found, norm);
-        for &gradients in &places.sums {
+        if let Some(state) = state {
+            hyper = graph.node(FollowGradients, &[hyper, state, found], "loss scale", "parameters", None)[1];
+        }
+        for &gradients in places.sums.iter().filter(|_| clip) {
             let words = gradients.bytes as usize / 4;
             let gradients = shared(&mut graph, &mut placed, "gradients", gradients, words);
             graph.node(Clip, &[gradients, found], "gradients clipped", "parameters", None);

@@ -52,7 +52,9 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 20) as f64
 }
 
+/// Whether a batch fits; in mixed precision, where images come in pairs, of an odd one whether it would with one image more.
 fn would_fit(request: &Request, batch: usize) -> Result<bool> {
+    let batch = if request.precision.is_f32() { batch } else { batch.next_multiple_of(2) };
     if batch > indexable_batch(request.network) {
         return Ok(false);
     }
@@ -99,7 +101,8 @@ pub fn numbers_of_parts(batch: usize) -> Vec<usize> {
 /// Where not even parts of one image fit: why not, with the largest tensors. When a kernel variant is refused.
 pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize> {
     let mut best: Option<(usize, f64)> = None;
-    for parts in numbers_of_parts(batch).into_iter().filter(|&parts| parts >= least) {
+    let possible = |parts: &usize| request.precision.is_f32() || (batch / parts).is_multiple_of(2);
+    for parts in numbers_of_parts(batch).into_iter().filter(|parts| *parts >= least && possible(parts)) {
         let [training, evaluation] = in_parts(request, batch, parts);
         if training.batch > indexable_batch(request.network) || !would_fit(&evaluation, evaluation.batch)? {
             continue;

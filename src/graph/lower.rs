@@ -1,6 +1,6 @@
 //! From a graph to a program: where each value lies, and the launches of every node in order.
 
-use super::{Graph, Origin, ValueId};
+use super::{Graph, Origin, Value, ValueId};
 use crate::Result;
 use crate::kernels::choose::{Choices, Uses};
 use crate::kernels::{BufferSpec, Program, Role, Site, Target, View, align};
@@ -94,7 +94,7 @@ impl Arenas {
     /// The range of parameter `index` within the arenas `of`.
     pub fn view(&self, of: &[View], index: usize) -> View {
         let (arena, offset, bytes) = self.ranges[index];
-        View { buffer: of[arena].buffer, offset, bytes }
+        View { buffer: of[arena].buffer, offset, bytes, half: false }
     }
 }
 
@@ -134,7 +134,7 @@ pub fn lower_in(
     graph.outputs.iter().for_each(|v| used[v.0] = true);
     let mut overwritten = vec![false; graph.values.len()];
     for node in graph.nodes.iter().filter(|n| !n.op.in_place().is_empty()) {
-        node.outputs.iter().for_each(|v| used[v.0] = false); // they lie where inputs lie
+        node.outputs.iter().zip(node.op.in_place()).for_each(|(v, _)| used[v.0] = false); // they lie where inputs lie
         node.op.in_place().iter().for_each(|&input| overwritten[node.inputs[input].0] = true);
     }
     let is_output = graph.is_output();
@@ -162,9 +162,10 @@ pub fn lower_in(
         members.sort_by_key(|v| (Reverse(graph.values[v.0].timestep), *v));
         members.dedup();
         let first = &graph.values[members[0].0];
-        let bytes = 4 * first.count() as u64;
+        let bytes = first.bytes();
         let total = align(bytes) * members.len() as u64;
-        let same = members.iter().all(|v| graph.values[v.0].shape == first.shape);
+        let alike = |value: &Value| value.shape == first.shape && value.half == first.half;
+        let same = members.iter().all(|v| alike(&graph.values[v.0]));
         let distinct = members.windows(2).all(|w| graph.values[w[0].0].timestep != graph.values[w[1].0].timestep);
         if members.len() < 2 || !same || !distinct || total > target.max_buffer || carried.contains(name) {
             continue;
@@ -173,7 +174,7 @@ pub fn lower_in(
         let spec = BufferSpec { name: name.into(), bytes: total, role, area: first.area.clone(), timestep: None };
         let buffer = program.buffer(spec);
         for (i, v) in members.iter().enumerate() {
-            views[v.0] = Some(View { buffer, offset: i as u64 * align(bytes), bytes });
+            views[v.0] = Some(View { buffer, offset: i as u64 * align(bytes), bytes, half: first.half });
         }
     }
     for (i, value) in graph.values.iter().enumerate() {
@@ -186,10 +187,10 @@ pub fn lower_in(
                 _ if overwritten[i] => Role::Persistent,
                 _ => Role::Input,
             };
-            let bytes = 4 * value.count() as u64;
+            let bytes = value.bytes();
             let (name, area, timestep) = (value.name.clone(), value.area.clone(), value.timestep);
             let buffer = program.buffer(BufferSpec { name, bytes: align(bytes), role, area, timestep });
-            views[i] = Some(View { buffer, offset: 0, bytes });
+            views[i] = Some(View { buffer, offset: 0, bytes, half: value.half });
         }
     }
     for node in &graph.nodes {

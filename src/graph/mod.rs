@@ -15,6 +15,7 @@ pub mod fit;
 pub mod lower;
 pub mod passes;
 pub mod plan;
+pub mod precision;
 pub mod recompute;
 pub mod taps;
 
@@ -46,12 +47,19 @@ pub struct Value {
     pub area: String,
     /// Timestep, for what changes over time.
     pub timestep: Option<usize>,
+    /// Whether it is stored in half precision (see [`precision`]).
+    pub half: bool,
 }
 
 impl Value {
     /// Number of elements.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes in which it is stored.
+    pub fn bytes(&self) -> u64 {
+        if self.half { 2 * self.count() as u64 } else { 4 * self.count() as u64 }
     }
 }
 
@@ -89,7 +97,7 @@ impl Graph {
     /// Adds a tensor.
     pub fn value(&mut self, name: &str, shape: &[usize], origin: Origin, area: &str, t: Option<usize>) -> ValueId {
         let (name, shape, area) = (name.to_string(), shape.to_vec(), area.to_string());
-        self.values.push(Value { name, shape, origin, area, timestep: t });
+        self.values.push(Value { name, shape, origin, area, timestep: t, half: false });
         ValueId(self.values.len() - 1)
     }
 

@@ -30,6 +30,8 @@ pub struct Binding {
     pub loads: bool,
     /// Whether it holds floating-point numbers (else whole ones).
     pub float: bool,
+    /// Whether these are numbers of f16, two to a word.
+    pub half: bool,
 }
 
 /// A member of the parameter struct.
@@ -99,10 +101,13 @@ impl From<f32> for Param {
     }
 }
 
-/// What naga is asked to accept: the core language, subgroup operations and whole numbers of 64 bits.
+/// What naga is asked to accept: the core language, subgroup operations, numbers of 16 bits and whole ones of 64.
 pub fn capabilities() -> naga::valid::Capabilities {
     use naga::valid::Capabilities;
-    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64
+    Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SHADER_INT64
 }
 
 /// Parses and validates a text; the error holds the place in it.
@@ -181,8 +186,9 @@ impl Kernel {
             let name = variable.name.clone().unwrap_or_default();
             let used = module.entry_points.first().map(|_| info.get_entry_point(0)[handle]);
             let loads = used.is_some_and(|used| used.contains(naga::valid::GlobalUse::READ));
-            let float = scalar_of(&module, variable.ty) == Some(naga::ScalarKind::Float);
-            bindings.push(Binding { name, index: binding.binding, access, loads, float });
+            let half = settings.is_half(&name) && source.contains(&format!(": array<Stored_{name}>"));
+            let float = half || scalar_of(&module, variable.ty) == Some(naga::ScalarKind::Float);
+            bindings.push(Binding { name, index: binding.binding, access, loads, float, half });
             if access == Access::Uniform {
                 let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
                     return Err(fail("the parameters are not a struct".into()));

@@ -67,6 +67,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "dynamics_shift",
     "dynamics_tally",
     "ladder_plain",
+    "loss_scale",
     "max_pool",
     "max_pool_d_input",
     "measured_lengths",
@@ -107,7 +108,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "half", "halves", "map", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

@@ -167,7 +167,7 @@ impl Program {
 
     /// The whole of a buffer.
     pub fn whole(&self, buffer: BufferId) -> View {
-        View { buffer, offset: 0, bytes: self.buffers[buffer.0].bytes }
+        View { buffer, offset: 0, bytes: self.buffers[buffer.0].bytes, half: false }
     }
 
     /// A temporary of `count` 4-byte words that only the launches of one operation see.
@@ -178,7 +178,8 @@ impl Program {
         self.whole(id)
     }
 
-    /// Adds a launch of the kernel `name`, its grid folded where the adapter asks for that. Panics as [`Program::launch`] does.
+    /// Adds a launch of the kernel `name`, its grid folded where the adapter asks for that, its maps read and written as they are
+    /// stored. Panics as [`Program::launch`] does.
     ///
     /// # Errors
     /// When naga refuses the variant.
@@ -191,6 +192,8 @@ impl Program {
         grid: [usize; 3],
         site: Site,
     ) -> Result<&mut Launch> {
+        let halves = operands.iter().filter(|(_, view)| view.half);
+        let settings = halves.fold(settings, |settings, (name, _)| settings.half(name));
         let (grid, settings) = fold(grid, settings, target);
         let kernel = Kernel::new(name, &settings)?;
         Ok(self.launch(&kernel, operands, params, grid, site))
@@ -209,8 +212,10 @@ impl Program {
         let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform);
         let mut bound = 0;
         for binding in storage {
-            let found = operands.iter().filter(|(name, _)| *name == binding.name).count();
-            assert!(found == 1, "{}: `{}` is bound {found} times", kernel.label(), binding.name);
+            let found: Vec<View> =
+                operands.iter().filter(|(name, _)| *name == binding.name).map(|(_, view)| *view).collect();
+            assert!(found.len() == 1, "{}: `{}` is bound {} times", kernel.label(), binding.name, found.len());
+            assert!(found[0].half == binding.half, "{}: `{}` is stored otherwise", kernel.label(), binding.name);
             bound += 1;
         }
         assert!(bound == operands.len(), "{}: unknown operand among {operands:?}", kernel.label());

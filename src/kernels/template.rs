@@ -6,6 +6,8 @@
 //! //#if FLAG        //#if !FLAG       keep the lines up to //#else or //#endif if FLAG is (not) set
 //! //#for i in 0..R                    repeat the lines up to //#end with `$i` replaced by each number
 //! //#include NAME                     the text of shaders/shared/NAME.wgsl
+//! //#map NAME                         how the map that is bound as NAME is read and written: shaders/shared/map.wgsl, with `$map`
+//!                                     replaced by NAME, HALF set if it is of halves, and SINGLE if elements are single images
 //! $sum{l: MATRIX[ROW] TEXT}           the sum over l of MATRIX[ROW][l] * TEXT, `$l` replaced by each column; a matrix of
 //!                                     `interpolation.rs`
 //! $(EXPRESSION)                       its value: + - * / % of numbers, constants and loop variables
@@ -16,7 +18,7 @@
 //! times: naga's time grows with the square of the number of expressions in a function.
 
 use super::interpolation;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What distinguishes one variant of a kernel from another: constants (tile sizes) and flags (which lines are kept).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +27,8 @@ pub struct Settings {
     constants: BTreeMap<&'static str, u32>,
     /// Flags that are set.
     flags: Vec<&'static str>,
+    /// Bindings that are maps of halves, see `shaders/shared/half.wgsl`.
+    halves: BTreeSet<&'static str>,
 }
 
 impl Settings {
@@ -60,6 +64,17 @@ impl Settings {
         self.flag("WIDE_IMAGES", wide && vectors)
     }
 
+    /// Lets the map that is bound under this name be one of halves.
+    pub fn half(mut self, name: &'static str) -> Self {
+        self.halves.insert(name);
+        if self.is_set(HALVES) { self } else { self.flag(HALVES, true) }
+    }
+
+    /// Whether a binding is a map of halves.
+    pub fn is_half(&self, name: &str) -> bool {
+        self.halves.contains(name)
+    }
+
     /// The value of a constant.
     pub fn constant(&self, name: &str) -> Option<u32> {
         self.constants.get(name).copied()
@@ -75,12 +90,16 @@ impl Settings {
         self.flags.contains(&flag)
     }
 
-    /// A short name such as `r16_nv8_s8_base`: constants in order, then flags.
+    /// A short name such as `r16_nv8_s8_base`: constants in order, then flags, then the bindings that are of halves.
     pub fn label(&self) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("{}{value}", name.to_lowercase()));
-        constants.chain(self.flags.iter().map(|f| f.to_lowercase())).collect::<Vec<_>>().join("_")
+        let flags = self.flags.iter().map(|f| f.to_lowercase());
+        constants.chain(flags).chain(self.halves.iter().map(|name| name.to_string())).collect::<Vec<_>>().join("_")
     }
 }
+
+/// Flag of variants in which some map is of halves.
+const HALVES: &str = "HALVES";
 
 /// Expands the text of a kernel file. Panics on a malformed template: templates are part of the program, and every
 /// variant is expanded in the tests.
@@ -222,15 +241,20 @@ fn block(lines: &[&str], settings: &Settings, include: &dyn Fn(&str) -> &'static
             let (variable, range) = header.split_once(" in ").expect("template: //#for NAME in A..B");
             let (from, to) = range.split_once("..").expect("template: //#for NAME in A..B");
             let number = |s: &str| s.trim().parse::<u32>().unwrap_or_else(|_| settings.constants[s.trim()]);
-            let mut body = String::new();
-            block(&lines[i + 1..end], settings, include, &mut body);
+            let body = lines[i + 1..end].join("\n");
             for value in number(from)..number(to) {
-                out.push_str(&body.replace(&format!("${}", variable.trim()), &value.to_string()));
+                let body = body.replace(&format!("${}", variable.trim()), &value.to_string());
+                block(&body.lines().collect::<Vec<_>>(), settings, include, out);
             }
             i = end;
         } else if let Some(name) = line.strip_prefix("//#include ") {
             let text: Vec<&str> = include(name.trim()).lines().collect();
             block(&text, settings, include, out);
+        } else if let Some(name) = line.strip_prefix("//#map ") {
+            let text = include("map").replace("$map", name.trim());
+            let single = !settings.is_set("VEC2") && !settings.is_set("VEC4");
+            let settings = settings.clone().flag("HALF", settings.is_half(name.trim())).flag("SINGLE", single);
+            block(&text.lines().collect::<Vec<_>>(), &settings, include, out);
         } else {
             out.push_str(lines[i]);
             out.push('\n');

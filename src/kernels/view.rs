@@ -50,14 +50,21 @@ pub struct View {
     pub offset: u64,
     /// How many bytes it covers.
     pub bytes: u64,
+    /// Whether it holds numbers of f16, two to a word (`shaders/shared/half.wgsl`); else of f32 or whole ones.
+    pub half: bool,
 }
 
 impl View {
-    /// The range from the word `first` on, `count` words long, or to the end. Panics beyond the end.
+    /// Bytes of a number.
+    pub fn width(self) -> u64 {
+        if self.half { 2 } else { 4 }
+    }
+
+    /// The range from the number `first` on, `count` numbers long, or to the end. Panics beyond the end.
     pub fn part(self, first: usize, count: Option<usize>) -> View {
-        let skipped = 4 * first as u64;
-        let bytes = count.map_or_else(|| self.bytes.saturating_sub(skipped), |count| 4 * count as u64);
-        assert!(bytes > 0 && skipped + bytes <= self.bytes, "{count:?} words from word {first} of {self:?}");
+        let skipped = self.width() * first as u64;
+        let bytes = count.map_or_else(|| self.bytes.saturating_sub(skipped), |count| self.width() * count as u64);
+        assert!(bytes > 0 && skipped + bytes <= self.bytes, "{count:?} numbers from number {first} of {self:?}");
         View { offset: self.offset + skipped, bytes, ..self }
     }
 }

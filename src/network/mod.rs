@@ -45,5 +45,5 @@ pub use protocol::{Gain, Input, Protocol, Shown};
 pub use resolved::{Area, AreaNorm, Connection, From, Kind, Map, Network, Readout};
 pub use run_config::{MARK, RunConfig};
 pub use schedule::Schedule;
-pub use terms::{IMAGE_CHANNELS, Interaction, Normalisation, Unroll};
+pub use terms::{IMAGE_CHANNELS, Interaction, Normalisation, Precision, Unroll};
 pub use training::{DataConfig, TrainingConfig};

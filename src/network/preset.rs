@@ -2,7 +2,7 @@
 
 use super::config::{LtPosition, NetworkConfig, RecurrentFrom};
 use super::keep::Keep;
-use super::terms::{Interaction, Normalisation};
+use super::terms::{Interaction, Normalisation, Precision};
 use super::training::TrainingConfig;
 use crate::dataset::{Augmentation, LastBatch};
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ impl Preset {
     }
 
     /// The training: Adam at 1e-3 throughout; for networks of the published size the published batch of 1024 and 60 epochs; for
-    /// the published networks all of the published recipe: augmented pictures, and checkpoints before the first step, after
+    /// the published networks all of the published recipe: augmented pictures, mixed precision, and checkpoints before the first step, after
     /// epochs 29 and 59 and at the end (beside the newest two, from which a run that is interrupted goes on).
     pub fn training(self) -> TrainingConfig {
         let tiny = TrainingConfig {
@@ -107,6 +107,7 @@ impl Preset {
             last_batch: LastBatch::Keep,
             augment: Augmentation::None,
             memory: None,
+            precision: Precision::F32,
             epochs: Some(10),
             steps: None,
             learning_rate: 1e-3,
@@ -125,7 +126,8 @@ impl Preset {
             Preset::Blt64 | Preset::Blt128 => large,
             Preset::PublishedLAdd | Preset::PublishedTAdd | Preset::PublishedLMul | Preset::PublishedTMul => {
                 let keep = Keep::parse(&["epoch -1", "epoch 29", "epoch 59", "last"]).expect("the rule is fixed");
-                TrainingConfig { augment: Augmentation::Trivial, checkpoint_every: 500, keep, ..large }
+                let (augment, precision) = (Augmentation::Trivial, Precision::Mixed);
+                TrainingConfig { augment, precision, checkpoint_every: 500, keep, ..large }
             }
         }
     }

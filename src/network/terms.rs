@@ -58,6 +58,37 @@ pub enum Unroll {
     Biological,
 }
 
+/// In what the maps of a network are stored while it is trained, and how gradients keep in its range: `precision` of `[training]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// f16; parameters, sums and all arithmetic in f32; the loss is scaled so that few gradients are too small for f16, and a step in
+    /// which one is too large is skipped.
+    Mixed,
+}
+
+impl Precision {
+    /// Whether it is f32, as where nobody says.
+    pub fn is_f32(&self) -> bool {
+        *self == Precision::F32
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Precision> {
+        match word {
+            "f32" => Ok(Precision::F32),
+            "mixed" => Ok(Precision::Mixed),
+            _ => Err(Error::Config(format!("precision: expected f32 or mixed, found {word}"))),
+        }
+    }
+}
+
 /// Refuses what is outside `low..=high`; `what` says which number of which section it is.
 pub(super) fn within(what: &str, found: usize, low: usize, high: usize) -> Result<()> {
     if (low..=high).contains(&found) { Ok(()) } else { impossible(what, found, &format!("{low} to {high}")) }

@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::keep::Keep;
-use super::terms::impossible;
+use super::terms::{Precision, impossible};
 use crate::dataset::{Augmentation, LastBatch, TrainingBatches};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,9 @@ pub struct TrainingConfig {
     /// number of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// In what maps are stored; f32 where the key is absent.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Length in passes over the training split. Exactly one of `epochs` and `steps` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,

@@ -5,7 +5,7 @@ use super::{Call, Operation, count};
 use crate::Result;
 use crate::kernels::{Settings, Site};
 
-/// hyper \[6\], grad, param, m, v -> param, m, v, in place. `hyper`: [`Hyper::numbers`].
+/// hyper \[6\], grad, param, m, v -> param, m, v, in place. `hyper`: [`Hyper::numbers`]; with a last number of 0 nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Adam;
 
@@ -29,6 +29,11 @@ impl Hyper {
         let (c1, c2) = (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64));
         let rate = self.learning_rate / c1;
         [rate, 1.0 - self.beta1, 1.0 - self.beta2, 1.0 / c2.sqrt(), self.epsilon, 1.0 / loss_scale].map(|x| x as f32)
+    }
+
+    /// The same without bias corrections, which [`FollowGradients`](super::FollowGradients) adds: lr, 1 - b1, 1 - b2, 1, eps, 1.
+    pub fn plain(&self) -> [f32; 6] {
+        [self.learning_rate, 1.0 - self.beta1, 1.0 - self.beta2, 1.0, self.epsilon, 1.0].map(|x| x as f32)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The mean over the pixels of a map: what an area that is a vector sees of the map below it.
 
-use super::context::Context;
+use super::context::{Context, vector};
 use super::{Call, Operation, Tape, ValueId, count};
 use crate::Result;
 use crate::kernels::{Param, Program, Settings, Site, Target, View};
@@ -28,9 +28,10 @@ fn launch(
     map: &[usize],
     site: Site,
 ) -> Result<()> {
-    let params: &[(&str, Param)] = &[("n", map[3].into()), ("pixels", (map[1] * map[2]).into())];
-    let settings = Settings::new().set("L", LANES as u32);
-    program.add(target, (name, settings), operands, params, [map[3].div_ceil(LANES), map[0], 1], site)?;
+    let vec = vector(map[3]);
+    let params: &[(&str, Param)] = &[("n", (map[3] / vec).into()), ("pixels", (map[1] * map[2]).into())];
+    let settings = Settings::new().set("L", LANES as u32).images(vec);
+    program.add(target, (name, settings), operands, params, [(map[3] / vec).div_ceil(LANES), map[0], 1], site)?;
     Ok(())
 }
 

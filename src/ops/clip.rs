@@ -9,8 +9,8 @@ use crate::kernels::{Settings, Site};
 /// Squares that a lane adds up: bounds the growth of rounding.
 const TERMS: usize = 256;
 
-/// hyper \[6\], limit \[1\], gradients… -> \[norm, factor\]: the root of the sum of all squares over the loss scale (in `hyper`, as
-/// [`Adam`](super::Adam) has it), and min(1, limit / (norm + 1e-6)). The order of the sums depends on the shapes alone.
+/// hyper \[6\], limit \[1\], gradients… -> \[norm, factor\]: the root of the sum of all squares over the loss scale (1 over it is the last
+/// number of `hyper`, as of what [`Adam`](super::Adam) takes and of [`LossScale`](super::LossScale)), and min(1, limit / (norm + 1e-6)). The order of the sums depends on the shapes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GradientNorm;
 

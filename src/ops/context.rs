@@ -47,7 +47,7 @@ pub struct Context<'a> {
     pub fold: Fold,
 }
 
-/// A stretch of timesteps that lie at equal distances in one buffer: view of all, distance in words, how many.
+/// A stretch of timesteps that lie at equal distances in one buffer: view of all, distance in numbers, how many.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) view: View,
@@ -239,7 +239,7 @@ impl<'a> Context<'a> {
         for (i, &value) in values.iter().enumerate().skip(1) {
             let view = self.view(value);
             let distance = view.offset.checked_sub(before.offset).filter(|&d| d > 0 && view.buffer == before.buffer);
-            let follows = distance.is_some() && (step.is_none() || step == distance);
+            let follows = distance.is_some() && (step.is_none() || step == distance) && view.half == first.half;
             if !follows || view.offset + view.bytes - first.offset > self.target.max_binding {
                 return i;
             }
@@ -253,6 +253,6 @@ impl<'a> Context<'a> {
         let (first, last) = (self.view(values[0]), self.view(values[values.len() - 1]));
         let step = if values.len() > 1 { self.view(values[1]).offset - first.offset } else { 0 };
         let view = View { bytes: last.offset + last.bytes - first.offset, ..first };
-        Run { view, step: step as usize / 4, steps: values.len() }
+        Run { view, step: (step / first.width()) as usize, steps: values.len() }
     }
 }

@@ -18,6 +18,7 @@ mod context;
 mod conv2d;
 mod conv_transpose2d;
 mod convolution;
+mod loss_scale;
 mod max_pool;
 mod modulate;
 mod norm;
@@ -36,6 +37,7 @@ pub use clip::{Clip, GradientNorm};
 pub use context::{Context, Fold};
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dDInput, ConvTranspose2dDWeight};
 pub use conv2d::{Conv2d, Conv2dDInput, Conv2dDWeight};
+pub use loss_scale::{FollowGradients, LossScale};
 pub use max_pool::{MaxPool, MaxPoolDInput};
 pub use modulate::{Modulate, ModulateDDrives};
 pub use norm::{NORM_EPS, Norm, NormDAffine, NormDInput};
@@ -148,6 +150,7 @@ operations! {
     Scale,
     Accumulate,
     GradientNorm, Clip,
+    FollowGradients,
     Adam,
 }
 

@@ -37,9 +37,11 @@ impl Operation for Normalise {
         let [pictures, table] = [0, 1].map(|i| c.view(call.inputs[i]));
         let operands = [("pictures", pictures), ("table", table), ("x", c.view(call.outputs[0]))];
         let pixels = self.side * self.side;
-        let params: &[(&str, Param)] = &[("n", self.images.into()), ("pixels", pixels.into())];
-        let grid = [self.images.div_ceil(LANES), pixels, 1];
-        c.launch("normalise", &Settings::new().set("L", LANES as u32), &operands, params, grid, site)
+        let vec = if operands[2].1.half { 2 } else { 1 };
+        let n = self.images / vec;
+        let params: &[(&str, Param)] = &[("n", n.into()), ("pixels", pixels.into())];
+        let grid = [n.div_ceil(LANES), pixels, 1];
+        c.launch("normalise", &Settings::new().set("L", LANES as u32).images(vec), &operands, params, grid, site)
     }
 
     fn flops(&self, _: &[&[usize]], outputs: &[&[usize]]) -> f64 {

@@ -24,6 +24,7 @@ pub mod clip;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod linear;
+pub mod loss_scale;
 pub mod max_pool;
 pub mod mix;
 pub mod norm;

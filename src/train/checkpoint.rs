@@ -11,6 +11,7 @@ use crate::dataset::{Dataset, Normaliser};
 use crate::error::{Error, Result};
 use crate::files::{self, write_atomically};
 use crate::network::{Architecture, Description, NetworkConfig, ParameterSpec, RunConfig, TrainingConfig, initialise};
+use crate::ops::LossScale;
 use crate::tensors::{Tensor, Tensors};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -45,6 +46,8 @@ pub struct CheckpointState {
     pub training: TrainingConfig,
     /// The file that the network was imported from, with its hash; `None` for one that was drawn here.
     pub origin: Option<String>,
+    /// The loss scale of a run in mixed precision, once it has begun.
+    pub loss_scale: Option<LossScale>,
 }
 
 /// The state's JSON: the network's key is `network` or `architecture`, as in the configuration file.
@@ -63,13 +66,16 @@ struct Fields {
     training: TrainingConfig,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<LossScale>,
 }
 
 impl From<CheckpointState> for Fields {
     fn from(state: CheckpointState) -> Fields {
-        let CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin } = state;
+        let CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin, loss_scale } =
+            state;
         let (network, architecture) = network.into_sections();
-        Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training, origin }
+        Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training, origin, loss_scale }
     }
 }
 
@@ -77,9 +83,20 @@ impl TryFrom<Fields> for CheckpointState {
     type Error = Error;
 
     fn try_from(fields: Fields) -> Result<CheckpointState> {
-        let Fields { step, adam_step, epoch, batch_in_epoch, data, network, architecture, training, origin } = fields;
+        let Fields {
+            step,
+            adam_step,
+            epoch,
+            batch_in_epoch,
+            data,
+            network,
+            architecture,
+            training,
+            origin,
+            loss_scale,
+        } = fields;
         let network = Description::of_sections(network, architecture)?;
-        Ok(CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin })
+        Ok(CheckpointState { step, adam_step, epoch, batch_in_epoch, data, network, training, origin, loss_scale })
     }
 }
 
@@ -179,6 +196,7 @@ impl Checkpoint {
                 network: config.network.clone(),
                 training: config.training.essential(),
                 origin: None,
+                loss_scale: None,
             },
             parameters,
             adam_m: zeros.clone(),

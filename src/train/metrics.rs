@@ -37,14 +37,26 @@ pub enum Event {
         epoch: u64,
         /// Loss of its batch before the update: mean over pictures, sum over timesteps.
         loss: f64,
-        /// Norm of the gradients, all parameters taken together, before they were clipped; absent where they are not.
+        /// Norm of the gradients, all parameters taken together, before they were clipped; absent where they are not, in f32.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grad_norm: Option<f64>,
+        /// The loss scale after the step; absent in f32.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss_scale: Option<f32>,
         /// Training speed.
         images_per_s: f64,
         /// Wall-clock time since the command began; 0 in older logs.
         #[serde(default)]
         seconds: f64,
+    },
+    /// A step has changed nothing, as a gradient was not finite in mixed precision.
+    Skipped {
+        /// Its number.
+        step: u64,
+        /// Steps that the run has skipped in all.
+        skipped: u32,
+        /// What the loss scale has fallen to.
+        loss_scale: f32,
     },
     /// A whole split was evaluated, or (`train`) an epoch trained on.
     Epoch {
@@ -78,6 +90,7 @@ impl Event {
         match *self {
             Event::Start { step, .. }
             | Event::Step { step, .. }
+            | Event::Skipped { step, .. }
             | Event::Epoch { step, .. }
             | Event::End { step, .. } => step,
         }
@@ -87,13 +100,15 @@ impl Event {
     pub fn to_line(&self) -> Result<String> {
         let finite = match self {
             Event::Start { .. } => true,
-            Event::Step { loss, grad_norm, images_per_s, seconds, .. } => {
+            Event::Step { loss, grad_norm, loss_scale, images_per_s, seconds, .. } => {
                 loss.is_finite()
                     && grad_norm.is_none_or(f64::is_finite)
+                    && loss_scale.is_none_or(f32::is_finite)
                     && images_per_s.is_finite()
                     && seconds.is_finite()
             }
             Event::Epoch { loss, accuracy, .. } => loss.iter().chain(accuracy).flatten().all(|v| v.is_finite()),
+            Event::Skipped { loss_scale, .. } => loss_scale.is_finite(),
             Event::End { seconds, .. } => seconds.is_finite(),
         };
         if !finite {
@@ -107,7 +122,7 @@ impl Event {
     pub(super) fn survives_resume(&self, step: u64) -> bool {
         match self {
             Event::Start { step: start, .. } => *start < step,
-            Event::Step { .. } | Event::Epoch { .. } | Event::End { .. } => self.step() <= step,
+            Event::Step { .. } | Event::Skipped { .. } | Event::Epoch { .. } | Event::End { .. } => self.step() <= step,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::graph::fit::{best_parts, fits, in_parts, numbers_of_parts, with_large
 use crate::graph::passes::Passes;
 use crate::kernels::choose::{Choices, Uses};
 use crate::network::{DataConfig, RunConfig, Schedule, TrainingConfig};
+use crate::ops::LossScale;
 use crate::ranks::Ranks;
 use crate::tune::{self, Tuning};
 use crate::{Error, Result, parallel};
@@ -469,7 +470,8 @@ impl Training {
         let ranks = self.ranks.size();
         let batch = batch / ranks;
         let training = Request::training(&network, &schedule, batch, &gpu.target);
-        let request = Request { passes, clip, memory, ranks, ..training };
+        let precision = self.config.training.precision;
+        let request = Request { passes, clip, memory, ranks, precision, ..training };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -577,6 +579,7 @@ impl Training {
         let start = self.held.checkpoint.clone();
         engine.set_parameters(&start.parameters)?;
         engine.set_moments(&start.adam_m, &start.adam_v)?;
+        engine.set_loss_scale(start.state.loss_scale.unwrap_or(LossScale::INITIAL));
         self.config.training.clip_norm.iter().for_each(|&limit| engine.set_clip_norm(limit));
         engine.set_normaliser(&Normaliser::new(self.dataset.mean(), self.dataset.std()));
 

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Scores};
 use crate::gpu::Reading;
 use crate::graph::plan::UNDER_WAY;
 use crate::network::TrainingConfig;
-use crate::ops::Hyper;
+use crate::ops::{Hyper, LossScale};
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,15 +26,21 @@ const LOG_EVERY: u64 = 10;
 /// Steps whose loss is not yet looked at while the next is submitted.
 const IN_FLIGHT: usize = UNDER_WAY - 1;
 
-/// What losses are multiplied by before gradients are taken.
+/// What losses are multiplied by before gradients are taken; in mixed precision also by the loss scale that the device keeps.
 const LOSS_SCALE: f64 = 1.0;
+
+/// Least loss scale of mixed precision: where gradients that are not multiplied by anything overflow step after step, training has
+/// diverged.
+const LEAST_SCALE: f32 = 1.0;
 
 /// What will come back of a step that was submitted.
 pub(super) struct Submitted {
     /// The scores of each part, with its images.
     pub(super) scores: Vec<(usize, Reading)>,
-    /// The norm of the gradients, where they are clipped.
+    /// The norm of the gradients, where they are clipped and in mixed precision.
     pub(super) norm: Option<Reading>,
+    /// The loss scale after the step, in mixed precision.
+    pub(super) loss_scale: Option<Reading>,
 }
 
 /// A run on a device.
@@ -51,6 +57,8 @@ pub(super) struct Session<'a> {
     first: u64,
     /// Scores of steps that the device may still be computing: the host prepares the next step meanwhile.
     pending: VecDeque<(u64, Submitted)>,
+    /// Steps that mixed precision has skipped, as far as they were looked at.
+    skipped: u32,
     /// Scores of the epoch's steps so far.
     epoch: Option<Scores>,
     /// The checkpoint that is being written.
@@ -70,6 +78,7 @@ impl<'a> Session<'a> {
         let (first, total) = (run.held.checkpoint.state.step, run.total_steps());
         let progress = Progress::new(first, total);
         let (pending, begun) = (VecDeque::new(), Instant::now());
+        let skipped = run.held.checkpoint.state.loss_scale.map_or(0, |scale| scale.skipped);
         Session {
             run,
             engine,
@@ -79,6 +88,7 @@ impl<'a> Session<'a> {
             batch: None,
             first,
             pending,
+            skipped,
             epoch: None,
             saving: None,
             progress,
@@ -152,8 +162,10 @@ impl<'a> Session<'a> {
             self.look(if logs || epoch_ends { 0 } else { IN_FLIGHT }, logs).await?;
             self.run.look_at_pictures(epoch_ends, &self.progress)?;
             if epoch_ends || run_ends {
-                let trained = self.epoch.take().expect("at least this step's");
-                self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
+                // None where all its steps were skipped, with losses that are no numbers.
+                if let Some(trained) = self.epoch.take() {
+                    self.log_epoch(step, &self.run.config.data.train_split.clone(), &trained)?;
+                }
                 for split in self.run.evaluated_after(step) {
                     let Some(scores) = self.evaluate(step, &split, stop).await? else {
                         return self.stopped(self.asked(stop).expect("that is why")).await;
@@ -237,7 +249,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What Adam counts as step `step`: of an imported network, whose moments start at zero, only the steps taken here.
+    /// What Adam counts as step `step`: of an imported network, whose moments start at zero, only the steps taken here. In mixed precision
+    /// the device counts for itself, without those that are skipped.
     fn adam_step(&self, step: u64) -> u64 {
         let held = &self.run.held.checkpoint.state;
         step - held.step + held.adam_step
@@ -270,7 +283,7 @@ impl<'a> Session<'a> {
                 engine.gpu.lose();
             }
             let scores = vec![(batch.n, engine.scores_later())];
-            return Ok(Submitted { scores, norm: engine.gradient_norm_later() });
+            return Ok(self.submitted(scores));
         }
         let mut scores = Vec::new();
         for (part, batch) in self.mine(batch).iter().enumerate() {
@@ -282,7 +295,13 @@ impl<'a> Session<'a> {
             scores.push((batch.n, engine.scores_later()));
         }
         engine.update();
-        Ok(Submitted { scores, norm: engine.gradient_norm_later() })
+        Ok(self.submitted(scores))
+    }
+
+    /// What will come back of a step whose scores these are.
+    pub(super) fn submitted(&self, scores: Vec<(usize, Reading)>) -> Submitted {
+        let engine = &self.engine;
+        Submitted { scores, norm: engine.gradient_norm_later(), loss_scale: engine.loss_scale_later() }
     }
 
     /// Looks at the scores of the oldest steps until those of so many are left; the last of all is logged where asked.
@@ -295,14 +314,34 @@ impl<'a> Session<'a> {
             }
             let scores = self.of_all(scores.expect("one part at least")).await?;
             let images = scores.images;
-            let loss = self.finite(&scores, step)?;
             let mut grad_norm = None;
             if let Some(reading) = submitted.norm {
-                let norm = self.engine.finish_gradient_norm(reading).await?;
-                if !norm.is_finite() {
-                    return Err(self.diverged(step, &format!("the norm of the gradients is {norm}")));
+                grad_norm = Some(self.engine.finish_gradient_norm(reading).await?);
+            }
+            let mut loss_scale = None;
+            if let Some(reading) = submitted.loss_scale {
+                loss_scale = Some(self.engine.finish_loss_scale(reading).await?);
+            }
+            if let Some(LossScale { scale, skipped, .. }) = loss_scale.filter(|of| of.skipped > self.skipped) {
+                if scale < LEAST_SCALE {
+                    let what = format!("gradients are not finite although the loss scale has fallen to {scale}");
+                    return Err(self.diverged(step, &what));
                 }
-                grad_norm = Some(norm);
+                self.progress.note(&format!(
+                    "step {step}: a gradient is not finite, the step is skipped, {skipped} so far; the loss scale falls to \
+                     {scale}"
+                ));
+                self.skipped = skipped;
+                self.run.folder.log(&Event::Skipped { step, skipped, loss_scale: scale })?;
+                self.run.reached = self.run.reached.max(step);
+                if scores.total_loss().is_finite() {
+                    add(&mut self.epoch, scores);
+                }
+                continue;
+            }
+            let loss = self.finite(&scores, step)?;
+            if let Some(norm) = grad_norm.filter(|norm| !norm.is_finite()) {
+                return Err(self.diverged(step, &format!("the norm of the gradients is {norm}")));
             }
             self.run.reached = self.run.reached.max(step);
             add(&mut self.epoch, scores);
@@ -310,7 +349,16 @@ impl<'a> Session<'a> {
             if logs && self.pending.is_empty() {
                 let epoch = (step - 1) / self.run.steps_per_epoch;
                 let seconds = self.run.begun.elapsed().as_secs_f64();
-                self.run.folder.log(&Event::Step { step, epoch, loss, grad_norm, images_per_s, seconds })?;
+                let loss_scale = loss_scale.map(|of| of.scale);
+                self.run.folder.log(&Event::Step {
+                    step,
+                    epoch,
+                    loss,
+                    grad_norm,
+                    loss_scale,
+                    images_per_s,
+                    seconds,
+                })?;
             }
         }
         Ok(())
@@ -419,6 +467,7 @@ impl<'a> Session<'a> {
             network: self.run.config.network.clone(),
             training: self.run.config.training.essential(),
             origin: held.origin.clone(),
+            loss_scale: self.engine.loss_scale().await?,
         };
         let checkpoint = Arc::new(Checkpoint { state, parameters, adam_m, adam_v });
         self.run.hold(checkpoint.clone())?;

@@ -4,6 +4,7 @@
 use super::session::Session;
 use crate::dataset::Loader;
 use crate::engine::NotFinite;
+use crate::ops::LossScale;
 use crate::{Error, Result};
 
 impl Session<'_> {
@@ -16,6 +17,7 @@ impl Session<'_> {
         let held = self.run.held.checkpoint.clone();
         self.engine.set_parameters(&held.parameters)?;
         self.engine.set_moments(&held.adam_m, &held.adam_v)?;
+        self.engine.set_loss_scale(held.state.loss_scale.unwrap_or(LossScale::INITIAL));
         let (config, total) = (self.run.config.clone(), self.run.total_steps());
         let training = &config.training;
         let (split, batches) = (&config.data.train_split, training.batches());

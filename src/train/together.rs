@@ -162,7 +162,7 @@ impl Session<'_> {
             self.exchange = Cost { steps: 1, first: ranks.traffic(), ..Cost::default() };
         }
         engine.update();
-        Ok(Submitted { scores, norm: engine.gradient_norm_later() })
+        Ok(self.submitted(scores))
     }
 
     /// The scores of all ranks' images, added in the order of the ranks; whether some rank is to stop is told with them.

@@ -64,7 +64,7 @@ impl Builder {
     fn buffer(program: &mut Program, name: &str, words: usize, role: Role) -> View {
         let (name, area, bytes) = (format!("trajectory.{name}"), "trajectory".to_string(), align(4 * words as u64));
         let buffer = program.buffer(BufferSpec { name, bytes, role, area, timestep: None });
-        View { buffer, offset: 0, bytes: 4 * words as u64 }
+        View { buffer, offset: 0, bytes: 4 * words as u64, half: false }
     }
 
     /// One launch of `kernel` for each batch, with so many threads in x and y.

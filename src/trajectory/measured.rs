@@ -117,7 +117,7 @@ impl Layout {
 pub(crate) fn shared(program: &mut Program, name: &str, words: usize) -> View {
     let (name, area, bytes) = (format!("trajectory.{name}"), "trajectory".to_string(), align(4 * words as u64));
     let buffer = program.buffer(BufferSpec { name, bytes, role: Role::Persistent, area, timestep: None });
-    View { buffer, offset: 0, bytes: 4 * words as u64 }
+    View { buffer, offset: 0, bytes: 4 * words as u64, half: false }
 }
 
 /// The buffers of a program that hold what a batch brings: `trajectory.labels`, and `trajectory.logits NETWORK` and
@@ -232,7 +232,7 @@ impl<'g> Measured<'g> {
         let input = |program: &mut Program, name: &str, words: usize| {
             let (name, area, bytes) = (name.to_string(), "trajectory".to_string(), align(4 * words as u64));
             let spec = BufferSpec { name, bytes, role: Role::Input, area, timestep: None };
-            View { buffer: program.buffer(spec), offset: 0, bytes: 4 * words as u64 }
+            View { buffer: program.buffer(spec), offset: 0, bytes: 4 * words as u64, half: false }
         };
         let batch = input(&mut program, "measured.batch", 2);
         let tile = tile(&gpu.target, width, features, classes);

@@ -117,7 +117,7 @@ impl<'g> Workbench<'g> {
         let mut views = ["a", "b", "result"].into_iter().zip(counts).map(|(name, count)| {
             let (name, area, bytes) = (name.to_string(), String::new(), 4 * count as u64);
             let spec = BufferSpec { name, bytes: align(bytes), role: Role::Persistent, area, timestep: None };
-            View { buffer: program.buffer(spec), offset: 0, bytes }
+            View { buffer: program.buffer(spec), offset: 0, bytes, half: false }
         });
         let views = [(); 3].map(|()| views.next().expect("three"));
         let ([a, b, out], shape, site) = (views, &self.key.shape, Site::of("tune", ""));

@@ -32,6 +32,10 @@ impl super::Row for Row {
         let mut results = vec![Vec::new(); 3];
         for i in 0..inputs[1].values.len() {
             let [g, p, m, v] = [1, 2, 3, 4].map(|input| f64::from(inputs[input].values[i]));
+            if h[5] == 0.0 {
+                results.iter_mut().zip([p, m, v]).for_each(|(list, value)| list.push(value as f32));
+                continue;
+            }
             let g = g * h[5];
             let m = m + (g - m) * h[1];
             let v = v + (g * g - v) * h[2];
@@ -74,6 +78,9 @@ impl super::Row for Row {
                 }
             }));
         }
+        list.push(Case::of("adam", "adam 70 skipped", &shaped(&[70]), |values| {
+            (values[0][5], values[1][3]) = (0.0, f32::NAN);
+        }));
         list
     }
 

@@ -14,6 +14,7 @@ mod clip;
 mod conv2d;
 mod conv_transpose2d;
 mod convolution;
+mod loss_scale;
 mod max_pool;
 mod modulate;
 mod norm;
@@ -27,9 +28,11 @@ pub use convolution::sampled_key;
 use super::case::Case;
 use super::run::{OpGraph, image_first, image_last};
 use crate::kernels::Target;
-use crate::ops::Op;
+use crate::kernels::choose::{ConvOp, Variant, variants};
+use crate::ops::{Conv2d, Conv2dDWeight, Op};
 use crate::reference::ImageShape;
 use crate::reference::random::normal;
+use std::collections::BTreeSet;
 
 /// What the table holds of an operation.
 pub trait Row: Sync {
@@ -91,7 +94,7 @@ pub trait Row: Sync {
 }
 
 /// The table, in the order in which it is run.
-pub static ROWS: [&dyn Row; 15] = [
+pub static ROWS: [&dyn Row; 16] = [
     &conv2d::Row,
     &conv_transpose2d::Row,
     &norm::Row,
@@ -106,6 +109,7 @@ pub static ROWS: [&dyn Row; 15] = [
     &scale::Row,
     &accumulate::Row,
     &clip::Row,
+    &loss_scale::Row,
     &adam::Row,
 ];
 
@@ -116,7 +120,68 @@ pub fn cases(target: &Target) -> Vec<Case> {
         let other = case.other_loads(target);
         [Some(case), other].into_iter().flatten()
     };
-    ROWS.iter().flat_map(|row| row.cases(target)).flat_map(both).collect()
+    ROWS.iter().flat_map(|row| row.cases(target)).flat_map(both).chain(halves(target)).collect()
+}
+
+/// Maps and convolutions in which operations are checked in half precision: vectors of two and of four images.
+const IN_PAIRS: [Sizes; 6] = [
+    Sizes::Map { n: 4, c: 6, h: 6, w: 5 },
+    Sizes::Map { n: 6, c: 4, h: 5, w: 7 },
+    Sizes::Convolution { n: 4, cin: 5, cout: 9, h: 8, w: 4, k: 3 },
+    Sizes::Convolution { n: 6, cin: 40, cout: 36, h: 6, w: 7, k: 3 },
+    Sizes::Convolution { n: 2, cin: 3, cout: 19, h: 4, w: 8, k: 5 },
+    Sizes::Convolution { n: 10, cin: 7, cout: 33, h: 3, w: 5, k: 1 },
+];
+
+/// Cases in half precision: every operation on maps in few shapes, and a convolution and its weight's gradient by each way in which
+/// variants read and write maps.
+fn halves(target: &Target) -> Vec<Case> {
+    let mut list: Vec<Case> = Vec::new();
+    for shaped in IN_PAIRS.iter().flat_map(|sizes| ROWS.iter().flat_map(|row| row.of_sizes(sizes))) {
+        let name = format!("{} {}", shaped.op.name(), text_of(&shaped.inputs));
+        if !shaped.op.in_place().is_empty() {
+            continue; // of parameters, not of maps
+        }
+        let case = Case::halved(shaped.op.name(), &name, &shaped);
+        if case.graph.values.iter().any(|value| value.half) {
+            list.push(case);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for op in [ConvOp::Conv2d, ConvOp::Conv2dDWeight] {
+        let (k, stride) = (3, 1);
+        let shaped = match op {
+            ConvOp::Conv2dDWeight => {
+                Shaped::new(Conv2dDWeight { k, stride, linear: false }, &[&[5, 6, 7, 4], &[11, 6, 7, 4]])
+            }
+            _ => {
+                let conv = Conv2d { k, stride, bias: true, base: true };
+                Shaped::new(conv, &[&[5, 6, 7, 4], &[11, 5, 3, 3], &[11], &[11, 6, 7, 4]])
+            }
+        };
+        let name = format!("{} {}", shaped.op.name(), text_of(&shaped.inputs));
+        let case = Case::halved(shaped.op.name(), &name, &shaped);
+        for variant in variants(target, op, k, stride) {
+            let way = match variant {
+                Variant::Conv(tile) => format!("{:?} {} {} {:?}", tile.source, tile.vec, tile.wide, tile.winograd),
+                Variant::Weight(tile) => format!("{:?} {} {} {}", tile.along, tile.subgroup, tile.vec, tile.wide),
+            };
+            if seen.insert((shaped.op.name(), way)) {
+                list.push(case.forced(shaped.op.name(), variant));
+            }
+        }
+    }
+    // Large enough that Winograd's method goes through it in pieces.
+    let large =
+        Shaped::new(Conv2d { k: 3, stride: 1, bias: false, base: false }, &[&[32, 16, 16, 64], &[32, 32, 3, 3]]);
+    list.push(Case::halved("conv2d", &format!("conv2d {}", text_of(&large.inputs)), &large));
+    list
+}
+
+/// `5x6x7x4, 11x5x3x3`: extents in the engine's order.
+fn text_of(shapes: &[Vec<usize>]) -> String {
+    let one = |shape: &Vec<usize>| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    shapes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The row of an operation. Panics where there is none: `every_operation_has_a_case` of this module's tests finds it first.

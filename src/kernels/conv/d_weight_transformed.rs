@@ -55,7 +55,10 @@ pub fn conv2d_d_weight_transformed(
     site: Site,
 ) -> Result<()> {
     let (ConvShape { cin, cout, .. }, cut) = (*shape, &parts.cut);
-    let whole = stage.is_whole().then(|| p.scratch("d_transformed", site.area, parts.count * parts.words));
+    // The sums of all parts, which are added up at the end; where maps are stored in half precision, and take little beside them, each
+    // is added as soon as it is there.
+    let apart = stage.is_whole() && !pairs.x.view.half;
+    let apart = apart.then(|| p.scratch("d_transformed", site.area, parts.count * parts.words));
     let mut first = 0; // of those that come now
     while first < pairs.steps {
         let (part, done) = ((stage.before + first) / parts.each, (stage.before + first) % parts.each);
@@ -73,7 +76,7 @@ pub fn conv2d_d_weight_transformed(
             tile.r,
             site,
         )?;
-        let sums = match whole {
+        let sums = match apart {
             Some(partial) => partial.part(part * parts.words, Some(parts.words)),
             None => p.scratch("d_transformed", site.area, parts.words),
         };
@@ -82,7 +85,7 @@ pub fn conv2d_d_weight_transformed(
         let matrices = Matrices { columns, batch, cin: terms, cout, symmetric: false, panels: true };
         product(p, target, tile, &matrices, (v, d, Start { base, ..Start::default() }, sums), site)?;
         first += count;
-        if whole.is_some() {
+        if apart.is_some() {
             continue;
         }
         stage.state.insert("part", sums);
@@ -99,8 +102,11 @@ pub fn conv2d_d_weight_transformed(
             stage.state.insert("total", total);
         }
     }
-    if let Some(partial) = whole {
-        let sums = winograd::Sums { partial, parts: parts.count, part_step: parts.words };
+    if stage.is_whole() {
+        let sums = match apart {
+            Some(partial) => winograd::Sums { partial, parts: parts.count, part_step: parts.words },
+            None => winograd::Sums { partial: stage.state["total"], parts: 1, part_step: parts.words },
+        };
         let active = winograd::active(p, target, cut, (cin, cout), &pairs, site)?;
         return winograd::d_weight(
             p,

@@ -1,7 +1,7 @@
 //! Launches of conv2d and the transposed convolution.
 
 use super::pack::pack;
-use super::product::{Matrices, operands, panel_width, product, tile_settings, vector};
+use super::product::{Matrices, operands, panel_width, product, tile_settings, vector_of};
 use super::shape::{ConvShape, Start};
 use super::tile::{Source, Tile};
 use super::winograd::{self, Winograd};
@@ -24,12 +24,16 @@ pub fn conv2d(
 ) -> Result<()> {
     if let Some(cut) = Winograd::of(tile, shape, target) {
         let transformed = pack(p, target, shape, (tile.r, Some(&cut)), w, order, site)?;
-        let v = winograd::input(p, target, &cut, (x, shape.cin), panel_width(tile, cut.tiles()), site)?;
-        let m = p.scratch("products", site.area, cut.words(shape.cout));
-        let (columns, batch) = (cut.tiles(), cut.positions());
-        let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric: false, panels: true };
-        product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
-        return winograd::output(p, target, &cut, shape.cout, (m, (x, shape.cin), start, y), site);
+        for cut in cut.pieces(shape.cin.max(shape.cout), y.half) {
+            let v = winograd::input(p, target, &cut, (x, shape.cin), panel_width(tile, cut.tiles()), site)?;
+            let m = p.scratch("products", site.area, cut.words(shape.cout));
+            let (columns, batch) = (cut.tiles(), cut.positions());
+            let matrices =
+                Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric: false, panels: true };
+            product(p, target, tile, &matrices, (v, transformed, Start::default(), m), site)?;
+            winograd::output(p, target, &cut, shape.cout, (m, (x, shape.cin), start, y), site)?;
+        }
+        return Ok(());
     }
     let packed = pack(p, target, shape, (tile.r, None), w, order, site)?;
     if shape.k == 1 && shape.stride == 1 {
@@ -38,7 +42,7 @@ pub fn conv2d(
         let matrices = Matrices { columns, batch, cin: shape.cin, cout: shape.cout, symmetric, panels };
         return product(p, target, tile, &matrices, (x, packed, start, y), site);
     }
-    let vec = vector(tile.vec, shape.n);
+    let vec = vector_of(tile.vec, shape.n, y);
     // Rows of x that meet one row of y, and how far apart those of neighbouring rows of y are among the rows that are loaded.
     let (k, stride) = (shape.k, shape.stride);
     let step = stride.min(k);
@@ -81,7 +85,7 @@ pub fn conv_transpose2d(
     site: Site,
 ) -> Result<()> {
     let packed = pack(p, target, shape, (tile.r, None), w, order, site)?;
-    let vec = vector(tile.vec, shape.n);
+    let vec = vector_of(tile.vec, shape.n, y);
     let settings = tile_settings(tile, vec, tile.r, target)
         .set("K", shape.k as u32)
         .set("STRIDE", shape.stride as u32)

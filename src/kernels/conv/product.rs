@@ -11,6 +11,11 @@ pub(super) fn vector(vec: usize, n: usize) -> usize {
     if n.is_multiple_of(vec) { vec } else { 1 }
 }
 
+/// The same where `y` is written: pairs at least where it is of halves, which cannot be written one by one.
+pub(super) fn vector_of(vec: usize, n: usize, y: View) -> usize {
+    vector(vec, n).max(if y.half { 2 } else { 1 })
+}
+
 /// `together` weights are needed at a time and lie one after the other.
 pub(super) fn tile_settings(tile: &Tile, vec: usize, together: usize, target: &Target) -> Settings {
     let settings = Settings::new()
@@ -77,7 +82,7 @@ pub fn product(
     (x, w, start, y): (View, View, Start, View),
     site: Site,
 ) -> Result<()> {
-    let vec = vector(tile.vec, of.columns);
+    let vec = vector_of(tile.vec, of.columns, y);
     let mut settings = tile_settings(tile, vec, tile.r, target).set("CU", tile.terms as u32);
     if tile.source == Source::Shared {
         settings = settings.set("CT", 16);

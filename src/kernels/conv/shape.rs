@@ -91,6 +91,7 @@ impl Start {
 
     /// Its bindings. What is absent is bound to something that the kernel only reads, and not read from there.
     pub(super) fn operands(&self, read: View) -> [(&'static str, View); 2] {
+        let read = View { half: false, ..read };
         [("base", self.base.unwrap_or(read)), ("bias", self.bias.unwrap_or(read))]
     }
 }

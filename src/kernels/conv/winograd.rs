@@ -17,7 +17,9 @@ pub struct Winograd {
     m: usize,
     /// Kernel size.
     k: usize,
-    /// Tiles in a column of the map.
+    /// The first of the rows of tiles.
+    row0: usize,
+    /// Rows of tiles.
     tiles_y: usize,
     /// Tiles in a row of the map.
     tiles_x: usize,
@@ -38,7 +40,19 @@ impl Winograd {
         let fits = shape.k > 1 && shape.stride == 1 && m + shape.k <= POINTS.len() + 2;
         let (tiles_y, tiles_x) = (shape.out_h.div_ceil(m), shape.out_w.div_ceil(m));
         let (n, h, w) = (shape.n, shape.out_h, shape.out_w);
-        fits.then_some(Winograd { m, k: shape.k, tiles_y, tiles_x, n, h, w, wide: false })
+        fits.then_some(Winograd { m, k: shape.k, row0: 0, tiles_y, tiles_x, n, h, w, wide: false })
+    }
+
+    /// The cut in pieces that are transformed one after the other: where maps are stored in half precision, in which their transforms,
+    /// which are larger, cannot be, so that these do not take the memory that was won.
+    pub(super) fn pieces(&self, channels: usize, halves: bool) -> Vec<Winograd> {
+        /// Pieces of large maps.
+        const PIECES: usize = 4;
+        /// Words of a transformed map that is not cut up.
+        const SMALL: usize = 1 << 20;
+        let rows = if halves && self.words(channels) > SMALL { self.tiles_y.div_ceil(PIECES) } else { self.tiles_y };
+        let piece = |row0| Winograd { row0, tiles_y: rows.min(self.tiles_y - row0), ..*self };
+        (0..self.tiles_y).step_by(rows).map(piece).collect()
     }
 
     /// Outputs in a row of a tile.
@@ -114,6 +128,7 @@ fn each_tile(
         ("n", (cut.n / vec).into()),
         ("h", cut.h.into()),
         ("w", cut.w.into()),
+        ("row0", cut.row0.into()),
         ("tiles_y", cut.tiles_y.into()),
         ("tiles_x", cut.tiles_x.into()),
         ("channels", channels.into()),
