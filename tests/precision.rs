@@ -239,8 +239,9 @@ fn a_run_in_mixed_precision_goes_on_with_the_same_bytes() {
     let scale = state.loss_scale.expect("mixed precision has one");
     assert_eq!((u64::from(scale.good_steps + scale.skipped), state.training.precision), (12, Precision::Mixed));
     let events = read_metrics(&path("whole")).unwrap();
-    let logged = events.iter().filter_map(|e| if let Event::Step { loss_scale, .. } = e { *loss_scale } else { None });
-    assert_eq!(logged.last(), Some(scale.scale));
+    let mut logged =
+        events.iter().filter_map(|e| if let Event::Step { loss_scale, .. } = e { *loss_scale } else { None });
+    assert_eq!(logged.next_back(), Some(scale.scale));
     // f32 is what a file without the key says, and what the flag asks for.
     train("f32", &["--precision", "f32"]);
     let f32 = newest(&path("f32"));

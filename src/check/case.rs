@@ -10,7 +10,7 @@ use crate::graph::passes::drop_unused;
 use crate::graph::precision::{is_map, packed, unpacked};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Variant, wide_streams};
-use crate::kernels::{Program, Target};
+use crate::kernels::{Kernel, Program, Target};
 use crate::ops::Op;
 use crate::reference::golden::{Comparison, Results};
 use crate::reference::random::normal;
@@ -121,14 +121,19 @@ impl Case {
         Case { kind: format!("{name} {variant}"), choices: Choices::force(variant), ..self.clone() }
     }
 
+    /// The kernels that it launches with these choices; none where it cannot be lowered.
+    pub fn kernels(&self, target: &Target, choices: &Choices) -> Vec<Arc<Kernel>> {
+        let lowered = lower(&self.graph, target, choices, Program::default(), &HashMap::new());
+        lowered.map_or(Vec::new(), |l| l.program.launches.into_iter().map(|launch| launch.kernel).collect())
+    }
+
     /// The same case with words of 64 bits loaded where its operations would not, or the other way round; none where that
     /// makes no difference.
     pub fn other_loads(&self, target: &Target) -> Option<Case> {
         let wide = !self.choices.wide(target);
         let choices = Choices { wide: Some(wide), ..self.choices.clone() };
         let kernels = |choices: &Choices| -> Vec<String> {
-            let lowered = lower(&self.graph, target, choices, Program::default(), &HashMap::new());
-            lowered.map_or(Vec::new(), |l| l.program.launches.iter().map(|launch| launch.kernel.label()).collect())
+            self.kernels(target, choices).iter().map(|kernel| kernel.label()).collect()
         };
         let differs = wide_streams(target) && kernels(&choices) != kernels(&self.choices);
         let kind = format!("{} {}", self.kind, if wide { "wide" } else { "not wide" });

@@ -9,7 +9,7 @@ use super::probes::probes;
 use super::rows::cases;
 use super::{CaseReport, repeated};
 use crate::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, compile_ahead};
 use crate::graph::ValueId;
 use crate::kernels::Target;
 use crate::ops::{Add, ChannelSum, Conv2dDWeight, ConvTranspose2dDWeight, Modulate, Norm, NormDAffine, Relu};
@@ -20,16 +20,25 @@ use crate::reference::random::normal;
 /// # Errors
 /// A lost device. A case that cannot run has failed.
 pub async fn run_cases(gpu: &Gpu, repeat: usize, take: &mut dyn FnMut(CaseReport)) -> Result<()> {
-    for case in table(&gpu.target) {
-        let verdict = match repeated(repeat, async || case.run(gpu).await.map(Bits)).await {
-            Ok((found, equal_bits)) => {
-                let (passed, error, detail) = judge(&case.compare(&found.0), "");
-                report(passed, error, detail, equal_bits)
-            }
-            Err(error) => report(false, f64::INFINITY, error.to_string(), None),
-        };
-        take(CaseReport { name: case.name, kind: case.kind, ..verdict });
-        gpu.check()?;
+    /// Cases whose kernels are compiled together, on as many cores as there are.
+    const TOGETHER: usize = 32;
+    let mut cases = table(&gpu.target);
+    while !cases.is_empty() {
+        let later = cases.split_off(TOGETHER.min(cases.len()));
+        // A kernel that the driver refuses is met again by its case, which then fails.
+        let _ = compile_ahead(gpu, cases.iter().flat_map(|case| case.kernels(&gpu.target, &case.choices))).await;
+        for case in cases {
+            let verdict = match repeated(repeat, async || case.run(gpu).await.map(Bits)).await {
+                Ok((found, equal_bits)) => {
+                    let (passed, error, detail) = judge(&case.compare(&found.0), "");
+                    report(passed, error, detail, equal_bits)
+                }
+                Err(error) => report(false, f64::INFINITY, error.to_string(), None),
+            };
+            take(CaseReport { name: case.name, kind: case.kind, ..verdict });
+            gpu.check()?;
+        }
+        cases = later;
     }
     for probe in probes(&gpu.target)? {
         let verdict = match repeated(repeat, async || probe.verified(gpu).await.map(|_| ())).await {

@@ -12,3 +12,4 @@ pub use recording::{Recording, Store};
 pub use rings::Reading;
 pub use timer::{Timer, Timing, time_nothing};
 pub use wait::Mark;
+pub use warm::compile_ahead;

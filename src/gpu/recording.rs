@@ -94,7 +94,7 @@ impl Recording {
                 },
             });
         }
-        warm::compile(gpu, program.launches.iter().map(|launch| launch.kernel.clone())).await?;
+        warm::compile_ahead(gpu, program.launches.iter().map(|launch| launch.kernel.clone())).await?;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = gpu.buffer("parameters of launches", plan.params_bytes.max(4), uniform).await?;
         let mut table = vec![0u8; plan.params_bytes as usize];

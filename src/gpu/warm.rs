@@ -28,7 +28,7 @@ fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
 ///
 /// # Errors
 /// What the driver's compiler says.
-pub(super) async fn compile(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>>) -> Result<()> {
+pub async fn compile_ahead(gpu: &Gpu, kernels: impl Iterator<Item = Arc<Kernel>>) -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut new: Vec<Arc<Kernel>> = kernels.filter(|k| !gpu.knows(k) && seen.insert(k.source.clone())).collect();
     if new.len() < 2 || cfg!(target_arch = "wasm32") {
