@@ -1,55 +1,35 @@
-// Per row, over all timesteps and images: d_gamma = sum of g h, d_beta = sum of g, with g = dy (0 where RELU and y = 0)
-// and h = (x - mean) * rstd. Lanes run along rows. The sums of each timestep are added to those before it.
+// Per row, over all timesteps and images: d_gamma = sum of dy h, d_beta = sum of dy, from what norm_d_input leaves of each
+// vector of images, row_sums[row][n] = (sum of dy, sum of dy h). Lanes run along rows. The sums of each timestep are added to
+// those before it.
 // GO_ON: they are added to what earlier timesteps left.
 // Constants: L, invocations of a workgroup.
 // Loops: steps, nested(n).
-struct Params {
-  n: u32, groups: u32, rows: u32, steps: u32, x_step: u32, stats_step: u32, y_step: u32, dy_step: u32,
-}
+struct Params { n: u32, rows: u32, steps: u32, step: u32 }
 //#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Images>;
-@group(0) @binding(2) var<storage, read> stats: array<Images>;
-@group(0) @binding(3) var<storage, read> dy: array<Images>;
-//#if RELU
-@group(0) @binding(4) var<storage, read> y: array<Images>;
-//#endif
-@group(0) @binding(5) var<storage, read_write> d_gamma: array<f32>;
-@group(0) @binding(6) var<storage, read_write> d_beta: array<f32>;
-//#include positive
+@group(0) @binding(1) var<storage, read> row_sums: array<StoredImages>;    // pairs
+@group(0) @binding(2) var<storage, read_write> d_gamma: array<f32>;
+@group(0) @binding(3) var<storage, read_write> d_beta: array<f32>;
 //#include fold
 //#include block
 
 @compute @workgroup_size(L)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let e = unfolded(id).x * L + lane;
-  if (e >= p.groups * p.rows) { return; }
-  let cell = e / p.rows * p.n;
+  if (e >= p.rows) { return; }
+  var both = Images(0.0);
 //#if GO_ON
-  var gamma = d_gamma[e];
-  var beta = d_beta[e];
-//#else
-  var gamma = 0.0;
-  var beta = 0.0;
+  both = Images(d_beta[e], d_gamma[e]);
 //#endif
   for (var t = 0u; t < p.steps; t++) {
-    var sum = Images(0.0);
-    var sum_h = Images(0.0);
+    var sums = Images(0.0);
     for (var first = 0u; first < p.n; first += BLOCK) {
-    for (var image = first; image < min(first + BLOCK, p.n); image++) {
-      let i = e * p.n + image;
-      var g = dy[t * p.dy_step + i];
-//#if RELU
-      g = select(Images(0.0), g, positive(y[t * p.y_step + i]));
-//#endif
-      let s = t * p.stats_step + cell + image;
-      sum += g;
-      sum_h = fma(g, (x[t * p.x_step + i] - stats[s]) * stats[s + p.groups * p.n], sum_h);
+      for (var image = first; image < min(first + BLOCK, p.n); image++) {
+        sums += images(row_sums[t * p.step + e * p.n + image]);
+      }
     }
-    }
-    gamma += total(sum_h);
-    beta += total(sum);
+    both += sums;
   }
-  d_gamma[e] = gamma;
-  d_beta[e] = beta;
+  d_beta[e] = both.x;
+  d_gamma[e] = both.y;
 }

@@ -3,7 +3,7 @@
 
 use pollster::FutureExt;
 use recurve::check::case::Case;
-use recurve::check::rows::Shaped;
+use recurve::check::rows::{Shaped, row};
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin, ValueId};
@@ -11,6 +11,7 @@ use recurve::kernels::choose::{Choices, ConvOp, Variant, variants};
 use recurve::kernels::conv::{Lanes, WeightTile};
 use recurve::kernels::{Program, Target};
 use recurve::ops::*;
+use recurve::reference::random::normal;
 use std::collections::{BTreeSet, HashMap};
 
 fn gpu() -> Gpu {
@@ -97,7 +98,7 @@ fn nested_loops_compute_the_same() {
         ),
         (1e-6, case(AvgPool, &[&[2, 200, 101, 3]])),
         (1e-6, case(AvgPoolDInput { h: 200, w: 101 }, &[&[2, 1, 1, 3]])),
-        (1e-5, case(NormDAffine(per_element), &[&[3, 1, 1, 16_411], &[2, 1, 16_411], &[3, 1, 1, 16_411]])),
+        (1e-5, case(NormDAffine { map: [3, 1, 1], per_channel: false }, &[&[3, 16_411, 2]])),
         (1e-5, case(SoftmaxCe, &[&[600_001, 1, 1, 2], &[2]])),
         (1e-5, case(SoftmaxCeDLogits, &[&[600_001, 1, 1, 2], &[2], &[1]])),
     ];
@@ -136,7 +137,7 @@ fn folded_grids_compute_the_same() {
         case(Conv2dDWeight { k, stride: 1, linear: false }, &[&[200, 4, 4, 3], &[5, 4, 4, 3]]),
         case(Op::Norm(norm(true)), &[map, &[35], &[35]]),
         case(NormDInput(norm(false)), &[map, stats, &[35, 9, 10], map, map]),
-        case(NormDAffine(norm(true)), &[map, stats, map, map]),
+        case(NormDAffine { map: [35, 9, 10], per_channel: true }, &[&[3150, 1, 2]]),
         case(Relu, &[map]),
         case(Add, &[map, map, map]),
         case(MaxPool, &[map]),
@@ -157,4 +158,32 @@ fn folded_grids_compute_the_same() {
     for name in ["channel_sum", "conv2d", "conv2d_d_weight_channels", "conv_transpose2d", "max_pool", "product"] {
         assert!(folded.contains(name), "{name} is not among the folded kernels: {folded:?}");
     }
+}
+
+/// A plan takes a norm apart as it likes: an image's numbers do not depend on it.
+#[test]
+fn norms_in_one_launch_and_in_several_have_the_same_bits() {
+    let gpu = gpu();
+    let mut apart = 0;
+    for (map, groups) in [([8, 13, 11, 32], 1), ([8, 13, 11, 32], 4), ([6, 1, 1, 33], 2), ([16, 16, 16, 2], 1)] {
+        let norm = Norm { groups, per_channel: groups > 1, relu: true };
+        let affine: &[usize] = if norm.per_channel { &map[..1] } else { &map[..3] };
+        let stats: &[usize] = &[2, groups, map[3]];
+        let forward = case(norm, &[&map, affine, affine]);
+        let backward = case(NormDInput(norm), &[&map, stats, affine, &map, &map]);
+        for case in [forward, backward] {
+            let op = case.shaped.op;
+            let mut values = case.shaped.values(|input, count| normal(input as u64 + 1, count));
+            row(&op).prepare(&op, &case.shaped.shapes(), &mut values);
+            let [one, several] = [true, false].map(|whole| {
+                let choices = Choices { norm_whole: Some(whole), ..Choices::default() };
+                let alone = Alone { shaped: case.shaped.clone(), choices };
+                apart += alone.lowered(&gpu.target).launches.len();
+                let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+                alone.on_device(&gpu, &values).into_iter().map(bits).collect::<Vec<_>>()
+            });
+            assert!(one == several, "{op:?} on {map:?}");
+        }
+    }
+    assert_eq!(apart, 4 * 2 * (1 + 3));
 }

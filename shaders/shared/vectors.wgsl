@@ -1,15 +1,18 @@
 // Neighbouring images of a map as one element, and their parts.
 //#if VEC4
 alias Images = vec4<f32>;
+alias Truths = vec4<bool>;
 fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
 fn total(v: Images) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 //#else
 //#if VEC2
 alias Images = vec2<f32>;
+alias Truths = vec2<bool>;
 fn image_of(v: Images, e: u32) -> f32 { return v[e]; }
 fn total(v: Images) -> f32 { return v.x + v.y; }
 //#else
 alias Images = f32;
+alias Truths = bool;
 fn image_of(v: Images, e: u32) -> f32 { return v; }
 fn total(v: Images) -> f32 { return v; }
 //#endif

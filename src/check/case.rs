@@ -92,18 +92,29 @@ impl Case {
         Case { kind: format!("{name} {variant}"), choices: Choices::force(variant), ..self.clone() }
     }
 
-    /// The same case with words of 64 bits loaded where its operations would not, or the other way round; none where that
-    /// makes no difference.
-    pub fn other_loads(&self, target: &Target) -> Option<Case> {
-        let wide = !self.choices.wide(target);
-        let choices = Choices { wide: Some(wide), ..self.choices.clone() };
+    /// The same case with words of 64 bits loaded where its operations would not, or the other way round, and with norms in one
+    /// launch or in several; none where that makes no difference.
+    pub fn other_ways(&self, target: &Target) -> Vec<Case> {
         let kernels = |choices: &Choices| -> Vec<String> {
             let lowered = lower(&self.graph, target, choices, Program::default(), &HashMap::new());
             lowered.map_or(Vec::new(), |l| l.program.launches.iter().map(|launch| launch.kernel.label()).collect())
         };
-        let differs = wide_streams(target) && kernels(&choices) != kernels(&self.choices);
-        let kind = format!("{} {}", self.kind, if wide { "wide" } else { "not wide" });
-        differs.then(|| Case { kind, choices, ..self.clone() })
+        let mut seen = vec![kernels(&self.choices)];
+        let mut others = Vec::new();
+        for (word, wide) in [("", self.choices.wide), (" wide", Some(true)), (" not wide", Some(false))] {
+            for (form, norm_whole) in
+                [("", None), (" in one launch", Some(true)), (" in several launches", Some(false))]
+            {
+                let possible = wide_streams(target) || wide != Some(true);
+                let choices = Choices { wide, norm_whole, ..self.choices.clone() };
+                let kernels = kernels(&choices);
+                if possible && !seen.contains(&kernels) {
+                    seen.push(kernels);
+                    others.push(Case { kind: format!("{}{word}{form}", self.kind), choices, ..self.clone() });
+                }
+            }
+        }
+        others
     }
 
     /// Adds an input.

@@ -12,7 +12,9 @@ use crate::Result;
 use crate::gpu::Gpu;
 use crate::graph::ValueId;
 use crate::kernels::Target;
-use crate::ops::{Add, ChannelSum, Conv2dDWeight, ConvTranspose2dDWeight, Modulate, Norm, NormDAffine, Relu};
+use crate::ops::{
+    Add, ChannelSum, Conv2dDWeight, ConvTranspose2dDWeight, Modulate, Norm, NormDAffine, NormDInput, Relu,
+};
 use crate::reference::random::normal;
 
 /// Runs every case and hands its report over. With `repeat` above 1 each runs that often, and must give equal bits.
@@ -110,13 +112,13 @@ fn folded_norm(op: Norm) -> Case {
     let mut case = Case::new("fused", &format!("norm_d_affine over 3 steps 3x4x5x7 {what}"));
     let (gamma, beta) = (case.random(&affine), case.random(&affine));
     let (x, dy) = (series(&mut case, "x", &map, 3, 0.0), series(&mut case, "dy", &map, 3, 0.0));
-    let mut lists = [x.clone(), Vec::new(), dy, Vec::new()];
-    for (t, x) in x.into_iter().enumerate() {
+    let mut row_sums = Vec::new();
+    for (t, (x, dy)) in x.into_iter().zip(dy).enumerate() {
         let out = case.graph.node(op, &[x, gamma, beta], "y", "op", t);
-        lists[3].push(out[0]);
-        lists[1].push(out[1]);
+        row_sums.push(case.graph.node(NormDInput(op), &[x, out[1], gamma, dy, out[0]], "dx", "op", t)[1]);
     }
-    let d = case.node(NormDAffine(op), &lists.concat());
+    let affine = NormDAffine { map: [map[0], map[1], map[2]], per_channel: op.per_channel };
+    let d = case.node(affine, &row_sums);
     case.want("d_gamma", d[0]);
     case.want("d_beta", d[1]);
     case.finished()

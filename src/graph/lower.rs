@@ -98,10 +98,65 @@ impl Arenas {
     }
 }
 
+/// The values that lie in one buffer each, the last timestep first: those of one name of which a node wants a list, and together
+/// with them what stands in a list beside them, as the first and the last timestep often come from another operation.
+fn series(graph: &Graph, target: &Target, placed: &HashMap<ValueId, View>) -> Vec<Vec<ValueId>> {
+    let mut members: BTreeMap<&str, BTreeSet<(Reverse<Option<usize>>, ValueId)>> = BTreeMap::new();
+    let mut lists: Vec<Vec<&str>> = Vec::new();
+    for node in &graph.nodes {
+        let Some(many) = node.op.lists() else { continue };
+        for list in node.inputs.chunks(node.inputs.len() / many) {
+            let mut names = Vec::new();
+            for &v in list {
+                let value = &graph.values[v.0];
+                if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
+                    members.entry(&value.name).or_default().insert((Reverse(value.timestep), v));
+                    names.push(&value.name[..]);
+                }
+            }
+            names.dedup();
+            lists.push(names);
+        }
+    }
+    // One of each timestep, all of one size. And a state that is carried over time without anything in between (z[t] = z[t-1] + ...)
+    // is read and written by one launch, which no buffer can be: its steps lie apart.
+    let together = |all: &BTreeSet<(Reverse<Option<usize>>, ValueId)>| {
+        let values = || all.iter().map(|&(_, v)| v);
+        let first = &graph.values[values().next().expect("names have values").0];
+        let within: BTreeSet<ValueId> = values().collect();
+        let distinct = all.iter().map(|(t, _)| t).collect::<BTreeSet<_>>().len() == all.len();
+        let carried = || {
+            let nodes = graph.nodes.iter().filter(|n| n.op.in_place().is_empty());
+            let any = |values: &[ValueId]| values.iter().any(|v| within.contains(v));
+            nodes.filter(|n| any(&n.outputs)).any(|n| any(&n.inputs))
+        };
+        let same = values().all(|v| graph.values[v.0].shape == first.shape);
+        same && distinct && align(4 * first.count() as u64) * all.len() as u64 <= target.max_buffer && !carried()
+    };
+    members.retain(|_, all| together(all));
+    let mut joined: BTreeMap<&str, &str> = members.keys().map(|&name| (name, name)).collect();
+    for names in lists {
+        let mut into = None;
+        for name in names {
+            let Some(&of) = joined.get(name) else { continue };
+            let Some(first) = into.replace(of) else { continue };
+            let both: BTreeSet<_> = members[first].union(&members[of]).copied().collect();
+            into = Some(first);
+            if first != of && together(&both) {
+                members.insert(first, both);
+                members.remove(of);
+                joined.values_mut().filter(|name| **name == of).for_each(|name| *name = first);
+            }
+        }
+    }
+    let many = members.into_values().filter(|all| all.len() > 1);
+    many.map(|all| all.into_iter().map(|(_, v)| v).collect()).collect()
+}
+
 /// Lowers `graph`, node by node. `placed` are values that already have a place in `program` (parameters and their gradients).
 ///
-/// Values of the same name at different timesteps, of which some node wants a list, lie at equal distances in one
-/// buffer, the last timestep first, so that one launch can reduce over time.
+/// Values at different timesteps, of which some node wants a list, lie at equal distances in one buffer, the last timestep
+/// first, so that one launch can reduce over time.
 ///
 /// # Errors
 /// When naga refuses a kernel variant.
@@ -139,38 +194,14 @@ pub fn lower_in(
     }
     let is_output = graph.is_output();
 
-    // Series: name -> members, the last timestep first.
-    let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
-    for node in graph.nodes.iter().filter(|n| n.op.lists().is_some() && order.is_none()) {
-        for &v in &node.inputs {
-            let value = &graph.values[v.0];
-            if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
-                listed.entry(&value.name).or_default().push(v);
-            }
-        }
-    }
-    // A state that is carried over time without anything in between (z[t] = z[t-1] + ...) is read and written by one launch,
-    // which no buffer can be: its steps lie apart.
-    let mut carried: BTreeSet<&str> = BTreeSet::new();
-    for node in graph.nodes.iter().filter(|n| n.op.in_place().is_empty()) {
-        let name = |v: &ValueId| &graph.values[v.0].name[..];
-        let read: BTreeSet<&str> = node.inputs.iter().map(name).collect();
-        carried.extend(node.outputs.iter().map(name).filter(|written| read.contains(written)));
-    }
     let mut views: Vec<Option<View>> = vec![None; graph.values.len()];
-    for (name, mut members) in listed {
-        members.sort_by_key(|v| (Reverse(graph.values[v.0].timestep), *v));
-        members.dedup();
+    for members in if order.is_none() { series(graph, target, placed) } else { Vec::new() } {
         let first = &graph.values[members[0].0];
         let bytes = 4 * first.count() as u64;
         let total = align(bytes) * members.len() as u64;
-        let same = members.iter().all(|v| graph.values[v.0].shape == first.shape);
-        let distinct = members.windows(2).all(|w| graph.values[w[0].0].timestep != graph.values[w[1].0].timestep);
-        if members.len() < 2 || !same || !distinct || total > target.max_buffer || carried.contains(name) {
-            continue;
-        }
         let role = if members.iter().any(|v| is_output[v.0]) { Role::Output } else { Role::Temporary };
-        let spec = BufferSpec { name: name.into(), bytes: total, role, area: first.area.clone(), timestep: None };
+        let spec =
+            BufferSpec { name: first.name.clone(), bytes: total, role, area: first.area.clone(), timestep: None };
         let buffer = program.buffer(spec);
         for (i, v) in members.iter().enumerate() {
             views[v.0] = Some(View { buffer, offset: i as u64 * align(bytes), bytes });

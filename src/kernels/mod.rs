@@ -75,12 +75,9 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "measured_turns",
     "modulate",
     "modulate_d_drives",
-    "norm_apply",
+    "norm",
     "norm_d_affine",
     "norm_d_input",
-    "norm_d_sums",
-    "norm_merge",
-    "norm_stats",
     "normalise",
     "pack_weight",
     "product",
@@ -107,7 +104,7 @@ pub const TEXTS: &[(&str, &str)] = texts!("":
     "winograd_weight",
 );
 /// Helpers that more than one kernel includes.
-const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "meet", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
+const SHARED: &[(&str, &str)] = texts!("shared/": "block", "compensated", "doubt", "dynamics_batch", "each", "exceeds", "exponentials", "fold", "halves", "meet", "pair", "parts", "positive", "rows", "short", "stored", "tile_bindings", "tile_start", "tile_store", "trajectory", "vectors", "winograd_panels");
 
 fn find(texts: &'static [(&str, &str)], name: &str) -> &'static str {
     texts.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no kernel text `{name}`")).1

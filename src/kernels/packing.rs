@@ -47,3 +47,16 @@ pub(super) struct Packing {
     /// Outputs in a row of Winograd's tile, for which it is transformed, if it is.
     pub(super) m: Option<usize>,
 }
+
+/// How a map is transformed for the products of Winograd's method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Transform {
+    /// The map, which is written once.
+    pub(super) x: View,
+    /// Its channels, rows, columns and images.
+    pub(super) extents: [usize; 4],
+    /// Outputs in a row of a tile, and the kernel size.
+    pub(super) tile: [usize; 2],
+    /// Tiles of a panel.
+    pub(super) width: usize,
+}

@@ -4,7 +4,7 @@ use super::grid::{fold, word};
 use super::kernel::{Access, Kernel, Param};
 use super::loops;
 use super::pace;
-use super::packing::Packing;
+use super::packing::{Packing, Transform};
 use super::target::Target;
 use super::template::Settings;
 use super::view::{BufferId, BufferSpec, Role, View, align};
@@ -124,6 +124,8 @@ pub struct Program {
     pub launches: Vec<Launch>,
     /// Where a launch has put each packed weight.
     pub(super) packed: HashMap<Packing, Packed>,
+    /// Where a launch has put each transformed map.
+    transformed: HashMap<Transform, View>,
     /// How many operations have been lowered, and how many may pass before a packed weight that none uses is given up; where
     /// somebody counts.
     clock: Option<(usize, usize)>,
@@ -157,6 +159,17 @@ impl Program {
     pub(super) fn has_packed(&mut self, packing: Packing, view: View) {
         let used = self.clock.map_or(0, |(now, _)| now);
         self.packed.insert(packing, Packed { view, used });
+    }
+
+    /// Where a map lies transformed, if it does: several convolutions may read it. Where somebody counts, memory is bounded, and
+    /// each has a place of its own, which it gives up at once.
+    pub(super) fn transformed(&self, transform: &Transform) -> Option<View> {
+        self.transformed.get(transform).copied().filter(|_| self.clock.is_none())
+    }
+
+    /// Notes where a map lies transformed.
+    pub(super) fn has_transformed(&mut self, transform: Transform, view: View) {
+        self.transformed.insert(transform, view);
     }
 
     /// Adds a buffer.

@@ -109,14 +109,14 @@ pub static ROWS: [&dyn Row; 15] = [
     &adam::Row,
 ];
 
-/// All cases of the table. Operations without variants of their own run as the table of variants says, and, where the adapter
-/// has words of 64 bits, the other way too.
+/// All cases of the table. Operations without variants of their own run as the table of variants says, and in all other ways that
+/// they know on this adapter: with words of 64 bits or without, norms in one launch or in several.
 pub fn cases(target: &Target) -> Vec<Case> {
-    let both = |case: Case| {
-        let other = case.other_loads(target);
-        [Some(case), other].into_iter().flatten()
+    let all = |case: Case| {
+        let others = case.other_ways(target);
+        std::iter::once(case).chain(others)
     };
-    ROWS.iter().flat_map(|row| row.cases(target)).flat_map(both).collect()
+    ROWS.iter().flat_map(|row| row.cases(target)).flat_map(all).collect()
 }
 
 /// The row of an operation. Panics where there is none: `every_operation_has_a_case` of this module's tests finds it first.

@@ -1,9 +1,9 @@
 //! Normalisation, with and without rectification.
 
-use super::{Case, Op, OpGraph, Operand, SMALL, Shaped, Sizes, Target, image_shape, last, rectify, sums, text};
+use super::{Case, Op, OpGraph, Operand, SMALL, Shaped, Sizes, Target, image_shape, last, rectify, text};
 use crate::ops::{NORM_EPS, Norm, NormDAffine, NormDInput};
 use crate::reference::golden::Op as Golden;
-use crate::reference::norm::{self as twins, NormKind, norm, norm_d_bias, norm_d_input, norm_d_weight};
+use crate::reference::norm::{self as twins, NormKind, norm, norm_d_input};
 use crate::reference::relu::{relu, relu_d_input};
 
 pub(super) struct Row;
@@ -37,6 +37,23 @@ fn statistics(x: &[f32], shape: &[usize], groups: usize) -> Vec<f32> {
     stats
 }
 
+/// At each element of a map, over the images of each vector, the sums of d_y and of its product with the normalised x: `shape` is
+/// [elements, vectors, 2].
+fn row_sums(x: Operand, groups: usize, d_y: &[f32], shape: &[usize]) -> Vec<f32> {
+    let (images, vectors) = (x.shape[3], shape[1]);
+    let stats = statistics(x.values, x.shape, groups);
+    let mut sums = vec![0.0; 2 * shape[0] * vectors];
+    for (i, (&x, &d)) in x.values.iter().zip(d_y).enumerate() {
+        let (row, image) = (i / images, i % images);
+        let cell = row / (shape[0] / groups) * images + image;
+        let h = (f64::from(x) - f64::from(stats[cell])) * f64::from(stats[groups * images + cell]);
+        let at = 2 * (row * vectors + image / (images / vectors));
+        sums[at] += f64::from(d);
+        sums[at + 1] += f64::from(d) * h;
+    }
+    sums.into_iter().map(|v| v as f32).collect()
+}
+
 /// Extents of gamma and beta.
 fn affine(op: Norm, x: &[usize]) -> Vec<usize> {
     if op.per_channel { vec![x[0]] } else { x[..3].to_vec() }
@@ -47,15 +64,21 @@ fn forward(op: Norm, x: &[usize]) -> Shaped {
     Shaped::new(op, &[x, &affine, &affine])
 }
 
-/// The norm and both gradients.
-fn all(op: Norm, x: &[usize]) -> Vec<Shaped> {
+fn d_input(op: Norm, x: &[usize]) -> Shaped {
     let stats: &[usize] = &[2, op.groups, x[3]];
     let rectified: &[&[usize]] = if op.relu { &[x] } else { &[] };
-    vec![
-        forward(op, x),
-        Shaped::new(NormDInput(op), &[&[x, stats, &affine(op, x), x], rectified].concat()),
-        Shaped::new(NormDAffine(op), &[&[x, stats, x], rectified].concat()),
-    ]
+    Shaped::new(NormDInput(op), &[&[x, stats, &affine(op, x), x], rectified].concat())
+}
+
+fn d_affine(op: Norm, x: &[usize]) -> Shaped {
+    let d_input = d_input(op, x);
+    let row_sums = d_input.op.output_shapes(&d_input.shapes()).swap_remove(1);
+    Shaped::new(NormDAffine { map: [x[0], x[1], x[2]], per_channel: op.per_channel }, &[&row_sums])
+}
+
+/// The norm and both gradients.
+fn all(op: Norm, x: &[usize]) -> Vec<Shaped> {
+    vec![forward(op, x), d_input(op, x), d_affine(op, x)]
 }
 
 /// The norms in which a map of an even number of channels is checked.
@@ -72,35 +95,33 @@ impl super::Row for Row {
                 values[1] = statistics(&values[0], shapes[0], norm.groups);
                 values.iter_mut().skip(4).for_each(|y| rectify(y));
             }
-            Op::NormDAffine(NormDAffine(norm)) => {
-                let steps = shapes.len() / if norm.relu { 4 } else { 3 };
-                for t in 0..steps {
-                    values[steps + t] = statistics(&values[t], shapes[t], norm.groups);
-                }
-                values.iter_mut().skip(3 * steps).for_each(|y| rectify(y));
-            }
             _ => {}
         }
     }
 
-    fn twin(&self, op: &Op, inputs: &[Operand], _: &[&[usize]]) -> Vec<Vec<f32>> {
+    fn twin(&self, op: &Op, inputs: &[Operand], outputs: &[&[usize]]) -> Vec<Vec<f32>> {
         let x = inputs[0];
         match *op {
             Op::NormDInput(NormDInput(op)) => {
                 let through = through(inputs[3], op.relu.then(|| inputs[4]));
-                let d_x = norm_d_input(&twin_norm(op, x.shape), &x.first(), inputs[2].values, &through);
-                vec![last(&d_x, x.shape)]
-            }
-            Op::NormDAffine(NormDAffine(op)) => {
-                let steps = inputs.len() / if op.relu { 4 } else { 3 };
                 let s = twin_norm(op, x.shape);
-                let (mut gammas, mut betas) = (Vec::new(), Vec::new());
-                for t in 0..steps {
-                    let d_y = through(inputs[2 * steps + t], op.relu.then(|| inputs[3 * steps + t]));
-                    gammas.push(norm_d_weight(&s, &inputs[t].first(), &d_y));
-                    betas.push(norm_d_bias(&s, &d_y));
-                }
-                vec![sums(&gammas), sums(&betas)]
+                let d_x = norm_d_input(&s, &x.first(), inputs[2].values, &through);
+                vec![last(&d_x, x.shape), row_sums(x, op.groups, &last(&through, x.shape), outputs[1])]
+            }
+            Op::NormDAffine(NormDAffine { map, per_channel }) => {
+                let pixels = map[1] * map[2];
+                let sum = |which: usize| {
+                    let mut sums = vec![0.0f64; if per_channel { map[0] } else { map[0] * pixels }];
+                    for step in inputs {
+                        let n = step.shape[1];
+                        for (i, v) in step.values.iter().enumerate().filter(|(i, _)| i % 2 == which) {
+                            let row = i / 2 / n;
+                            sums[if per_channel { row / pixels } else { row }] += f64::from(*v);
+                        }
+                    }
+                    sums.into_iter().map(|v| v as f32).collect::<Vec<f32>>()
+                };
+                vec![sum(1), sum(0)]
             }
             Op::Norm(op) => {
                 let y = norm(&twin_norm(op, x.shape), &x.first(), inputs[1].values, inputs[2].values);

@@ -1,7 +1,7 @@
 //! Choices: what is forced, else what was tuned, else the table.
 
 use super::key::{ConvOp, Key, Variant};
-use super::table::{tile, weight_tile, wide_streams, winograd};
+use super::table::{norm_whole, tile, weight_tile, wide_streams, winograd};
 use crate::kernels::Target;
 use crate::kernels::conv::{Parts, Tile};
 use std::collections::BTreeMap;
@@ -16,11 +16,14 @@ pub struct Choices {
     /// Whether operations that have no variants of their own (elementwise ones, pools) load words of 64 bits: forced by a
     /// check; else as the table says.
     pub wide: Option<bool>,
+    /// Whether norms go in one launch where a CPU driver runs: forced by a check; else as the table says. Their bits are the
+    /// same.
+    pub norm_whole: Option<bool>,
 }
 
 impl Choices {
     /// The table alone.
-    pub const TABLE: &'static Choices = &Choices { forced: None, tuned: BTreeMap::new(), wide: None };
+    pub const TABLE: &'static Choices = &Choices { forced: None, tuned: BTreeMap::new(), wide: None, norm_whole: None };
 
     /// One variant for all shapes of its kernels, the table for the others.
     pub fn force(variant: Variant) -> Choices {
@@ -30,6 +33,11 @@ impl Choices {
     /// Whether operations without variants of their own load words of 64 bits.
     pub fn wide(&self, target: &Target) -> bool {
         self.wide.unwrap_or_else(|| wide_streams(target))
+    }
+
+    /// Whether a norm of a map of so many `elements` goes in one launch, whose lanes share `vectors` of images of its groups.
+    pub fn norm_whole(&self, target: &Target, vectors: usize, elements: usize) -> bool {
+        self.norm_whole.unwrap_or_else(|| norm_whole(target, vectors, elements))
     }
 
     /// The variant for a shape.

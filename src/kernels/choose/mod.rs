@@ -8,5 +8,5 @@ mod variants;
 
 pub use choices::{Choices, Use, Uses};
 pub use key::{ConvOp, Key, Variant};
-pub use table::{product_tile, tile, weight_tile, wide_streams};
+pub use table::{norm_lanes, product_tile, tile, weight_tile, wide_streams};
 pub use variants::variants;

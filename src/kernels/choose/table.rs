@@ -20,6 +20,23 @@ pub fn wide_streams(target: &Target) -> bool {
     target.int64 && target.cpu && target.subgroup > 0 && !target.slow_compiler()
 }
 
+/// Workgroups that keep the cores of a processor busy with a norm of which each serves all rows of a few images.
+const NORM_WORKGROUPS: usize = 4;
+
+/// Whether a norm of a map of so many elements goes in one launch, by workgroups for all rows of a few images, rather than in
+/// several, whose workgroups share the rows: on CPU drivers, where a launch costs more than a pass over a small map, and where few
+/// workgroups of a large one keep all cores busy. `vectors` of images, in all groups, can have a workgroup each.
+pub(super) fn norm_whole(target: &Target, vectors: usize, elements: usize) -> bool {
+    const SMALL: usize = 1 << 16;
+    target.cpu && (vectors >= NORM_WORKGROUPS || elements <= SMALL)
+}
+
+/// Vectors of images that such a workgroup serves side by side, of so many in all groups: a cache line of them, where that leaves
+/// enough workgroups. With one instead of two or four the norms of `tiny` took half as long again on Mesa 25.
+pub fn norm_lanes(vectors: usize) -> usize {
+    (vectors / NORM_WORKGROUPS).clamp(1, 4)
+}
+
 /// Terms of the sum per turn of a matrix product with so many accumulators. Beyond 128, less of everything else may be in
 /// flight; the compiler of Mesa 26 copes with it where loads are wide.
 pub(super) fn terms(target: &Target, accumulators: usize, wide: bool) -> usize {

@@ -7,6 +7,7 @@ use super::tile::{Outputs, Tile};
 use crate::Result;
 use crate::kernels::grid::{Cover, cover};
 use crate::kernels::interpolation::POINTS;
+use crate::kernels::packing::Transform;
 use crate::kernels::{Kernel, Param, Program, Settings, Site, Target, View};
 use std::sync::Arc;
 
@@ -124,7 +125,8 @@ fn each_tile(
     Ok(())
 }
 
-/// B^T x B of all tiles: [positions, tiles / width, channels, width].
+/// B^T x B of all tiles: [positions, tiles / width, channels, width]; once for all launches of the program that want it so, as
+/// the two input gradients of a sum of convolutions do.
 pub(super) fn input(
     p: &mut Program,
     target: &Target,
@@ -133,8 +135,13 @@ pub(super) fn input(
     width: usize,
     site: Site,
 ) -> Result<View> {
+    let transform = Transform { x, extents: [channels, cut.h, cut.w, cut.n], tile: [cut.m, cut.k], width };
+    if let Some(v) = p.transformed(&transform) {
+        return Ok(v);
+    }
     let words = cut.positions() * channels * cut.tiles().next_multiple_of(width);
     let v = p.scratch("transformed", site.area, words);
+    p.has_transformed(transform, v);
     let more = [("width", (width / cut.vector()).into())];
     each_tile(p, target, ("winograd_input", None), cut, (channels, 1), &[("x", x), ("v", v)], &more, site)?;
     Ok(v)
