@@ -18,7 +18,7 @@ fn main() {
   var good = state[1];
   var c1 = state[3];
   var c2 = state[4];
-  numbers[5] = select(state[5], 0.0, overflow);
+  numbers[5] = select(1.0 / scale, 0.0, overflow);
   if (overflow) {
     scale = scale * 0.5;
     good = 0.0;
@@ -29,7 +29,7 @@ fn main() {
     good += 1.0;
     if (good >= f32(GROWTH)) {
       good = 0.0;
-      scale = min(2.0 * scale, LARGEST);
+      scale = select(2.0 * scale, LARGEST, 2.0 * scale > LARGEST);
     }
   }
   numbers[0] = hyper[0] / c1;

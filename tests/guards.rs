@@ -6,6 +6,7 @@ use recurve::check::rows::cases;
 use recurve::gpu::{Gpu, Options, Recording, Store};
 use recurve::graph::lower::lower;
 use recurve::graph::plan::Plan;
+use recurve::graph::precision::packed;
 use recurve::kernels::{BufferSpec, Kernel, Program, Role, Settings, Site, View, align};
 use std::collections::HashMap;
 
@@ -62,9 +63,12 @@ fn no_kernel_writes_behind_the_end_of_a_buffer() {
     let mut seen = 0;
     for case in cases(&gpu.target) {
         let lowered = lower(&case.graph, &gpu.target, &case.choices, Program::default(), &HashMap::new()).unwrap();
-        let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-        let inputs: Vec<(View, Vec<u32>)> =
-            case.inputs.iter().map(|(value, values)| (lowered.view(*value), words(values))).collect();
+        let words = |view: View, values: &[f32]| match view.half {
+            true => packed(values),
+            false => values.iter().map(|value| value.to_bits()).collect(),
+        };
+        let inputs = case.inputs.iter().map(|(value, values)| (lowered.view(*value), values));
+        let inputs: Vec<(View, Vec<u32>)> = inputs.map(|(view, values)| (view, words(view, values))).collect();
         assert!(keeps_to_its_buffers(&gpu, lowered.program, &inputs), "{} [{}]", case.name, case.kind);
         seen += 1;
     }

@@ -60,6 +60,10 @@ impl super::Row for Row {
         .collect()
     }
 
+    fn large(&self) -> Vec<Shaped> {
+        vec![shaped()]
+    }
+
     fn of_sizes(&self, sizes: &Sizes) -> Vec<Shaped> {
         sizes.map().map(|_| shaped()).into_iter().collect()
     }
