@@ -5,7 +5,7 @@ use recurve::graph::compile::{Request, compile};
 use recurve::graph::fit::{best_parts, fits, largest_batch};
 use recurve::graph::lower::lower;
 use recurve::graph::{Graph, Origin};
-use recurve::kernels::choose::{Choices, ConvOp, Key};
+use recurve::kernels::choose::{Choices, ConvOp, Key, Variant};
 use recurve::kernels::conv::ConvShape;
 use recurve::kernels::loops::{MOST_TURNS, longest};
 use recurve::kernels::pace::{LONGEST, Pace};
@@ -31,6 +31,8 @@ fn targets() -> Vec<Target> {
         gpu(32, (4 << 30) - 1),
         cpu(8, "llvmpipe"),
         cpu(4, "llvmpipe"),
+        Target { int64: true, ..cpu(8, "llvmpipe (LLVM 15.0.6)") },
+        Target { int64: true, avx512: true, gathers: true, ..cpu(8, "llvmpipe (LLVM 19.1.7)") },
         cpu(4, "SwiftShader driver"),
         cpu(0, "WARP"),
     ]
@@ -156,6 +158,23 @@ fn every_odd_kernel_has_a_variant_that_fits() {
             }
         }
     }
+}
+
+/// Wide loads cost a processor that gathers more than plain ones, in convolutions and products (docs/performance.md).
+#[test]
+fn convolutions_load_plain_numbers_where_the_processor_gathers() {
+    let of = |gathers| {
+        let target = Target { cpu: true, subgroup: 8, int64: true, avx512: true, gathers, ..Target::minimum() };
+        let shape = |k| ConvShape::same(16, 64, 128, 32, 32, k);
+        let key = |op, k| Key { op, shape: shape(k), steps: 1 };
+        let keys = [(ConvOp::Conv2d, 1), (ConvOp::Conv2d, 3), (ConvOp::Conv2d, 5), (ConvOp::Conv2dDWeight, 3)];
+        assert!(Choices::TABLE.wide(&target), "what passes over a map once");
+        keys.map(|(op, k)| match Choices::TABLE.variant(&target, &key(op, k)) {
+            Variant::Conv(tile) => tile.wide,
+            Variant::Weight(tile) => tile.wide,
+        })
+    };
+    assert_eq!((of(false), of(true)), ([true; 4], [false; 4]));
 }
 
 #[test]

@@ -209,6 +209,14 @@ fn avx512() -> bool {
     false
 }
 
+/// Whether this processor is one of Intel's.
+fn intel() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() == *b"Genu";
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The selector of the adapter that one of several processes opens, whose number on this machine is `local`: those whose name or
 /// driver holds the text, or without one those of the fastest kind, are taken in turn. A number stays what it is.
 ///
@@ -242,6 +250,7 @@ pub fn target(adapter: &wgpu::Adapter, smaller: Smaller) -> Target {
         // No browser knows naga's `u64`, whatever its adapter offers.
         int64: features.contains(wgpu::Features::SHADER_INT64) && info.backend != wgpu::Backend::BrowserWebGpu,
         avx512: avx512(),
+        gathers: avx512() && intel(),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_grid: limits.max_compute_workgroups_per_dimension,

@@ -18,6 +18,9 @@ pub struct Target {
     pub int64: bool,
     /// Whether the processor has AVX-512: what a load costs on a CPU driver depends on it.
     pub avx512: bool,
+    /// Whether it is a processor for which compilers gather from unrelated addresses in one instruction, as for Intel's with
+    /// AVX-512: a CPU driver then loads plain numbers as fast as words of 64 bits, and has less to take apart.
+    pub gathers: bool,
     /// Largest range of a buffer that one binding may cover, bytes.
     pub max_binding: u64,
     /// Largest buffer, bytes.
@@ -39,6 +42,7 @@ impl Target {
             subgroup: 0,
             int64: false,
             avx512: false,
+            gathers: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_grid: 65_535,
@@ -55,6 +59,7 @@ impl Target {
             subgroup: 32,
             int64: false,
             avx512: false,
+            gathers: false,
             max_binding: (4 << 30) - 4,
             max_buffer: 1 << 40,
             max_grid: 65_535,

@@ -14,10 +14,15 @@ pub(super) const LARGE: usize = 7;
 /// Rows of the largest kernel of which workgroup memory holds the weights of one input channel twice.
 pub(super) const STAGED: usize = 15;
 
-/// Whether loads and stores of vectors go as words of 64 bits: where the driver loads lane by lane and knows such words. It was
-/// faster with Mesa 25 and 26, with AVX-512 and without (docs/performance.md).
+/// Whether loads and stores of vectors go as words of 64 bits in kernels that pass over a map once: where the driver loads lane by
+/// lane and knows such words. It was faster with Mesa 25 and 26, with AVX-512 and without (docs/performance.md).
 pub fn wide_streams(target: &Target) -> bool {
     target.int64 && target.cpu && target.subgroup > 0 && !target.slow_compiler()
+}
+
+/// Whether convolutions and products load words of 64 bits too: not where the processor gathers, which made them slower.
+fn wide_products(target: &Target) -> bool {
+    wide_streams(target) && !target.gathers
 }
 
 /// Terms of the sum per turn of a matrix product with so many accumulators. Beyond 128, less of everything else may be in
@@ -35,7 +40,7 @@ pub(super) fn terms(target: &Target, accumulators: usize, wide: bool) -> usize {
 pub fn tile(target: &Target, op: ConvOp, shape: &ConvShape) -> Tile {
     let tile = direct(target, op, shape);
     let vectors = shape.k <= LARGE && tile.source == Source::Subgroup && vectors(&tile, shape.k, target);
-    let wide = vectors && wide_streams(target);
+    let wide = vectors && wide_products(target);
     if op != ConvOp::Conv2d || shape.k > 1 || shape.stride > 1 {
         return Tile { wide, ..tile };
     }
@@ -125,7 +130,7 @@ pub(super) fn winograd(target: &Target, shape: &ConvShape, columns: Option<usize
         let columns = columns.unwrap_or(tiles);
         let vec = [4, 2].into_iter().find(|v| columns.is_multiple_of(*v) && columns >= 8 * v).unwrap_or(1);
         let lanes = target.subgroup as usize;
-        let (r, nv, wide) = (32, 1, wide_streams(target));
+        let (r, nv, wide) = (32, 1, wide_products(target));
         let terms = terms(target, r * nv * vec, wide);
         let tile = Tile { source: Source::Subgroup, lanes, r, nv, vec, terms, wide, winograd: Some(outputs) };
         (tiles >= TILES && Winograd::of(&tile, shape, target).is_some()).then_some(tile)
@@ -170,7 +175,7 @@ pub fn weight_tile(target: &Target, shape: &ConvShape, steps: usize) -> WeightTi
         let (unroll, vec) = if shape.k > LARGE { (1, 1) } else { (unroll, vec) };
         let (r, c) = channels;
         let unroll = unroll.min(shape.in_h.next_power_of_two());
-        let wide = vec > 1 && wide_streams(target);
+        let wide = vec > 1 && wide_products(target);
         WeightTile { along: Lanes::Channels, subgroup: true, lanes, r, c, unroll, vec, wide, splits: 1 }
     } else {
         let (r, c) = pixels;
