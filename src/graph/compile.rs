@@ -327,7 +327,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
                 placed(request, Unplaced { unrolled, ..unplaced.clone() }, Some(order))
             };
             let within =
-                |pack| within(&unplaced.unrolled.graph, (seed, pack), (&free, bytes), request.target, &compiled);
+                |pack| within(&unplaced.unrolled.graph, (seed, pack), (&free, bytes), request.target, compiled);
             let found = within(request.pack)?;
             if !request.pack || found.peak_bytes() <= bytes {
                 return Ok(found);
