@@ -7,7 +7,7 @@ use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
-use crate::graph::precision::{is_map, packed, unpacked};
+use crate::graph::precision::{half_a_unit, is_map, rounded};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Variant, wide_streams};
 use crate::kernels::{Kernel, Program, Target};
@@ -34,18 +34,6 @@ pub struct Case {
     pub choices: Choices,
     /// Every value of the graph by the twins, made when it is first asked for.
     expected: Arc<OnceLock<Vec<Vec<f32>>>>,
-}
-
-/// Numbers rounded to f16.
-fn rounded(values: &[f32]) -> Vec<f32> {
-    let mut rounded = unpacked(&packed(values));
-    rounded.truncate(values.len());
-    rounded
-}
-
-/// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
-fn half_a_unit(v: f32) -> f64 {
-    (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
 }
 
 impl Case {

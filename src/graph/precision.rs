@@ -25,6 +25,18 @@ pub fn unpacked(words: &[u32]) -> Vec<f32> {
         .collect()
 }
 
+/// Numbers rounded to f16.
+pub fn rounded(values: &[f32]) -> Vec<f32> {
+    let mut rounded = unpacked(&packed(values));
+    rounded.truncate(values.len());
+    rounded
+}
+
+/// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
+pub fn half_a_unit(v: f32) -> f64 {
+    (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
+}
+
 /// Whether a value of this shape is a map.
 pub fn is_map(shape: &[usize]) -> bool {
     matches!(shape, [_, rows, columns, _] if rows * columns > 1)
