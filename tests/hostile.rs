@@ -69,7 +69,7 @@ fn sound(reader: &str) -> Vec<Vec<u8>> {
             let shape = ConvShape { n: 4, cin: 3, cout: 8, in_h: 8, in_w: 8, out_h: 8, out_w: 8, k: 3, stride: 1 };
             let mut choices = Choices::default();
             for op in [ConvOp::Conv2d, ConvOp::Conv2dDWeight] {
-                let key = Key { op, shape, steps: 1 };
+                let key = Key { op, shape, steps: 1, half: false };
                 let variant = Choices::TABLE.variant(&target(), &key);
                 choices.tuned.insert(key, variant);
             }

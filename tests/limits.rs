@@ -186,7 +186,7 @@ fn what_the_table_chooses_is_listed() {
                 (ConvOp::Conv2d, ConvShape::strided(3, 5, 7, [9, 9], k, 4)),
                 (ConvOp::ConvTranspose2d, ConvShape::transposed(3, 5, 7, [9, 9], k, 2)),
             ] {
-                let chosen = Choices::TABLE.variant(&target, &Key { op, shape, steps: 1 });
+                let chosen = Choices::TABLE.variant(&target, &Key { op, shape, steps: 1, half: false });
                 assert!(chosen.serves(op), "{op:?} k {k}: {chosen}");
             }
         }

@@ -152,6 +152,14 @@ fn ranks_end_where_one_does_and_rank_0_alone_speaks() {
         let log = read_metrics(&bench.path(&name)).unwrap();
         assert_eq!(log.iter().filter(|event| matches!(event, Event::Start { .. })).count(), 1);
     }
+    let mixed = ["--precision", "mixed"];
+    done(bench.train(0, "1 mixed", &mixed));
+    for ranks in [2, 4] {
+        let name = format!("{ranks} mixed");
+        done(bench.train(ranks, &name, &mixed));
+        let median = median_difference(&bench.path("1 mixed"), &bench.path(&name));
+        assert!(median <= 1e-6, "{ranks} ranks in mixed precision: {median:e}");
+    }
     done(bench.resume(2, "4", "8"));
     done(bench.resume(0, "2", "8"));
     assert!(median_difference(&bench.path("2"), &bench.path("4")) <= 1e-6);

@@ -7,7 +7,8 @@ use recurve::dataset::LastBatch;
 use recurve::gpu::{Gpu, Options};
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::passes::Passes;
-use recurve::network::{Bytes, RunConfig, Schedule};
+use recurve::network::{Bytes, Precision, RunConfig, Schedule};
+use recurve::ops::LossScale;
 use recurve::ranks::{Ranks, threads};
 use recurve::train::run::check_shards;
 use recurve::train::run_folder::read_metrics;
@@ -63,14 +64,25 @@ fn open() -> Gpu {
     Gpu::open(&Options::default()).block_on().expect("an adapter; scripts/setup.sh")
 }
 
-/// Trains a new run, or goes on with one; `stop` is asked of the last rank before it starts.
+/// Trains a new run, or goes on with one to step 8; `stop` is asked of the last rank before it starts.
 fn train(ranks: usize, root: &Path, config: Option<RunConfig>, stop: Option<u8>) -> Vec<Result<Outcome>> {
+    train_to(8, ranks, root, config, stop)
+}
+
+/// The same, but a run that goes on does so to this step.
+fn train_to(
+    steps: u64,
+    ranks: usize,
+    root: &Path,
+    config: Option<RunConfig>,
+    stop: Option<u8>,
+) -> Vec<Result<Outcome>> {
     let root = root.to_path_buf();
     on_ranks(ranks, move |ranks| {
         let gpu = open();
         let (run, gpu) = match (ranks.leads(), &config) {
             (true, Some(config)) => Run::create(config.clone(), &root, async { Ok(gpu) }).block_on()?,
-            (true, None) => (Run::resume(&root, |config| config.training.set_steps(8))?, gpu),
+            (true, None) => (Run::resume(&root, |config| config.training.set_steps(steps))?, gpu),
             (false, _) => (Run::of_leader(ranks).block_on()?.expect("there is a run"), gpu),
         };
         let run = if ranks.leads() { run.shared(ranks).block_on()? } else { run };
@@ -259,6 +271,71 @@ fn a_bound_of_memory_changes_no_bit_of_ranks() {
     finished(train(2, &path("free"), Some(config(|_| ())), None));
     finished(train(2, &path("bounded"), Some(bounded), None));
     assert_eq!(apart(&path("free"), &path("bounded")), (0.0, 0.0));
+}
+
+/// Rule `ranks`, in mixed precision.
+#[test]
+fn ranks_in_mixed_precision_end_where_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mixed = |parts: usize| {
+        config(|config| (config.training.precision, config.training.accumulate) = (Precision::Mixed, parts))
+    };
+    finished(train(1, &path("1"), Some(mixed(1)), None));
+    for ranks in [2, 4] {
+        let root = path(&ranks.to_string());
+        finished(train(ranks, &root, Some(mixed(1)), None));
+        let (median, largest) = apart(&path("1"), &root);
+        println!("{ranks} ranks in mixed precision: median difference {median:.1e}, largest {largest:.1e}");
+        assert!(median <= 1e-6, "{ranks} ranks: {median:e}");
+        alike(&path("1"), &root);
+        let scale = |root: &Path| newest(root).state.loss_scale.expect("mixed precision has one");
+        let (one, several) = (scale(&path("1")), scale(&root));
+        assert_eq!((one.scale, one.good_steps, one.skipped), (several.scale, several.good_steps, several.skipped));
+        let parts = path(&format!("{ranks} parts"));
+        finished(train(1, &parts, Some(mixed(ranks)), None));
+        assert_eq!(apart(&parts, &root), (0.0, 0.0), "{ranks} ranks and {ranks} parts");
+    }
+    finished(train(2, &path("again"), Some(mixed(1)), None));
+    let bytes = |name: &str| std::fs::read(path(name).join("checkpoint.safetensors")).unwrap();
+    assert!(bytes("2") == bytes("again"), "two ranks give the same bytes each time");
+}
+
+/// Of 43 pictures in batches of 8 the sixth has 3: of 4 ranks two have pictures, and overflow; the gradients of the others are 0.
+#[test]
+fn a_step_that_overflows_on_some_ranks_is_skipped_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let scaled = 2.0_f32.powi(60);
+    let mut ends = Vec::new();
+    for (ranks, parts) in [(1, 1), (4, 1), (1, 4)] {
+        let root = folder.path().join(format!("{ranks} {parts}"));
+        let of_43 = config(|config| {
+            config.data.path = Some("glyphs:train=43,val=22,difficulty=0".into());
+            (config.training.precision, config.training.accumulate) = (Precision::Mixed, parts);
+            config.training.steps = Some(5);
+        });
+        finished(train(ranks, &root, Some(of_43), None));
+        let before = newest(&root);
+        let scale = before.state.loss_scale.expect("mixed precision has one");
+        assert_eq!((scale.good_steps, scale.skipped), (5, 0), "{ranks} ranks: {scale:?}");
+        let mut spoilt = before.clone();
+        spoilt.state.loss_scale = Some(LossScale { scale: scaled, ..scale });
+        for file in ["checkpoint.safetensors", "checkpoints/00000005.safetensors"] {
+            spoilt.write(&root.join(file)).unwrap();
+        }
+        finished(train_to(6, ranks, &root, None, None));
+        let after = newest(&root);
+        assert!(after.parameters == before.parameters, "{ranks} ranks: parameters have changed");
+        assert!(after.adam_m == before.adam_m && after.adam_v == before.adam_v, "{ranks} ranks: moments have changed");
+        let scale = after.state.loss_scale.unwrap();
+        assert_eq!((scale.scale, scale.good_steps, scale.skipped), (scaled / 2.0, 0, 1), "{ranks} ranks");
+        let skipped = read_metrics(&root).unwrap().into_iter().filter(|e| matches!(e, Event::Skipped { .. }));
+        let skipped: Vec<u64> = skipped.map(|event| event.step()).collect();
+        assert_eq!(skipped, [6], "{ranks} ranks");
+        ends.push(after);
+    }
+    let [_, ranks, parts] = &ends[..] else { panic!("three runs") };
+    assert!(ranks.parameters == parts.parameters, "4 ranks and 4 parts");
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn start_event(step: u64) -> Event {
         allocated_bytes: 10,
         host_bytes: 20,
         parameters: 3,
+        packed_values: 0,
     }
 }
 

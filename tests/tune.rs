@@ -7,7 +7,7 @@ use recurve::engine::Engine;
 use recurve::gpu::{Gpu, Store};
 use recurve::graph::compile::{Request, compile};
 use recurve::kernels::choose::{Choices, ConvOp, Key, Uses, Variant};
-use recurve::network::{RunConfig, Schedule, initialise};
+use recurve::network::{Precision, RunConfig, Schedule, initialise};
 use recurve::ops::Hyper;
 use recurve::tune::{Fate, Trial, TuneOptions, Tuned, cache, model, tune};
 use std::cell::{Cell, RefCell};
@@ -44,8 +44,14 @@ fn config() -> RunConfig {
 }
 
 fn uses() -> Uses {
+    uses_in(Precision::F32)
+}
+
+fn uses_in(precision: Precision) -> Uses {
     let network = config().network.network().unwrap();
-    compile(&Request::training(&network, &Schedule::plain(network.timesteps), 4, &gpu().target)).unwrap().uses
+    let schedule = Schedule::plain(network.timesteps);
+    let request = Request { precision, ..Request::training(&network, &schedule, 4, &gpu().target) };
+    compile(&request).unwrap().uses
 }
 
 /// For every shape the candidate that the model likes least: other variants than the table's wherever there are any.
@@ -58,7 +64,11 @@ fn others(uses: &Uses) -> Choices {
 
 /// The shapes with the most work, one of each kernel: few enough to try all their variants.
 fn one_of_each() -> Uses {
-    let mut list: Vec<_> = uses().into_iter().collect();
+    one_of_each_in(Precision::F32)
+}
+
+fn one_of_each_in(precision: Precision) -> Uses {
+    let mut list: Vec<_> = uses_in(precision).into_iter().collect();
     list.sort_by(|(a, _), (b, _)| b.flops().total_cmp(&a.flops()));
     let mut found = Uses::new();
     for (key, used) in list {
@@ -148,16 +158,18 @@ fn a_wrong_candidate_is_never_chosen() {
             result[result.len() / 3] += 1.0;
         }
     };
-    let (tuned, _) = run(&one_of_each(), (LONG, 0.0), &spoil);
-    let tuned = tuned.expect("the table is right");
-    let tried: Vec<&Trial> =
-        tuned.trials.iter().filter(|t| !t.present && !matches!(t.outcome, Fate::Refused(_))).collect();
-    assert!(!tried.is_empty(), "some candidate was tried: {:?}", tuned.trials);
-    for trial in tried {
-        assert_eq!(trial.outcome, Fate::Wrong, "{}: {}", trial.key, trial.variant);
-        assert!(trial.ms.is_none(), "what is wrong is not timed");
+    for precision in [Precision::F32, Precision::Mixed] {
+        let (tuned, _) = run(&one_of_each_in(precision), (LONG, 0.0), &spoil);
+        let tuned = tuned.expect("the table is right");
+        let tried: Vec<&Trial> =
+            tuned.trials.iter().filter(|t| !t.present && !matches!(t.outcome, Fate::Refused(_))).collect();
+        assert!(!tried.is_empty(), "some candidate was tried: {:?}", tuned.trials);
+        for trial in tried {
+            assert_eq!(trial.outcome, Fate::Wrong, "{}: {}", trial.key, trial.variant);
+            assert!(trial.ms.is_none(), "what is wrong is not timed");
+        }
+        assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant == table(key)), "the table stays");
     }
-    assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant == table(key)), "the table stays");
 
     // The table's own variant gets no privilege.
     let spoil = |key: &Key, variant: &Variant, result: &mut [f32]| {
@@ -170,6 +182,37 @@ fn a_wrong_candidate_is_never_chosen() {
     assert!(tuned.trials.iter().all(|t| t.present == (t.outcome == Fate::Wrong)), "{:?}", tuned.trials);
     assert_eq!(tuned.choices.tuned.len(), one_of_each().len());
     assert!(tuned.choices.tuned.iter().all(|(key, variant)| *variant != table(key)), "{:?}", tuned.choices);
+}
+
+/// What is measured for mixed precision are the kernels that read and write f16, which are other texts than those of f32.
+#[test]
+fn shapes_are_tuned_as_their_maps_are_stored() {
+    let uses = one_of_each_in(Precision::Mixed);
+    assert!(uses.keys().all(|key| key.half && key.to_string().ends_with("in f16")), "{uses:?}");
+    let in_f32 = uses.iter().map(|(key, used)| (Key { half: false, ..*key }, *used)).collect();
+    let nothing = |_: &Key, _: &Variant, _: &mut [f32]| ();
+    let [mixed, f32] = [&uses, &in_f32].map(|uses| run(uses, (LONG, 0.0), &nothing).0.expect("the device answers"));
+    assert_eq!((mixed.shapes, mixed.choices.tuned.len()), (uses.len(), uses.len()));
+    let mut right = 0;
+    for trial in &mixed.trials {
+        if matches!(trial.outcome, Fate::Refused(_)) {
+            continue;
+        }
+        assert!(matches!(trial.outcome, Fate::Chosen | Fate::Slower), "{trial:?}");
+        assert!(trial.error.is_some_and(|error| error <= 1e-4), "{trial:?}");
+        right += 1;
+        let key = Key { half: false, ..trial.key };
+        let other = f32.trials.iter().find(|t| t.key == key && t.variant == trial.variant).expect("the same variants");
+        let winograd = matches!(trial.variant, Variant::Conv(tile) if tile.winograd.is_some());
+        assert!(winograd || other.text_bytes != trial.text_bytes, "{trial:?}");
+    }
+    assert!(right > 2 * uses.len(), "{:?}", mixed.trials);
+    // Neither is taken for the other.
+    let folder = tempfile::tempdir().unwrap();
+    cache::remember(Some(folder.path()), &gpu().target, &mixed.choices);
+    assert_eq!(cache::recall(Some(folder.path()), &gpu().target), mixed.choices);
+    cache::remember(Some(folder.path()), &gpu().target, &f32.choices);
+    assert_eq!(cache::recall(Some(folder.path()), &gpu().target).tuned.len(), 2 * uses.len());
 }
 
 /// Rule `right-first`.

@@ -7,7 +7,7 @@ use crate::gpu::Gpu;
 use crate::graph::autodiff::differentiate;
 use crate::graph::lower::lower;
 use crate::graph::passes::drop_unused;
-use crate::graph::precision::{is_map, packed, unpacked};
+use crate::graph::precision::{half_a_unit, is_map, rounded};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Variant, wide_streams};
 use crate::kernels::{Kernel, Program, Target};
@@ -36,16 +36,9 @@ pub struct Case {
     expected: Arc<OnceLock<Vec<Vec<f32>>>>,
 }
 
-/// Numbers rounded to f16.
-fn rounded(values: &[f32]) -> Vec<f32> {
-    let mut rounded = unpacked(&packed(values));
-    rounded.truncate(values.len());
-    rounded
-}
-
-/// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
-fn half_a_unit(v: f32) -> f64 {
-    (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
+/// Whether maps of this shape can be stored in f16.
+fn in_pairs(shape: &[usize]) -> bool {
+    is_map(shape) && shape[3].is_multiple_of(2)
 }
 
 impl Case {
@@ -102,17 +95,29 @@ impl Case {
 
     /// An operation without its gradients, its maps in half precision, on random inputs that are rounded so.
     pub fn halved(kind: &str, name: &str, shaped: &Shaped) -> Case {
-        let mut case = Case::new(kind, &format!("{name} in f16"));
+        let mut case = Case::in_f16(kind, &format!("{name} in f16"), shaped);
+        // Kernels have odd sizes, so no weight is taken for a map of pairs of images.
+        let gradients = shaped.op.lists().map_or(usize::MAX, |_| shaped.inputs.len()); // of weights
+        for value in case.graph.values.iter_mut().take(gradients) {
+            value.half = in_pairs(&value.shape);
+        }
+        case
+    }
+
+    /// The same with the first map alone in half precision, as where activations are packed and their gradients are not.
+    pub fn packed(kind: &str, name: &str, shaped: &Shaped) -> Case {
+        let mut case = Case::in_f16(kind, &format!("{name}, x in f16"), shaped);
+        case.graph.values[0].half = in_pairs(&shaped.inputs[0]);
+        case
+    }
+
+    /// An operation without its gradients, on random inputs that are rounded to f16.
+    fn in_f16(kind: &str, name: &str, shaped: &Shaped) -> Case {
+        let mut case = Case::new(kind, name);
         let values = shaped.values(|input, count| rounded(&normal(input as u64 + 1, count)));
         let inputs: Vec<ValueId> =
             shaped.inputs.iter().zip(values).map(|(shape, values)| case.input(shape, values)).collect();
         case.results(shaped.op, &inputs);
-        // Kernels have odd sizes, so no weight is taken for a map of pairs of images.
-        let in_pairs = |shape: &[usize]| is_map(shape) && shape[3].is_multiple_of(2);
-        let gradients = shaped.op.lists().map_or(usize::MAX, |_| inputs.len()); // of weights
-        for value in case.graph.values.iter_mut().take(gradients) {
-            value.half = in_pairs(&value.shape);
-        }
         case.finished()
     }
 

@@ -50,7 +50,8 @@ pub fn all_kernels(target: &Target) -> Result<Vec<Arc<Kernel>>> {
         }
     }
     take(&symmetric(target)?);
-    take(&bounded(target)?);
+    take(&bounded(target, false)?);
+    take(&bounded(target, true)?);
     take(&mixed(target)?);
     let wide = wide_streams(target);
     let made = measured::variants(wide)?.into_iter().chain(dynamics::gpu::variants(wide)?).chain(met_variants(target)?);
@@ -85,13 +86,14 @@ fn mixed(target: &Target) -> Result<Program> {
     Ok(compile(&Request { precision: Precision::Mixed, ..request })?.program)
 }
 
-/// The launches of a training step within less than half of its memory, whose sums go on from launch to launch.
-fn bounded(target: &Target) -> Result<Program> {
+/// The launches of a training step within less than half of its memory, whose sums go on from launch to launch; what it keeps may
+/// be packed.
+fn bounded(target: &Target, pack: bool) -> Result<Program> {
     let network = Preset::Tiny.network().network();
     let schedule = Schedule::plain(network.timesteps);
     let request = Request::training(&network, &schedule, 4, target);
     let memory = Some(compile(&request)?.peak_bytes() * 45 / 100);
-    Ok(compile(&Request { memory, ..request })?.program)
+    Ok(compile(&Request { memory, pack, ..request })?.program)
 }
 
 /// The launches of a training step.

@@ -421,7 +421,7 @@ impl Bench<'_> {
         let roof = self.roof().await?;
         let mut document = self.document("step", roof.as_ref());
         let config = network.preset.network().network();
-        let chosen = variants.choose(self.gpu, &config, network.batch, passes).await?;
+        let chosen = variants.choose(self.gpu, (&config, network.batch, precision), passes).await?;
         self.say(&chosen.origin);
         let what = (&config, network.batch, passes, &chosen.choices, precision);
         let (found, rows, launches) = step(self.gpu, what, (&name, &arguments), roof.as_ref(), self.seconds).await?;

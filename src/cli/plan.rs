@@ -10,7 +10,7 @@ use recurve::graph::dot::dot;
 use recurve::graph::fit::{best_parts, largest_batch, within_bound};
 use recurve::graph::passes::Passes;
 use recurve::kernels::{Role, Target};
-use recurve::network::{Bytes, Precision, Preset, RunConfig, Schedule};
+use recurve::network::{Bytes, Precision, Preset, RunConfig, Schedule, TrainingConfig};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// is computed again [default: the configuration's, else as much as it needs].
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
+    /// Let what does not fit into `--memory` also be packed to f16 for the backward pass, where that is predicted to cost less
+    #[arg(long)]
+    pack_activations: bool,
     /// In what maps are stored: `f32`, or `mixed`, which is f16 [default: the configuration's].
     #[arg(long, value_name = "f32|mixed")]
     precision: Option<Precision>,
@@ -78,6 +81,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         config.training.accumulate = parts;
     }
     config.training.memory = arguments.memory.or(config.training.memory);
+    config.training.pack_activations |= arguments.pack_activations;
     config.training.precision = arguments.precision.unwrap_or(config.training.precision);
     if let Some(timesteps) = arguments.timesteps {
         config.network = config.network.with_timesteps(timesteps);
@@ -90,17 +94,17 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let schedule = Schedule::plain(network.timesteps);
     let (passes, clip) = (Passes::without(&arguments.no_pass)?, config.training.clip_norm.is_some());
     let memory = config.training.memory.map(|bytes| bytes.0);
-    let precision = config.training.precision;
+    let TrainingConfig { precision, pack_activations: pack, .. } = config.training;
     if arguments.fit {
         let request = Request::training(&network, &schedule, config.training.batch, &target);
-        let request = Request { passes, clip, memory, precision, ..request };
+        let request = Request { passes, clip, memory, pack, precision, ..request };
         config.training.accumulate = best_parts(&request, config.training.batch, 1)?;
     }
     let parts = config.training.accumulate;
     let request = |passes: Passes| {
         let training = Request::training(&network, &schedule, config.training.batch / parts, &target);
         let train = !arguments.inference;
-        Request { passes, train, clip, memory, precision, parts: if train { parts } else { 1 }, ..training }
+        Request { passes, train, clip, memory, pack, precision, parts: if train { parts } else { 1 }, ..training }
     };
     let progress = Progress::start();
     progress.say(format!("unrolling {} timesteps and planning their memory", config.network.timesteps()));

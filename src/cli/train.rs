@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run, with its kernel variants; `--epochs` or `--steps` may raise its length
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "precision", "tune", "no_tune", "choices"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "out", "batch", "seed", "augment", "precision", "pack_activations", "tune", "no_tune", "choices"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
@@ -60,6 +60,10 @@ pub struct Settings {
     /// computed again, at the least predicted cost. The result is the same
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
+    /// Let what does not fit into `--memory` also be packed to f16 for the backward pass, where that is predicted to cost less: it
+    /// takes half of the bytes, and gradients are rounded
+    #[arg(long)]
+    pack_activations: bool,
     /// In what maps are stored: `f32`, or `mixed`, which is f16 with a loss scale, as published: half of the memory
     #[arg(long, value_name = "f32|mixed")]
     precision: Option<Precision>,
@@ -118,6 +122,7 @@ impl Settings {
         training.accumulate = self.accumulate.unwrap_or(training.accumulate);
         training.augment = self.augment.unwrap_or(training.augment);
         training.memory = self.memory.or(training.memory);
+        training.pack_activations |= self.pack_activations;
         training.precision = self.precision.unwrap_or(training.precision);
         training.seed = self.seed.unwrap_or(training.seed);
         training.learning_rate = self.learning_rate.unwrap_or(training.learning_rate);

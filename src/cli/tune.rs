@@ -5,7 +5,7 @@ use recurve::gpu::Gpu;
 use recurve::graph::compile::{Request, compile};
 use recurve::graph::fit::fits;
 use recurve::graph::passes::Passes;
-use recurve::network::{Network, Preset, RunConfig, Schedule};
+use recurve::network::{Network, Precision, Preset, RunConfig, Schedule};
 use recurve::tune::{Chosen, Fate, SECONDS, Trial, TuneOptions, Tuned, Tuning, cache, choose, tune};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,9 +49,14 @@ impl Flags {
     }
 
     /// The kernel variants for training steps of a network.
-    pub async fn choose(&self, gpu: &Gpu, network: &Network, batch: usize, passes: Passes) -> anyhow::Result<Chosen> {
+    pub async fn choose(
+        &self,
+        gpu: &Gpu,
+        (network, batch, precision): (&Network, usize, Precision),
+        passes: Passes,
+    ) -> anyhow::Result<Chosen> {
         let schedule = Schedule::plain(network.timesteps);
-        let request = Request { passes, ..Request::training(network, &schedule, batch, &gpu.target) };
+        let request = Request { passes, precision, ..Request::training(network, &schedule, batch, &gpu.target) };
         let uses = compile(&request)?.uses;
         Ok(choose(gpu, &uses, &self.tuning()?, 0.0, cache::folder().as_deref()).await?)
     }
@@ -74,6 +79,9 @@ pub struct Arguments {
     /// Pictures per batch [default: the configuration's]
     #[arg(long, value_name = "B")]
     batch: Option<usize>,
+    /// In what maps are stored: `f32`, or `mixed`, which is f16 [default: the configuration's]
+    #[arg(long, value_name = "f32|mixed")]
+    precision: Option<Precision>,
     /// Switch a graph pass off: hoist, fuse, fold or reuse (repeatable)
     #[arg(long, value_name = "NAME")]
     no_pass: Vec<String>,
@@ -92,6 +100,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
         (None, preset) => preset.unwrap_or(Preset::Tiny).run(),
     };
     config.training.batch = arguments.batch.unwrap_or(config.training.batch);
+    config.training.precision = arguments.precision.unwrap_or(config.training.precision);
     config.validate()?;
     let seconds = positive(arguments.seconds)?;
     let gpu = adapter.open(false).await?;
@@ -99,7 +108,7 @@ pub async fn run(arguments: &Arguments, adapter: &Adapter) -> anyhow::Result<Exi
     let network = config.network.network()?;
     let (schedule, parts) = (Schedule::plain(network.timesteps), config.training.accumulate);
     let plain = Request::training(&network, &schedule, config.training.batch / parts, &gpu.target);
-    let request = Request { passes, parts, ..plain };
+    let request = Request { passes, parts, precision: config.training.precision, ..plain };
     let compiled = compile(&request)?;
     fits(&compiled, &request)?;
     let mut show = |trial: &Trial| {

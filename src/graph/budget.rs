@@ -1,14 +1,16 @@
-//! What is kept and what is computed again so that a training step stays within so many bytes, at the least predicted time.
+//! What is kept, what is packed to f16 and what is computed again so that a training step stays within so many bytes, at the least
+//! predicted time.
 //!
 //! The choices that are looked at: along time, the state of every k-th timestep is kept, and what lies between is computed
 //! again from it once, or as often as it is read; packed weights stay, or are packed again; and whatever room is left, more is
-//! kept, first what takes the longest to compute for its size. How much memory a choice takes is estimated from the lives of
+//! kept, first what takes the longest to compute for its size. Where maps may be packed, all of this once more with all that is kept
+//! packed: whatever room is left, more is then kept in f16, or in f32, first what saves the most time for the bytes that it takes. How much memory a choice takes is estimated from the lives of
 //! values (`Model::estimate`, some 100 µs). Of the choices that are the fastest for what they take, the first is then sought whose
 //! compiled plan is within the bound: plans take more than estimates, as slots do not fill up. Everything is counted, nothing timed: the same request gives the same plan.
 
 use super::compile::Compiled;
 use super::lower::{Event, Order};
-use super::recompute::{Choice, Passes, Runs, summed_in_turn};
+use super::recompute::{Choice, Fate, Passes, Runs, summed_in_turn, with_copies};
 use super::{Graph, ValueId};
 use crate::Result;
 use crate::kernels::pace::{Cost, Pace};
@@ -31,6 +33,8 @@ pub struct Bound {
     pub extra_time: f64,
     /// Values of the forward pass that are kept for the backward pass.
     pub kept: usize,
+    /// Those that are kept in f16, so that gradients are not those of f32 to the last bit.
+    pub packed: usize,
     /// Those that are given up.
     pub given_up: usize,
 }
@@ -40,6 +44,8 @@ pub(super) struct Model<'a> {
     passes: Passes<'a>,
     /// Bytes of each value; 0 for those that have a place of their own.
     bytes: Vec<u64>,
+    /// Bytes up to which it does not matter whether a value is kept.
+    least: u64,
     /// Bytes that are taken whatever is chosen.
     constant: u64,
     /// What only the launches of an event take, and what they cost.
@@ -67,7 +73,7 @@ pub(super) struct Estimate {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
-        let Bound { bytes, without, extra_operations, extra_time, kept, given_up, .. } = self;
+        let Bound { bytes, without, extra_operations, extra_time, kept, packed, given_up, .. } = self;
         write!(f, "at most {:.1} MiB, without a bound {:.1}: ", mib(*bytes), mib(*without))?;
         if without <= bytes {
             return write!(f, "nothing has to be computed again");
@@ -77,9 +83,13 @@ impl std::fmt::Display for Bound {
             "{:.1} % of the step's operations are computed again ({given_up} values of {} are given up), which is predicted to \
              cost {:.1} % of its time",
             100.0 * extra_operations,
-            kept + given_up,
+            kept + packed + given_up,
             100.0 * extra_time.max(0.0)
-        )
+        )?;
+        match packed {
+            0 => Ok(()),
+            _ => write!(f, "; {packed} values are packed to f16 for the backward pass, which rounds gradients"),
+        }
     }
 }
 
@@ -100,6 +110,10 @@ impl<'a> Model<'a> {
                 of_value.insert(view.buffer.0);
                 bytes[i] = align(view.bytes);
             }
+        }
+        let least = bytes.iter().sum::<u64>() / 4000;
+        for (_, copy) in passes.packing() {
+            bytes[copy.0] = align(graph.values[copy.0].bytes());
         }
         let slots: u64 = plan.slots.iter().sum();
         let others = program.buffers.iter().enumerate().filter(|(i, spec)| {
@@ -147,19 +161,24 @@ impl<'a> Model<'a> {
             let cost = Cost::of(&without_packing, operations);
             costs.insert(run.event, (most_alive(program, range.clone(), &own), cost));
         }
+        // Each reads its map once and writes the copy. That later nodes read fewer bytes is not counted: taking numbers of f16 apart is
+        // work, too.
+        for (node, copy) in passes.packing() {
+            let bytes = (3 * graph.values[copy.0].bytes()) as f64;
+            costs.insert(Event { node, until: None }, (0, Cost { operations: 0.0, bytes, launches: 1.0 }));
+        }
         let pace = Pace::expected(target);
-        Model { passes, bytes, constant, events: costs, shared, shares, pace }
+        Model { passes, bytes, least, constant, events: costs, shared, shares, pace }
     }
 
     /// Whether a value is large enough that it matters whether it is kept.
     fn matters(&self, value: ValueId) -> bool {
-        let all: u64 = self.bytes.iter().sum();
-        self.passes.is_forward(value) && self.bytes[value.0] > all / 4000
+        self.passes.is_forward(value) && self.bytes[value.0] > self.least
     }
 
     /// The choice that keeps everything.
     pub(super) fn everything(passes: &Passes) -> Choice {
-        Choice { kept: vec![true; passes.graph.values.len()], patience: usize::MAX, packed: usize::MAX }
+        Choice { fates: vec![Fate::Kept; passes.graph.values.len()], patience: usize::MAX, packed: usize::MAX }
     }
 
     pub(super) fn estimate(&self, runs: &Runs, choice: &Choice) -> Estimate {
@@ -255,9 +274,21 @@ impl<'a> Model<'a> {
         for patience in [usize::MAX, window, 0] {
             for &k in &apart {
                 let kept = self.states(k, patience);
-                for packed in [usize::MAX, window, 0] {
-                    let choice = Choice { kept: kept.clone(), patience, packed };
-                    self.fill_up(&choice, &SHARES.map(|share| (share * bytes as f64) as u64), &mut tried);
+                let fates = |packed: bool| -> Vec<Fate> {
+                    let can = |v: usize| packed && self.can_pack(ValueId(v));
+                    let one = |(v, &kept): (usize, &bool)| match kept {
+                        false => Fate::Again,
+                        true if can(v) => Fate::Packed,
+                        true => Fate::Kept,
+                    };
+                    kept.iter().enumerate().map(one).collect()
+                };
+                let (plain, packed) = (fates(false), fates(true));
+                for fates in [Some(&plain), Some(&packed).filter(|_| packed != plain)].into_iter().flatten() {
+                    for packed in [usize::MAX, window, 0] {
+                        let choice = Choice { fates: fates.clone(), patience, packed };
+                        self.fill_up(&choice, &SHARES.map(|share| (share * bytes as f64) as u64), &mut tried);
+                    }
                 }
             }
         }
@@ -277,23 +308,51 @@ impl<'a> Model<'a> {
         front
     }
 
-    /// Tries `choice`, and keeps more than it does as long as the estimate stays within each of `rooms`, the largest first.
+    /// Whether a value can be packed, and is large enough for it.
+    fn can_pack(&self, value: ValueId) -> bool {
+        self.matters(value) && self.passes.copies[value.0].is_some()
+    }
+
+    /// Tries `choice`, and keeps more than it does as long as the estimate stays within each of `rooms`, the largest first. Where it
+    /// packs values, more are packed, too.
     fn fill_up(&self, choice: &Choice, rooms: &[u64], tried: &mut Vec<(Choice, Estimate)>) {
+        let packs = choice.fates.contains(&Fate::Packed);
         let runs = self.passes.runs(choice);
-        // What is computed again, by the time that it takes for its size.
+        // What is computed again, and what is packed, by the time that it takes for its size.
         let mut times: BTreeMap<usize, usize> = BTreeMap::new();
         runs.runs.iter().filter(|run| run.again).for_each(|run| *times.entry(run.event.node).or_default() += 1);
-        let mut order: Vec<(f64, usize)> = Vec::new();
+        let seconds = |node: usize| self.pace.predicted(&self.events[&Event { node, until: None }].1);
+        let mut order: Vec<(f64, usize, Fate)> = Vec::new();
         for (&node, &times) in &times {
-            let cost = self.pace.predicted(&self.events[&Event { node, until: None }].1) * times as f64;
-            for value in self.passes.graph.nodes[node].outputs.iter().filter(|v| !choice.kept[v.0]) {
-                order.push((cost / self.bytes[value.0].max(1) as f64, value.0));
+            let again = seconds(node) * times as f64;
+            for value in self.passes.graph.nodes[node].outputs.iter().filter(|v| choice.fates[v.0] == Fate::Again) {
+                let whole = self.bytes[value.0].max(1) as f64;
+                let copy = self.passes.copies[value.0].filter(|_| packs && self.can_pack(*value));
+                let copy = copy.map(|copy| {
+                    let packing = seconds(self.passes.producers[copy.0].expect("a node packs it"));
+                    (packing, self.bytes[copy.0] as f64)
+                });
+                match copy {
+                    // The first bytes save more than those that make f32 of f16.
+                    Some((packing, half)) if (again - packing) / half > packing / (whole - half) => {
+                        order.push(((again - packing) / half, value.0, Fate::Packed));
+                        order.push((packing / (whole - half), value.0, Fate::Kept));
+                    }
+                    _ => order.push((again / whole, value.0, Fate::Kept)),
+                }
+            }
+        }
+        for (node, copy) in self.passes.packing() {
+            let value = self.passes.graph.nodes[node].inputs[0];
+            if choice.fates[value.0] == Fate::Packed {
+                let more = self.bytes[value.0] - self.bytes[copy.0];
+                order.push((seconds(node) / more as f64, value.0, Fate::Kept));
             }
         }
         order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut attempt = |more: usize| {
             let mut choice = choice.clone();
-            order[..more].iter().for_each(|&(_, value)| choice.kept[value] = true);
+            order[..more].iter().for_each(|&(_, value, fate)| choice.fates[value] = fate);
             let estimate = self.estimate(&self.passes.runs(&choice), &choice);
             tried.push((choice, estimate));
             estimate.bytes
@@ -310,11 +369,10 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// How many values that matter are kept, and how many are given up.
-    pub(super) fn counts(&self, choice: &Choice) -> (usize, usize) {
-        let matter = (0..self.bytes.len()).filter(|&v| self.matters(ValueId(v)));
-        let (kept, gone): (Vec<usize>, Vec<usize>) = matter.partition(|&v| choice.kept[v]);
-        (kept.len(), gone.len())
+    /// How many of the values that matter are kept, packed, and given up.
+    pub(super) fn counts(&self, choice: &Choice) -> [usize; 3] {
+        let matter = || (0..self.bytes.len()).filter(|&v| self.matters(ValueId(v)));
+        [Fate::Kept, Fate::Packed, Fate::Again].map(|fate| matter().filter(|&v| choice.fates[v] == fate).count())
     }
 }
 
@@ -349,19 +407,24 @@ pub(super) fn cost(compiled: &Compiled, pace: &Pace) -> (f64, f64) {
 }
 
 /// The choice for which a pass is within `bytes`, compiled: the fastest by prediction, or where none is, the smallest. `compiled`
-/// compiles a graph in an order; `free` is the pass without a bound, whose backward pass begins with `seed`.
+/// compiles a graph in an order; `free` is the pass without a bound, whose backward pass begins with `seed`; `pack` says whether maps
+/// may be packed.
 ///
 /// # Errors
 /// Those of `compiled`.
 pub(super) fn within(
     graph: &Graph,
-    seed: ValueId,
+    (seed, pack): (ValueId, bool),
     (free, bytes): (&Compiled, u64),
     target: &Target,
     compiled: impl Fn(Graph, &Order) -> Result<Compiled>,
 ) -> Result<Compiled> {
-    let graph = &summed_in_turn(graph, seed);
-    let passes = Passes::new(graph, seed);
+    let mut graph = summed_in_turn(graph, seed);
+    let mut copies = Vec::new();
+    if pack {
+        (graph, copies) = with_copies(&graph, seed);
+    }
+    let passes = Passes::new(&graph, seed, &copies);
     let everything = Model::everything(&passes);
     let runs = passes.runs(&everything);
     let (all, order) = passes.graph_of(&runs, &free.stretches, &everything);
@@ -373,7 +436,7 @@ pub(super) fn within(
         let (graph, order) = model.passes.graph_of(&runs, &free.stretches, choice);
         let mut found = compiled(graph, &order)?;
         let (more, longer) = cost(&found, &model.pace);
-        let (kept, given_up) = model.counts(choice);
+        let [kept, packed, given_up] = model.counts(choice);
         found.bound = Some(Bound {
             bytes,
             without: free.peak_bytes(),
@@ -381,6 +444,7 @@ pub(super) fn within(
             extra_operations: more / operations - 1.0,
             extra_time: longer / seconds - 1.0,
             kept,
+            packed,
             given_up,
         });
         Ok(found)

@@ -9,7 +9,7 @@ use super::fit::{does_not_fit, indexable_batch};
 use super::lower::{Arenas, Lowered, Order, lower, lower_in};
 use super::passes::{Passes, drop_unused, fuse_add, fuse_norm_relu, hoist};
 use super::plan::{Plan, UNDER_WAY};
-use super::precision::halve_maps;
+use super::precision::{check_pairs, halve_maps};
 use super::taps::{Quantity, Reader, Series, Tap, Tapped};
 use super::{Graph, Origin, ValueId};
 use crate::kernels::choose::{Choices, Uses};
@@ -48,6 +48,8 @@ pub struct Request<'a> {
     pub taps: &'a [Tap],
     /// Bytes that the plan of a training step may take: what does not fit is given up and computed again.
     pub memory: Option<u64>,
+    /// Whether maps may be packed to f16 for the backward pass where that bound asks for less: gradients are rounded then.
+    pub pack: bool,
     /// In what maps are stored.
     pub precision: Precision,
 }
@@ -69,8 +71,14 @@ impl<'a> Request<'a> {
             clip: false,
             taps: &[],
             memory: None,
+            pack: false,
             precision: Precision::F32,
         }
+    }
+
+    /// Whether a pass takes images in pairs, as two share a word.
+    pub fn in_pairs(&self) -> bool {
+        self.pack || !self.precision.is_f32()
     }
 
     /// A forward pass, with all passes and the table's variants.
@@ -303,11 +311,14 @@ struct Unplaced {
 /// A batch beyond what 32-bit indices reach; logits at no timestep; a kernel variant that naga refuses.
 pub fn compile(request: &Request) -> Result<Compiled> {
     let unplaced = unplaced(request)?;
+    if request.train && request.pack {
+        check_pairs(request.batch)?;
+    }
     let free = placed(request, unplaced.clone(), None)?;
     let Some(bytes) = request.memory else { return Ok(free) };
     let bound = |met| {
         let without = free.peak_bytes();
-        Bound { bytes, without, met, extra_operations: 0.0, extra_time: 0.0, kept: 0, given_up: 0 }
+        Bound { bytes, without, met, extra_operations: 0.0, extra_time: 0.0, kept: 0, packed: 0, given_up: 0 }
     };
     match unplaced.loss_weight {
         Some(seed) if free.peak_bytes() > bytes => {
@@ -315,7 +326,15 @@ pub fn compile(request: &Request) -> Result<Compiled> {
                 let unrolled = Unrolled { graph, ..unplaced.unrolled.clone() };
                 placed(request, Unplaced { unrolled, ..unplaced.clone() }, Some(order))
             };
-            within(&unplaced.unrolled.graph, seed, (&free, bytes), request.target, compiled)
+            let within =
+                |pack| within(&unplaced.unrolled.graph, (seed, pack), (&free, bytes), request.target, compiled);
+            let found = within(request.pack)?;
+            if !request.pack || found.peak_bytes() <= bytes {
+                return Ok(found);
+            }
+            // What is estimated to take the least does not always: without packing it may be less.
+            let plain = within(false)?;
+            Ok(if plain.peak_bytes() < found.peak_bytes() { plain } else { found })
         }
         _ => Ok(Compiled { bound: Some(bound(free.peak_bytes() <= bytes)), ..free }),
     }

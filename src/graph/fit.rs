@@ -52,9 +52,9 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 20) as f64
 }
 
-/// Whether a batch fits; in mixed precision, where images come in pairs, of an odd one whether it would with one image more.
+/// Whether a batch fits; where images come in pairs, of an odd one whether it would with one image more.
 fn would_fit(request: &Request, batch: usize) -> Result<bool> {
-    let batch = if request.precision.is_f32() { batch } else { batch.next_multiple_of(2) };
+    let batch = if request.in_pairs() { batch.next_multiple_of(2) } else { batch };
     if batch > indexable_batch(request.network) {
         return Ok(false);
     }
@@ -101,7 +101,7 @@ pub fn numbers_of_parts(batch: usize) -> Vec<usize> {
 /// Where not even parts of one image fit: why not, with the largest tensors. When a kernel variant is refused.
 pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize> {
     let mut best: Option<(usize, f64)> = None;
-    let possible = |parts: &usize| request.precision.is_f32() || (batch / parts).is_multiple_of(2);
+    let possible = |parts: &usize| !request.in_pairs() || (batch / parts).is_multiple_of(2);
     for parts in numbers_of_parts(batch).into_iter().filter(|parts| *parts >= least && possible(parts)) {
         let [training, evaluation] = in_parts(request, batch, parts);
         if training.batch > indexable_batch(request.network) || !would_fit(&evaluation, evaluation.batch)? {
@@ -123,7 +123,8 @@ pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize
     if let Some((parts, _)) = best {
         return Ok(parts);
     }
-    for request in in_parts(request, batch, batch) {
+    let images = if request.in_pairs() && batch.is_multiple_of(2) { 2 } else { 1 };
+    for request in in_parts(request, batch, batch / images) {
         let compiled = compile(&request)?;
         let mut fits = compiled.plan.fits(&compiled.program, request.target);
         if let (Ok(()), Some(bound)) = (&fits, compiled.bound.as_ref().filter(|bound| !bound.met)) {
@@ -133,8 +134,10 @@ pub fn best_parts(request: &Request, batch: usize, least: usize) -> Result<usize
             )));
         }
         if let Err(why) = fits {
-            let (largest, least) = (largest_tensors(&compiled), "not even a part of 1 image fits");
-            return Err(Error::Gpu(format!("{least}: {why}. The largest tensors: {largest}. Use a smaller network")));
+            let (largest, of) = (largest_tensors(&compiled), if images == 1 { "1 image" } else { "2 images" });
+            return Err(Error::Gpu(format!(
+                "not even a part of {of} fits: {why}. The largest tensors: {largest}. Use a smaller network"
+            )));
         }
     }
     Err(Error::Gpu(format!("no number of parts from {least} on divides the batch of {batch}")))

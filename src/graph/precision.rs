@@ -25,15 +25,41 @@ pub fn unpacked(words: &[u32]) -> Vec<f32> {
         .collect()
 }
 
+/// Numbers rounded to f16.
+pub fn rounded(values: &[f32]) -> Vec<f32> {
+    let mut rounded = unpacked(&packed(values));
+    rounded.truncate(values.len());
+    rounded
+}
+
+/// What rounding to f16 may change: half of the distance between its numbers, all of it where they are subnormal.
+pub fn half_a_unit(v: f32) -> f64 {
+    (f64::from(v.abs()) / 2048.0).max(2.0_f64.powi(-24))
+}
+
 /// Whether a value of this shape is a map.
 pub fn is_map(shape: &[usize]) -> bool {
     matches!(shape, [_, rows, columns, _] if rows * columns > 1)
 }
 
+/// Checks that so many images can be stored in f16.
+///
+/// # Errors
+/// Where they are not even: two images share a word.
+pub fn check_pairs(images: usize) -> Result<()> {
+    if images.is_multiple_of(2) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "where maps are stored in f16 two images share a word, so a pass must take an even number of them, not {images}: change \
+         batch, accumulate or the number of ranks"
+    )))
+}
+
 /// Stores the maps of a graph in f16, but for its outputs and those that lie `apart` for others to read.
 ///
 /// # Errors
-/// A batch that is not even: two images share a word.
+/// A batch that is not even.
 pub fn halve_maps(graph: &mut Graph, apart: &BTreeSet<ValueId>) -> Result<()> {
     let is_output = graph.is_output();
     for node in &graph.nodes {
@@ -45,13 +71,7 @@ pub fn halve_maps(graph: &mut Graph, apart: &BTreeSet<ValueId>) -> Result<()> {
             if value.origin != Origin::Node || !is_map(&value.shape) {
                 continue;
             }
-            let images = value.shape[3];
-            if !images.is_multiple_of(2) {
-                return Err(Error::Config(format!(
-                    "in mixed precision two images share a word, so a pass must take an even number of them, not {images}: \
-                     change batch, accumulate or the number of ranks"
-                )));
-            }
+            check_pairs(value.shape[3])?;
             value.half = true;
         }
     }

@@ -1,6 +1,7 @@
 //! Recomputation: which values of the forward pass are kept until the backward pass reads them, and which are given up and
 //! computed again, by the same operations from the same values, right before they are read (Chen et al. 2016,
-//! arXiv:1604.06174; along time Gruslys et al. 2016, arXiv:1606.03401).
+//! arXiv:1604.06174; along time Gruslys et al. 2016, arXiv:1606.03401). Where that is asked for, maps may also be packed: once the
+//! forward pass has read one for the last time, it is copied to f16, and the backward pass reads the copy.
 //!
 //! The order of the nodes decides how long each value lives. Under a bound of memory it is this: the forward pass; the backward
 //! pass, before each node what it reads and what is gone; and as soon as a timestep's gradient is there, what it adds to the
@@ -8,9 +9,21 @@
 //! often as it is read again only after so many nodes that it is not worth its place until then.
 
 use super::lower::{Event, Order};
+use super::precision::is_map;
 use super::{Graph, Node, Origin, Value, ValueId};
 use crate::ops::{Add, Op};
 use std::collections::{BTreeMap, HashMap};
+
+/// What becomes of a value of the forward pass between that and the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stays as it is.
+    Kept,
+    /// It stays as a copy in f16.
+    Packed,
+    /// It is given up and computed again.
+    Again,
+}
 
 /// A node that runs: the node itself, the next timesteps of one on lists, or once more one of the forward pass.
 #[derive(Clone, Debug)]
@@ -35,8 +48,8 @@ pub(super) struct Runs {
 /// What of the forward pass stays, and how long what was computed again waits.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
-    /// For each value whether it is kept.
-    pub(super) kept: Vec<bool>,
+    /// What becomes of each value.
+    pub(super) fates: Vec<Fate>,
     /// Nodes of the backward pass after which a value that was computed again is given up if none has read it.
     pub(super) patience: usize,
     /// The same for packed weights; see [`Order::patience`].
@@ -46,6 +59,10 @@ pub(super) struct Choice {
 /// A graph of forward and backward pass, as recomputation sees it.
 pub(super) struct Passes<'a> {
     pub(super) graph: &'a Graph,
+    /// The value that holds each in f16, for those that can be packed. Its node runs only where that is chosen.
+    pub(super) copies: Vec<Option<ValueId>>,
+    /// What each node packs, if that is what it is for.
+    packs: Vec<Option<ValueId>>,
     /// The node that writes each value.
     pub(super) producers: Vec<Option<usize>>,
     /// Whether each node belongs to the backward pass: it depends on the gradients with which that begins.
@@ -105,12 +122,53 @@ pub(super) fn summed_in_turn(graph: &Graph, seed: ValueId) -> Graph {
     Graph { values, nodes, ..graph.clone() }
 }
 
+/// The graph with a node for each map of the forward pass that can be packed, behind the last node of the forward pass that reads
+/// it; and the copies in f16 that these write, by what they copy.
+pub(super) fn with_copies(graph: &Graph, seed: ValueId) -> (Graph, Vec<(ValueId, ValueId)>) {
+    let (producers, backward, is_output) = (graph.producers(), backward(graph, seed), graph.is_output());
+    let mut last = producers.clone();
+    for (i, node) in graph.nodes.iter().enumerate().filter(|(i, _)| !backward[*i]) {
+        node.inputs.iter().for_each(|v| last[v.0] = Some(i));
+    }
+    let mut values = graph.values.clone();
+    let mut after: Vec<Vec<Node>> = vec![Vec::new(); graph.nodes.len()];
+    let mut copies = Vec::new();
+    for (v, value) in graph.values.iter().enumerate() {
+        let Some(producer) = producers[v].filter(|&node| !backward[node]) else { continue };
+        let in_place = !graph.nodes[producer].op.in_place().is_empty();
+        if in_place || is_output[v] || value.half || value.origin != Origin::Node || !is_map(&value.shape) {
+            continue;
+        }
+        values.push(Value { name: format!("{} in f16", value.name), half: true, ..value.clone() });
+        let copy = ValueId(values.len() - 1);
+        copies.push((ValueId(v), copy));
+        after[last[v].expect("something writes it")].push(Node {
+            op: Op::Add(Add),
+            inputs: vec![ValueId(v)],
+            outputs: vec![copy],
+            area: value.area.clone(),
+            timestep: value.timestep,
+        });
+    }
+    let mut nodes = Vec::new();
+    for (node, after) in graph.nodes.iter().zip(after) {
+        nodes.push(node.clone());
+        nodes.extend(after);
+    }
+    (Graph { values, nodes, ..graph.clone() }, copies)
+}
+
 impl<'a> Passes<'a> {
-    /// Of a graph whose backward pass begins with `seed`.
-    pub(super) fn new(graph: &'a Graph, seed: ValueId) -> Passes<'a> {
+    /// Of a graph whose backward pass begins with `seed`, and that has these copies in f16, by what they copy.
+    pub(super) fn new(graph: &'a Graph, seed: ValueId, of_copies: &[(ValueId, ValueId)]) -> Passes<'a> {
         let (producers, backward) = (graph.producers(), backward(graph, seed));
         let forward = (0..graph.nodes.len()).filter(|&node| !backward[node]).collect();
-        let mut passes = Passes { graph, producers, backward, forward, events: Vec::new() };
+        let (mut copies, mut packs) = (vec![None; graph.values.len()], vec![None; graph.nodes.len()]);
+        for &(value, copy) in of_copies {
+            copies[value.0] = Some(copy);
+            packs[producers[copy.0].expect("a node packs it")] = Some(value);
+        }
+        let mut passes = Passes { graph, copies, packs, producers, backward, forward, events: Vec::new() };
         passes.events = passes.backward_events();
         passes
     }
@@ -170,9 +228,15 @@ impl<'a> Passes<'a> {
         events
     }
 
-    /// Whether a value of the forward pass has to be kept or computed again for the backward pass.
+    /// Whether something has to become of a value, as it is one of the forward pass.
     pub(super) fn is_forward(&self, value: ValueId) -> bool {
-        self.producers[value.0].is_some_and(|node| !self.backward[node])
+        self.producers[value.0].is_some_and(|node| !self.backward[node] && self.packs[node].is_none())
+    }
+
+    /// The nodes that pack, each with its copy in f16.
+    pub(super) fn packing(&self) -> impl Iterator<Item = (usize, ValueId)> {
+        let nodes = self.packs.iter().enumerate().filter(|(_, packed)| packed.is_some());
+        nodes.map(|(node, _)| (node, self.graph.nodes[node].outputs[0]))
     }
 
     /// All that runs by a choice.
@@ -180,14 +244,15 @@ impl<'a> Passes<'a> {
         let ids = |values: &[ValueId]| values.iter().map(|v| v.0).collect::<Vec<usize>>();
         let mut values: Vec<ValueId> = (0..self.graph.values.len()).map(ValueId).collect();
         let mut runs: Vec<Run> = Vec::new();
-        for &node in &self.forward {
+        let fate = |v: ValueId| if self.is_forward(v) { choice.fates[v.0] } else { Fate::Kept };
+        for &node in self.forward.iter().filter(|&&node| self.packs[node].is_none_or(|v| fate(v) == Fate::Packed)) {
             let Node { inputs, outputs, .. } = &self.graph.nodes[node];
             let event = Event { node, until: None };
             runs.push(Run { event, again: false, inputs: ids(inputs), outputs: ids(outputs) });
         }
         // Where a value was computed again, and the event that read it last.
         let mut copies: Vec<Option<(usize, usize)>> = vec![None; values.len()];
-        let gone = |v: ValueId| self.is_forward(v) && !choice.kept[v.0];
+        let gone = |v: ValueId| fate(v) == Fate::Again;
         let mut wanted = vec![false; self.graph.nodes.len()];
         let mut done: HashMap<usize, usize> = HashMap::new();
         for (at, &event) in self.events.iter().enumerate() {
@@ -218,6 +283,7 @@ impl<'a> Passes<'a> {
                     *read = at;
                     *place
                 }
+                _ if fate(v) == Fate::Packed => self.copies[v.0].expect("it can be packed").0,
                 _ => v.0,
             };
             for node in again.into_iter().rev() {

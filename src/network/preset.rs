@@ -107,6 +107,7 @@ impl Preset {
             last_batch: LastBatch::Keep,
             augment: Augmentation::None,
             memory: None,
+            pack_activations: false,
             precision: Precision::F32,
             epochs: Some(10),
             steps: None,

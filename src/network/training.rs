@@ -46,9 +46,13 @@ pub struct TrainingConfig {
     #[serde(default, skip_serializing_if = "Augmentation::is_none")]
     pub augment: Augmentation,
     /// Bytes that the plan of a training step may take: what of the forward pass does not fit is computed again. Changes no
-    /// number of the run.
+    /// number of the run, unless activations may be packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// Whether activations may be packed to f16 for the backward pass where `memory` asks for less than a step takes, if that is
+    /// predicted to cost less than computing them again; gradients are rounded then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pack_activations: bool,
     /// In what maps are stored; f32 where the key is absent.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
@@ -86,6 +90,10 @@ fn one() -> usize {
     1
 }
 
+fn is_false(word: &bool) -> bool {
+    !word
+}
+
 fn is_one(parts: &usize) -> bool {
     *parts == 1
 }
@@ -98,10 +106,11 @@ impl DataConfig {
 }
 
 impl TrainingConfig {
-    /// The same without what changes no number of the run: bounds of memory, when checkpoints are written, and which stay. A
-    /// checkpoint holds this, so that its bytes do not depend on them.
+    /// The same without what changes no number of the run: when checkpoints are written, which stay, and bounds of memory, unless
+    /// activations may be packed. A checkpoint holds this, so that its bytes do not depend on them.
     pub fn essential(&self) -> TrainingConfig {
-        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), memory: None, ..self.clone() }
+        let memory = self.memory.filter(|_| self.pack_activations);
+        TrainingConfig { checkpoint_every: 0, keep: Keep::default(), memory, ..self.clone() }
     }
 
     /// How the pictures of the training split become batches.
@@ -141,6 +150,15 @@ impl TrainingConfig {
             let more = if self.batch > 64 { ", ..." } else { "" };
             let allowed = format!("a number that divides the batch of {} ({}{more})", self.batch, divisors.join(", "));
             return wrong("accumulate", self.accumulate, &allowed);
+        }
+        if self.pack_activations && self.memory.is_none() {
+            let why =
+                "[training] pack_activations packs what does not fit into `memory` (--memory), which is not given";
+            return Err(Error::Config(why.into()));
+        }
+        if self.pack_activations && !self.precision.is_f32() {
+            let why = "[training] pack_activations is for precision = \"f32\": in mixed precision all activations are in f16 already";
+            return Err(Error::Config(why.into()));
         }
         match (self.epochs, self.steps) {
             (Some(epochs), Some(steps)) => {

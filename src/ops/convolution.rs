@@ -36,7 +36,8 @@ pub(super) fn lower(c: &mut Context, call: Call, product: Product, site: Site) -
         exact: c.exact,
     };
     let operands = (c.view(call.inputs[0]), c.view(call.inputs[1]), order, start, c.view(call.outputs[0]));
-    let Variant::Conv(tile) = c.variant(Key { op, shape, steps: 1 }) else { unreachable!("a tile for {op:?}") };
+    let half = operands.0.half && operands.4.half;
+    let Variant::Conv(tile) = c.variant(Key { op, shape, steps: 1, half }) else { unreachable!("a tile for {op:?}") };
     let run = if op == ConvOp::ConvTranspose2d { conv::conv_transpose2d } else { conv::conv2d };
     run(c.program, c.target, &tile, &shape, operands, site)
 }
@@ -57,7 +58,10 @@ pub(super) fn lower_d_weight(
     let otherwise = if c.target.cpu { ENOUGH_OF_A_CPU } else { f64::INFINITY };
     let enough = c.target.pace.map_or(otherwise, |pace| ENOUGH * pace.operations);
     let steps = xs.len();
-    let exchanged = match c.choices.variant(c.target, &Key { op: ConvOp::Conv2dDWeight, shape, steps }) {
+    // Of all timesteps alike, as one variant goes on with the sums of another.
+    let half = xs.iter().chain(dys).all(|&v| c.view(v).half);
+    let key = move |steps: usize| Key { op: ConvOp::Conv2dDWeight, shape, steps, half };
+    let exchanged = match c.choices.variant(c.target, &key(steps)) {
         Variant::Weight(tile) => tile.along == Lanes::Pixels,
         Variant::Conv(_) => false,
     };
@@ -65,7 +69,7 @@ pub(super) fn lower_d_weight(
     c.folded(&[xs, dys], &[dw], site, apart, move |c, (runs, stage), outs: &[View], site| {
         let series = |run: Run| Series { view: run.view, step: run.step };
         let pairs = Pairs { x: series(runs[0]), dy: series(runs[1]), steps: runs[0].steps };
-        let key = Key { op: ConvOp::Conv2dDWeight, shape, steps: stage.of };
+        let key = key(stage.of);
         let variant = if stage.goes_on() { c.choices.variant(c.target, &key) } else { c.variant(key) };
         variant.d_weight(c.program, c.target, &shape, (pairs, stage), outs[0], site)
     })

@@ -28,6 +28,9 @@ pub enum Event {
         host_bytes: u64,
         /// Values that the network learns.
         parameters: u64,
+        /// Activations that a step packs to f16 for its backward pass, so that gradients are rounded; absent where none is.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        packed_values: u64,
     },
     /// One training step is done.
     Step {
@@ -82,6 +85,10 @@ pub enum Event {
         /// Wall-clock time since the last `start`.
         seconds: f64,
     },
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Event {

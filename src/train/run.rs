@@ -470,8 +470,8 @@ impl Training {
         let ranks = self.ranks.size();
         let batch = batch / ranks;
         let training = Request::training(&network, &schedule, batch, &gpu.target);
-        let precision = self.config.training.precision;
-        let request = Request { passes, clip, memory, ranks, precision, ..training };
+        let TrainingConfig { precision, pack_activations: pack, .. } = self.config.training;
+        let request = Request { passes, clip, memory, pack, ranks, precision, ..training };
         let mut least = if self.resumed { self.config.training.accumulate } else { 1 };
         let (engine, evaluator) = loop {
             if self.fit {
@@ -562,6 +562,7 @@ impl Training {
         let request = Request { choices: &choices, ..request };
         let forward = Request { choices: &choices, ..forward };
         let (training, evaluation) = (compile(&request)?, compile(&forward)?);
+        let packed = training.bound.as_ref().map_or(0, |bound| bound.packed);
         let (planned, host, learned) = announce(&training, &evaluation, (&self.config, forward.batch), gpu);
 
         let before = gpu.allocated();
@@ -592,6 +593,7 @@ impl Training {
             allocated_bytes: gpu.allocated() - before,
             host_bytes: host,
             parameters: learned,
+            packed_values: packed as u64,
         })?;
         if !self.resumed || first == 0 {
             self.last_good = self.folder.save(&start)?;

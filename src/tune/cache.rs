@@ -71,7 +71,13 @@ struct Entry<V> {
     op: ConvOp,
     steps: usize,
     shape: ConvShape,
+    #[serde(default, skip_serializing_if = "is_false")]
+    half: bool,
     variant: V,
+}
+
+fn is_false(word: &bool) -> bool {
+    !word
 }
 
 /// The text of a file.
@@ -83,7 +89,7 @@ pub fn to_toml(identity: &Identity, choices: &Choices) -> String {
     }
     text += "choices = [\n";
     for (key, variant) in &choices.tuned {
-        let line = Entry { op: key.op, steps: key.steps, shape: key.shape, variant: *variant };
+        let line = Entry { op: key.op, steps: key.steps, shape: key.shape, half: key.half, variant: *variant };
         text += &format!("  {},\n", inline(&line));
     }
     text + "]\n"
@@ -143,12 +149,12 @@ fn entry(table: Table, target: &Target) -> Result<(Key, Variant), String> {
     let has = |member: &str| variant.is_some_and(|variant| variant.contains_key(member));
     let (key, variant) = match (has("source"), has("along")) {
         (false, true) => {
-            let Entry { op, steps, shape, variant } = typed::<WeightTile>(table)?;
-            (Key { op, shape, steps }, Variant::Weight(variant))
+            let Entry { op, steps, shape, half, variant } = typed::<WeightTile>(table)?;
+            (Key { op, shape, steps, half }, Variant::Weight(variant))
         }
         (true, false) => {
-            let Entry { op, steps, shape, variant } = typed::<Tile>(table)?;
-            (Key { op, shape, steps }, Variant::Conv(variant))
+            let Entry { op, steps, shape, half, variant } = typed::<Tile>(table)?;
+            (Key { op, shape, steps, half }, Variant::Conv(variant))
         }
         _ => return Err("`variant` needs either `source`, or `along` (of a weight gradient)".into()),
     };
@@ -179,7 +185,7 @@ fn typed<V: Serialize + DeserializeOwned>(table: Table) -> Result<Entry<V>, Stri
 /// Whether a key is the shape of a convolution: everything that computes with it may divide by its extents, and 32-bit indices
 /// reach all of its maps.
 fn check_key(key: &Key) -> Result<(), String> {
-    let Key { op, shape, steps } = *key;
+    let Key { op, shape, steps, half } = *key;
     let ConvShape { n, cin, cout, in_h, in_w, out_h, out_w, k, stride } = shape;
     let wrong = |what: &str, found: usize, allowed: &str| Err(format!("`{what}` is {found}, allowed is {allowed}"));
     let extents = [
@@ -196,6 +202,9 @@ fn check_key(key: &Key) -> Result<(), String> {
         if !(1..=MOST_EXTENT).contains(&found) {
             return wrong(what, found, &format!("1 to {MOST_EXTENT}"));
         }
+    }
+    if half && !n.is_multiple_of(2) {
+        return wrong("shape.n", n, "an even number where maps are in f16");
     }
     if op != ConvOp::Conv2dDWeight && steps > 1 {
         return wrong("steps", steps, &format!("1 for {}", op.name()));
@@ -371,7 +380,7 @@ mod tests {
                     ConvOp::ConvTranspose2d => ConvShape::transposed(32, cin, 16, [8, 8], k, 2),
                     _ => ConvShape::same(32, cin, 16, 8, 8, k),
                 };
-                let key = Key { op, steps, shape };
+                let key = Key { op, steps, shape, half: cin == 16 };
                 choices.tuned.insert(
                     key,
                     crate::tune::model::candidates(&target(), &key, &Choices::TABLE.variant(&target(), &key))[0],
@@ -392,7 +401,7 @@ mod tests {
         let file = cache.join(Identity::of(&target()).file_name());
         let text = std::fs::read_to_string(&file).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains("variant = {")).count(), 6, "{text}");
-        let key = Key { op: ConvOp::Conv2d, steps: 1, shape: ConvShape::same(1, 1, 1, 1, 1, 1) };
+        let key = Key { op: ConvOp::Conv2d, steps: 1, shape: ConvShape::same(1, 1, 1, 1, 1, 1), half: false };
         let more = Choices { tuned: [(key, Choices::TABLE.variant(&target(), &key))].into(), ..Choices::default() };
         remember(Some(&cache), &target(), &more);
         assert_eq!(recall(Some(&cache), &target()).tuned.len(), 7);

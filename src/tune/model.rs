@@ -268,7 +268,7 @@ mod tests {
                 list.push((ConvOp::Conv2dDWeight, strided, 5));
             }
         }
-        list.into_iter().map(|(op, shape, steps)| Key { op, shape, steps }).collect()
+        list.into_iter().map(|(op, shape, steps)| Key { op, shape, steps, half: false }).collect()
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_cpu_wants_broadcasts_and_large_tiles_where_loads_are_dear() {
-        let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1 };
+        let key = Key { op: ConvOp::Conv2d, shape: ConvShape::same(16, 64, 128, 32, 32, 3), steps: 1, half: false };
         let tile = |source, r, nv| {
             Variant::Conv(Tile { source, lanes: 8, r, nv, vec: 1, terms: 1, wide: false, winograd: None })
         };

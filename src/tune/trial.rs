@@ -3,6 +3,7 @@
 use crate::check::rows::sampled_key;
 use crate::gpu::{Gpu, Recording, Store};
 use crate::graph::plan::Plan;
+use crate::graph::precision::{half_a_unit, packed, rounded, unpacked};
 use crate::kernels::choose::{ConvOp, Key, Variant};
 use crate::kernels::conv::{ConvShape, Pairs, Series, Stage, Start, State, WeightOrder, conv_transpose2d, conv2d};
 use crate::kernels::{BufferSpec, Kernel, Program, Role, Site, View, align};
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Largest error relative to the largest result.
+/// Largest error relative to the largest result, beside what rounding to f16 may change of a result that is stored in it.
 pub const TOLERANCE: f64 = 1e-4;
 /// Most products that are summed up for a sample, if eight results allow it.
 const MOST_PRODUCTS: f64 = 4e6;
@@ -65,6 +66,12 @@ pub enum Verdict {
     Wrong(f64),
 }
 
+/// Whether each of x, the weight or dy, and the result is stored in f16: all but weights and their gradients where the key says so.
+fn halves(key: &Key) -> [bool; 3] {
+    let of_weight = key.op == ConvOp::Conv2dDWeight;
+    [key.half, key.half && of_weight, key.half && !of_weight]
+}
+
 /// Values of the operands and the result.
 struct Counts {
     x: usize,
@@ -92,7 +99,9 @@ impl<'g> Workbench<'g> {
     /// Draws operands and computes the sample.
     pub fn new(gpu: &'g Gpu, key: &Key) -> Workbench<'g> {
         let Counts { x, second, result } = counts(key);
-        let operands = [numbers(1, x), numbers(2, second)];
+        let [half_x, half_second, _] = halves(key);
+        let stored = |half: bool, values: Vec<f32>| if half { rounded(&values) } else { values };
+        let operands = [stored(half_x, numbers(1, x)), stored(half_second, numbers(2, second))];
         let (order, shape, product) = sampled_key(key);
         let (a, b) = (&operands[0][..], &operands[1][..]);
         let operands_of = match product {
@@ -114,10 +123,11 @@ impl<'g> Workbench<'g> {
     pub fn prepare(&self, variant: &Variant) -> Result<Prepared> {
         let mut program = Program::default();
         let counts = [self.operands[0].len(), self.operands[1].len(), counts(&self.key).result];
-        let mut views = ["a", "b", "result"].into_iter().zip(counts).map(|(name, count)| {
-            let (name, area, bytes) = (name.to_string(), String::new(), 4 * count as u64);
+        let halves = halves(&self.key);
+        let mut views = ["a", "b", "result"].into_iter().zip(counts).zip(halves).map(|((name, count), half)| {
+            let (name, area, bytes) = (name.to_string(), String::new(), if half { 2 } else { 4 } * count as u64);
             let spec = BufferSpec { name, bytes: align(bytes), role: Role::Persistent, area, timestep: None };
-            View { buffer: program.buffer(spec), offset: 0, bytes, half: false }
+            View { buffer: program.buffer(spec), offset: 0, bytes, half }
         });
         let views = [(); 3].map(|()| views.next().expect("three"));
         let ([a, b, out], shape, site) = (views, &self.key.shape, Site::of("tune", ""));
@@ -156,20 +166,28 @@ impl<'g> Workbench<'g> {
         let (gpu, Prepared { program, views }) = (self.gpu, prepared);
         let fresh = self.store.get("result").is_none();
         let recording = Recording::new(gpu, program, &Plan::new(program, true), &mut self.store).await?;
+        let write = |view: View, values: &[f32]| match view.half {
+            true => recording.write(gpu, view, &packed(values)),
+            false => recording.write(gpu, view, values),
+        };
         if fresh {
-            recording.write(gpu, views[0], &self.operands[0]);
-            recording.write(gpu, views[1], &self.operands[1]);
+            write(views[0], &self.operands[0]);
+            write(views[1], &self.operands[1]);
         }
-        recording.write(gpu, views[2], &vec![f32::NAN; counts(&self.key).result]); // what is not written shows
+        write(views[2], &vec![f32::NAN; counts(&self.key).result]); // what is not written shows
         recording.run(gpu);
-        let mut result: Vec<f32> = recording.read(gpu, views[2]).await?;
+        let mut result: Vec<f32> = match views[2].half {
+            true => unpacked(&recording.read(gpu, views[2]).await?),
+            false => recording.read(gpu, views[2]).await?,
+        };
         alter(&mut result);
         let picked = self.sample.iter().map(|&(i, exact)| (exact, result[i]));
-        let sampled = difference(picked);
+        let units = if views[2].half { 1.0 } else { 0.0 };
+        let sampled = difference(picked, units);
         let error = match other {
             Some(other) => {
                 let whole = other.result.iter().zip(&result).map(|(&a, &b)| (f64::from(a), b));
-                f64::max(sampled, difference(whole))
+                f64::max(sampled, difference(whole, 2.0 * units))
             }
             None => sampled,
         };
@@ -244,11 +262,12 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Largest difference between expected and found values, relative to the largest expected one; infinite if a value is not
-/// finite.
-fn difference(pairs: impl Iterator<Item = (f64, f32)>) -> f64 {
+/// finite. So many times what rounding to f16 may change of a value does not count.
+fn difference(pairs: impl Iterator<Item = (f64, f32)>, times: f64) -> f64 {
     let (mut worst, mut largest) = (0.0, f64::MIN_POSITIVE);
     for (expected, found) in pairs {
-        let error = (expected - f64::from(found)).abs();
+        let rounding = if times > 0.0 { times * half_a_unit(expected as f32) } else { 0.0 };
+        let error = (expected - f64::from(found)).abs() - rounding;
         worst = if error.is_finite() { f64::max(worst, error) } else { f64::INFINITY };
         largest = f64::max(largest, expected.abs());
         if worst == f64::INFINITY {

@@ -143,9 +143,10 @@ fn halves(target: &Target) -> Vec<Case> {
             continue; // of parameters, not of maps
         }
         let case = Case::halved(shaped.op.name(), &name, &shaped);
-        if case.graph.values.iter().any(|value| value.half) {
-            list.push(case);
-        }
+        let maps = case.graph.values.iter().filter(|value| value.half).count();
+        list.extend((maps > 0).then_some(case));
+        let packed = Case::packed(shaped.op.name(), &name, &shaped);
+        list.extend((maps > 1 && packed.graph.values[0].half).then_some(packed));
     }
     let mut seen = BTreeSet::new();
     for op in [ConvOp::Conv2d, ConvOp::Conv2dDWeight] {
@@ -161,6 +162,7 @@ fn halves(target: &Target) -> Vec<Case> {
         };
         let name = format!("{} {}", shaped.op.name(), text_of(&shaped.inputs));
         let case = Case::halved(shaped.op.name(), &name, &shaped);
+        let packed = Case::packed(shaped.op.name(), &name, &shaped);
         for variant in variants(target, op, k, stride) {
             let way = match variant {
                 Variant::Conv(tile) => format!("{:?} {} {} {:?}", tile.source, tile.vec, tile.wide, tile.winograd),
@@ -168,6 +170,7 @@ fn halves(target: &Target) -> Vec<Case> {
             };
             if seen.insert((shaped.op.name(), way)) {
                 list.push(case.forced(shaped.op.name(), variant));
+                list.push(packed.forced(shaped.op.name(), variant));
             }
         }
     }

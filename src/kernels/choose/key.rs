@@ -25,6 +25,13 @@ pub struct Key {
     pub shape: ConvShape,
     /// Timesteps that one launch adds up: weight gradients; else 1.
     pub steps: usize,
+    /// Whether its maps are stored in f16.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub half: bool,
+}
+
+fn is_false(word: &bool) -> bool {
+    !word
 }
 
 impl Key {
@@ -55,7 +62,10 @@ impl std::fmt::Display for Key {
         if stride > 1 {
             write!(f, " stride {stride}")?;
         }
-        if self.steps > 1 { write!(f, " x{}", self.steps) } else { Ok(()) }
+        if self.steps > 1 {
+            write!(f, " x{}", self.steps)?;
+        }
+        if self.half { write!(f, " in f16") } else { Ok(()) }
     }
 }
 
