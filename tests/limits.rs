@@ -166,7 +166,7 @@ fn convolutions_load_plain_numbers_where_the_processor_gathers() {
     let of = |gathers| {
         let target = Target { cpu: true, subgroup: 8, int64: true, avx512: true, gathers, ..Target::minimum() };
         let shape = |k| ConvShape::same(16, 64, 128, 32, 32, k);
-        let key = |op, k| Key { op, shape: shape(k), steps: 1 };
+        let key = |op, k| Key { op, shape: shape(k), steps: 1, half: false };
         let keys = [(ConvOp::Conv2d, 1), (ConvOp::Conv2d, 3), (ConvOp::Conv2d, 5), (ConvOp::Conv2dDWeight, 3)];
         assert!(Choices::TABLE.wide(&target), "what passes over a map once");
         keys.map(|(op, k)| match Choices::TABLE.variant(&target, &key(op, k)) {

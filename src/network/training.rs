@@ -51,7 +51,7 @@ pub struct TrainingConfig {
     pub memory: Option<Bytes>,
     /// Whether activations may be packed to f16 for the backward pass where `memory` asks for less than a step takes, if that is
     /// predicted to cost less than computing them again; gradients are rounded then.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pack_activations: bool,
     /// In what maps are stored; f32 where the key is absent.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
@@ -88,10 +88,6 @@ pub struct TrainingConfig {
 
 fn one() -> usize {
     1
-}
-
-fn is_false(word: &bool) -> bool {
-    !word
 }
 
 fn is_one(parts: &usize) -> bool {

@@ -71,13 +71,9 @@ struct Entry<V> {
     op: ConvOp,
     steps: usize,
     shape: ConvShape,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     half: bool,
     variant: V,
-}
-
-fn is_false(word: &bool) -> bool {
-    !word
 }
 
 /// The text of a file.

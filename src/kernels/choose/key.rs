@@ -26,12 +26,8 @@ pub struct Key {
     /// Timesteps that one launch adds up: weight gradients; else 1.
     pub steps: usize,
     /// Whether its maps are stored in f16.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub half: bool,
-}
-
-fn is_false(word: &bool) -> bool {
-    !word
 }
 
 impl Key {
