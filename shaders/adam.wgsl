@@ -5,12 +5,13 @@
 // Constants: L, invocations of a workgroup; UNROLL, elements that a lane serves, one after the other.
 // Loops: UNROLL.
 struct Params { count: u32 }
+//#include vectors
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> hyper: array<f32>;
-@group(0) @binding(2) var<storage, read> grad: array<f32>;
-@group(0) @binding(3) var<storage, read_write> param: array<f32>;
-@group(0) @binding(4) var<storage, read_write> m: array<f32>;
-@group(0) @binding(5) var<storage, read_write> v: array<f32>;
+@group(0) @binding(2) var<storage, read> grad: array<StoredImages>;
+@group(0) @binding(3) var<storage, read_write> param: array<StoredImages>;
+@group(0) @binding(4) var<storage, read_write> m: array<StoredImages>;
+@group(0) @binding(5) var<storage, read_write> v: array<StoredImages>;
 //#include each
 
 @compute @workgroup_size(L)
@@ -19,12 +20,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var u = 0u; u < UNROLL; u++) {
     let i = element(group.x, lane, u);
     if (i < p.count) {
-      let g = grad[i] * hyper[5];
-      let m1 = m[i] + (g - m[i]) * hyper[1];
-      let v1 = v[i] + (g * g - v[i]) * hyper[2];
-      m[i] = m1;
-      v[i] = v1;
-      param[i] -= hyper[0] * m1 / (sqrt(v1) * hyper[3] + hyper[4]);
+      let g = images(grad[i]) * hyper[5];
+      let m0 = images(m[i]);
+      let v0 = images(v[i]);
+      let m1 = m0 + (g - m0) * hyper[1];
+      let v1 = v0 + (g * g - v0) * hyper[2];
+      m[i] = stored(m1);
+      v[i] = stored(v1);
+      param[i] = stored(images(param[i]) - hyper[0] * m1 / (sqrt(v1) * hyper[3] + hyper[4]));
     }
   }
 }

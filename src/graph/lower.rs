@@ -98,10 +98,72 @@ impl Arenas {
     }
 }
 
+/// Values of several timesteps, the last one first.
+type Series = BTreeSet<(Reverse<Option<usize>>, ValueId)>;
+
+/// Whether values can lie in one buffer at equal distances: one of each timestep, all of one size. And a state that is carried
+/// over time without anything in between (z[t] = z[t-1] + ...) is read and written by one launch, which no buffer can be: its
+/// steps lie apart.
+fn lies_together(graph: &Graph, target: &Target, series: &Series) -> bool {
+    let Some(&(_, first)) = series.first() else { return false };
+    let first = &graph.values[first.0];
+    let alike = |value: &Value| value.shape == first.shape && value.half == first.half;
+    let timesteps: BTreeSet<_> = series.iter().map(|(timestep, _)| timestep).collect();
+    let within: BTreeSet<ValueId> = series.iter().map(|&(_, v)| v).collect();
+    let any = |values: &[ValueId]| values.iter().any(|v| within.contains(v));
+    let mut nodes = graph.nodes.iter().filter(|n| n.op.in_place().is_empty());
+    within.iter().all(|v| alike(&graph.values[v.0]))
+        && timesteps.len() == series.len()
+        && align(first.bytes()) * series.len() as u64 <= target.max_buffer
+        && !nodes.any(|n| any(&n.outputs) && any(&n.inputs))
+}
+
+/// The series that lie in one buffer each: values of one name of which a node wants a list, together with what stands beside them
+/// in a list under another name, as the first and the last timestep often come from another operation.
+fn series(graph: &Graph, target: &Target, placed: &HashMap<ValueId, View>) -> Vec<Vec<ValueId>> {
+    let mut by_name: BTreeMap<&str, Series> = BTreeMap::new();
+    let mut lists: Vec<Vec<&str>> = Vec::new(); // of names that follow each other in a list
+    for node in &graph.nodes {
+        let Some(many) = node.op.lists() else { continue };
+        for list in node.inputs.chunks(node.inputs.len() / many) {
+            let movable = |v: &&ValueId| {
+                let value = &graph.values[v.0];
+                value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(v)
+            };
+            let mut names = Vec::new();
+            for &v in list.iter().filter(movable) {
+                let value = &graph.values[v.0];
+                by_name.entry(&value.name).or_default().insert((Reverse(value.timestep), v));
+                names.push(&value.name[..]);
+            }
+            names.dedup();
+            lists.push(names);
+        }
+    }
+    by_name.retain(|_, series| lies_together(graph, target, series));
+    // The name under which each name's values are now.
+    let mut joined: BTreeMap<&str, &str> = by_name.keys().map(|&name| (name, name)).collect();
+    for names in lists {
+        let mut known = names.iter().filter_map(|name| joined.get(name).copied()).collect::<Vec<_>>().into_iter();
+        let Some(first) = known.next() else { continue };
+        for other in known.filter(|&other| other != first) {
+            let Some(series) = by_name.get(other) else { continue }; // joined already
+            let both: Series = by_name[first].union(series).copied().collect();
+            if lies_together(graph, target, &both) {
+                by_name.insert(first, both);
+                by_name.remove(other);
+                joined.values_mut().filter(|name| **name == other).for_each(|name| *name = first);
+            }
+        }
+    }
+    let several = by_name.into_values().filter(|series| series.len() > 1);
+    several.map(|series| series.into_iter().map(|(_, v)| v).collect()).collect()
+}
+
 /// Lowers `graph`, node by node. `placed` are values that already have a place in `program` (parameters and their gradients).
 ///
-/// Values of the same name at different timesteps, of which some node wants a list, lie at equal distances in one
-/// buffer, the last timestep first, so that one launch can reduce over time.
+/// Values at different timesteps, of which some node wants a list, lie at equal distances in one buffer, the last timestep
+/// first, so that one launch can reduce over time.
 ///
 /// # Errors
 /// When naga refuses a kernel variant.
@@ -139,39 +201,14 @@ pub fn lower_in(
     }
     let is_output = graph.is_output();
 
-    // Series: name -> members, the last timestep first.
-    let mut listed: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
-    for node in graph.nodes.iter().filter(|n| n.op.lists().is_some() && order.is_none()) {
-        for &v in &node.inputs {
-            let value = &graph.values[v.0];
-            if value.timestep.is_some() && value.origin == Origin::Node && !placed.contains_key(&v) {
-                listed.entry(&value.name).or_default().push(v);
-            }
-        }
-    }
-    // A state that is carried over time without anything in between (z[t] = z[t-1] + ...) is read and written by one launch,
-    // which no buffer can be: its steps lie apart.
-    let mut carried: BTreeSet<&str> = BTreeSet::new();
-    for node in graph.nodes.iter().filter(|n| n.op.in_place().is_empty()) {
-        let name = |v: &ValueId| &graph.values[v.0].name[..];
-        let read: BTreeSet<&str> = node.inputs.iter().map(name).collect();
-        carried.extend(node.outputs.iter().map(name).filter(|written| read.contains(written)));
-    }
     let mut views: Vec<Option<View>> = vec![None; graph.values.len()];
-    for (name, mut members) in listed {
-        members.sort_by_key(|v| (Reverse(graph.values[v.0].timestep), *v));
-        members.dedup();
+    for members in if order.is_none() { series(graph, target, placed) } else { Vec::new() } {
         let first = &graph.values[members[0].0];
         let bytes = first.bytes();
         let total = align(bytes) * members.len() as u64;
-        let alike = |value: &Value| value.shape == first.shape && value.half == first.half;
-        let same = members.iter().all(|v| alike(&graph.values[v.0]));
-        let distinct = members.windows(2).all(|w| graph.values[w[0].0].timestep != graph.values[w[1].0].timestep);
-        if members.len() < 2 || !same || !distinct || total > target.max_buffer || carried.contains(name) {
-            continue;
-        }
         let role = if members.iter().any(|v| is_output[v.0]) { Role::Output } else { Role::Temporary };
-        let spec = BufferSpec { name: name.into(), bytes: total, role, area: first.area.clone(), timestep: None };
+        let spec =
+            BufferSpec { name: first.name.clone(), bytes: total, role, area: first.area.clone(), timestep: None };
         let buffer = program.buffer(spec);
         for (i, v) in members.iter().enumerate() {
             views[v.0] = Some(View { buffer, offset: i as u64 * align(bytes), bytes, half: first.half });

@@ -4,6 +4,7 @@ use crate::kernels::{Program, Role, Target, align};
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// Steps or batches under way at once: one that the device computes, and one that the host prepares or looks at.
 pub const UNDER_WAY: usize = 2;
@@ -94,7 +95,8 @@ fn lives_in_a_slot(program: &Program, lifetime: &[(usize, usize)], i: usize) -> 
     program.buffers[i].role != Role::Persistent && lifetime[i].0 != usize::MAX
 }
 
-/// The largest buffer first; each moves into the smallest slot whose tenants live at other times.
+/// The largest buffer first; each moves into the slot that is free for the shortest time around its own, the smallest of equals: so
+/// the time that is left in slots is left in long pieces, which others fit into.
 fn in_order_of_size(program: &Program, lifetime: &[(usize, usize)]) -> Slots {
     let mut order: Vec<usize> = (0..program.buffers.len()).filter(|&i| lives_in_a_slot(program, lifetime, i)).collect();
     order.sort_by_key(|&i| (Reverse(program.buffers[i].bytes), lifetime[i].0));
@@ -103,8 +105,15 @@ fn in_order_of_size(program: &Program, lifetime: &[(usize, usize)]) -> Slots {
     let mut slot_of = vec![None; program.buffers.len()];
     for i in order {
         let (first, last) = lifetime[i];
-        let free = |of: &BTreeMap<usize, usize>| of.range(..=last).next_back().is_none_or(|(_, &end)| end < first);
-        let slot = tenants.iter().rposition(free).unwrap_or_else(|| {
+        // Launches for which a slot is free around this time, if it is all the time.
+        let free = |of: &BTreeMap<usize, usize>| {
+            let before = of.range(..=last).next_back().map_or(Some(0), |(_, &end)| (end < first).then(|| end + 1))?;
+            let after =
+                of.range((Excluded(last), Unbounded)).next().map_or(program.launches.len(), |(&start, _)| start);
+            Some(after - before)
+        };
+        let found = tenants.iter().enumerate().rev().filter_map(|(slot, of)| Some((free(of)?, slot)));
+        let slot = found.min_by_key(|&(free, _)| free).map(|(_, slot)| slot).unwrap_or_else(|| {
             slots.push(program.buffers[i].bytes);
             tenants.push(BTreeMap::new());
             slots.len() - 1

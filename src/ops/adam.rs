@@ -54,7 +54,7 @@ impl Operation for Adam {
     fn lower(&self, c: &mut Context, call: Call, site: Site) -> Result<()> {
         let names = ["hyper", "grad", "param", "m", "v"];
         let operands: Vec<_> = names.into_iter().zip(call.inputs.iter().map(|&v| c.view(v))).collect();
-        c.each_with("adam", Settings::new(), &operands, (c.count(call.inputs[1]), 1), &[], site)
+        c.each("adam", Settings::new(), &operands, c.count(call.inputs[1]), site)
     }
 
     fn flops(&self, _: &[&[usize]], outputs: &[&[usize]]) -> f64 {
