@@ -44,10 +44,11 @@ pub fn tile(target: &Target, op: ConvOp, shape: &ConvShape) -> Tile {
     if op != ConvOp::Conv2d || shape.k > 1 || shape.stride > 1 {
         return Tile { wide, ..tile };
     }
-    // A matrix product: with wide loads of twice the width, where that leaves enough for all cores.
+    // A matrix product: of twice the width where loads are wide or gathered, if that leaves enough for all cores.
     let columns = shape.out_h * shape.out_w * shape.n;
     let groups = columns / (2 * tile.lanes * tile.vec) * shape.cout.div_ceil(tile.r);
-    let nv = if wide && tile.r * tile.nv * tile.vec == 128 && groups >= 16 { 2 * tile.nv } else { tile.nv };
+    let cheap = vectors && wide_streams(target);
+    let nv = if cheap && tile.r * tile.nv * tile.vec == 128 && groups >= 16 { 2 * tile.nv } else { tile.nv };
     Tile { nv, terms: terms(target, tile.r * nv * tile.vec, wide), wide, ..tile }
 }
 
