@@ -1,12 +1,14 @@
-//! What is kept, what is packed to f16 and what is computed again so that a training step stays within so many bytes, at the least
-//! predicted time.
+//! What is kept, what is packed to f16 and what is computed again so that a training step stays within so many bytes, at the
+//! least predicted time.
 //!
 //! The choices that are looked at: along time, the state of every k-th timestep is kept, and what lies between is computed
 //! again from it once, or as often as it is read; packed weights stay, or are packed again; and whatever room is left, more is
-//! kept, first what takes the longest to compute for its size. Where maps may be packed, all of this once more with all that is kept
-//! packed: whatever room is left, more is then kept in f16, or in f32, first what saves the most time for the bytes that it takes. How much memory a choice takes is estimated from the lives of
-//! values (`Model::estimate`, some 100 µs). Of the choices that are the fastest for what they take, the first is then sought whose
-//! compiled plan is within the bound: plans take more than estimates, as slots do not fill up. Everything is counted, nothing timed: the same request gives the same plan.
+//! kept, first what takes the longest to compute for its size. Where maps may be packed, all of this once more with all that is
+//! kept packed: whatever room is left, more is then kept in f16, or in f32, first what saves the most time for the bytes that
+//! it takes. How much memory a choice takes is estimated from the lives of values (`Model::estimate`, some 100 µs). Of the
+//! choices that are the fastest for what they take, the first is then sought whose compiled plan is within the bound: plans
+//! take more than estimates, as slots do not fill up. Everything is counted, nothing timed: the same request gives the same
+//! plan.
 
 use super::compile::Compiled;
 use super::lower::{Event, Order};
@@ -60,7 +62,7 @@ pub(super) struct Model<'a> {
 struct Shared {
     bytes: u64,
     /// The cost of packing it, if it is a packed weight.
-    packed: Option<Cost>,
+    packing: Option<Cost>,
 }
 
 /// What a choice is expected to take.
@@ -137,14 +139,14 @@ impl<'a> Model<'a> {
         }
         let (mut shared, mut shares): (Vec<Shared>, HashMap<Event, Vec<usize>>) = Default::default();
         for (buffer, at) in &touched {
-            let packed = packs.get(buffer).copied();
-            if at.len() < 2 && packed.is_none() {
+            let packing = packs.get(buffer).copied();
+            if at.len() < 2 && packing.is_none() {
                 continue;
             }
             for &at in at {
                 shares.entry(runs.runs[at].event).or_default().push(shared.len());
             }
-            shared.push(Shared { bytes: program.buffers[*buffer].bytes, packed });
+            shared.push(Shared { bytes: program.buffers[*buffer].bytes, packing });
         }
         let own = |buffer: usize| scratch(buffer) && touched[&buffer].len() < 2 && !packs.contains_key(&buffer);
         let mut costs = HashMap::new();
@@ -178,7 +180,7 @@ impl<'a> Model<'a> {
 
     /// The choice that keeps everything.
     pub(super) fn everything(passes: &Passes) -> Choice {
-        Choice { fates: vec![Fate::Kept; passes.graph.values.len()], patience: usize::MAX, packed: usize::MAX }
+        Choice { fates: vec![Fate::Kept; passes.graph.values.len()], patience: usize::MAX, packed_weights: usize::MAX }
     }
 
     pub(super) fn estimate(&self, runs: &Runs, choice: &Choice) -> Estimate {
@@ -199,15 +201,15 @@ impl<'a> Model<'a> {
             live(at, at, bytes);
             seconds += self.pace.predicted(&cost);
             for &which in self.shares.get(&run.event).into_iter().flatten() {
-                let Shared { bytes, packed } = self.shared[which];
-                let patience = if packed.is_some() { choice.packed } else { usize::MAX };
+                let Shared { bytes, packing } = self.shared[which];
+                let patience = if packing.is_some() { choice.packed_weights } else { usize::MAX };
                 match &mut shared[which] {
                     Some((_, last)) if at - *last <= patience => *last = at,
                     one => {
                         if let Some((first, last)) = one.replace((at, at)) {
                             live(first, last, bytes);
                         }
-                        seconds += packed.map_or(0.0, |cost| self.pace.predicted(&cost));
+                        seconds += packing.map_or(0.0, |cost| self.pace.predicted(&cost));
                     }
                 }
             }
@@ -274,8 +276,8 @@ impl<'a> Model<'a> {
         for patience in [usize::MAX, window, 0] {
             for &k in &apart {
                 let kept = self.states(k, patience);
-                let fates = |packed: bool| -> Vec<Fate> {
-                    let can = |v: usize| packed && self.can_pack(ValueId(v));
+                let fates = |in_f16: bool| -> Vec<Fate> {
+                    let can = |v: usize| in_f16 && self.can_pack(ValueId(v));
                     let one = |(v, &kept): (usize, &bool)| match kept {
                         false => Fate::Again,
                         true if can(v) => Fate::Packed,
@@ -283,10 +285,10 @@ impl<'a> Model<'a> {
                     };
                     kept.iter().enumerate().map(one).collect()
                 };
-                let (plain, packed) = (fates(false), fates(true));
-                for fates in [Some(&plain), Some(&packed).filter(|_| packed != plain)].into_iter().flatten() {
-                    for packed in [usize::MAX, window, 0] {
-                        let choice = Choice { fates: fates.clone(), patience, packed };
+                let (plain, in_f16) = (fates(false), fates(true));
+                for fates in [Some(&plain), Some(&in_f16).filter(|_| in_f16 != plain)].into_iter().flatten() {
+                    for packed_weights in [usize::MAX, window, 0] {
+                        let choice = Choice { fates: fates.clone(), patience, packed_weights };
                         self.fill_up(&choice, &SHARES.map(|share| (share * bytes as f64) as u64), &mut tried);
                     }
                 }

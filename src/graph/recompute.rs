@@ -53,7 +53,7 @@ pub(super) struct Choice {
     /// Nodes of the backward pass after which a value that was computed again is given up if none has read it.
     pub(super) patience: usize,
     /// The same for packed weights; see [`Order::patience`].
-    pub(super) packed: usize,
+    pub(super) packed_weights: usize,
 }
 
 /// A graph of forward and backward pass, as recomputation sees it.
@@ -322,7 +322,7 @@ impl<'a> Passes<'a> {
                 Value { name: format!("{name} again"), origin: Origin::Node, ..self.graph.values[value.0].clone() };
             graph.values.push(copy);
         }
-        let mut order = Order { events: Vec::new(), stretches: stretches.clone(), patience: choice.packed };
+        let mut order = Order { events: Vec::new(), stretches: stretches.clone(), patience: choice.packed_weights };
         // Nodes on lists stand where their last timestep comes.
         let last: HashMap<usize, usize> =
             runs.runs.iter().enumerate().filter(|(_, run)| !run.again).map(|(i, run)| (run.event.node, i)).collect();
